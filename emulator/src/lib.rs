@@ -1,0 +1,1 @@
+//! Executes NVIDIA PTX on the CPU and checks it while it runs.

@@ -1,0 +1,2 @@
+//! The `gyrus` binary.
+fn main() {}
