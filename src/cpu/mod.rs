@@ -1,1 +1,1 @@
-//! cpu
+//! Threads, SIMD and blocking for the CPU device. Ignorant of operations and graphs.

@@ -1,1 +1,1 @@
-//! data
+//! From files to batches: NIfTI, datasets, statistics, normalisation, augmentation, loading.

@@ -1,1 +1,1 @@
-//! evaluate
+//! Metrics of label maps against the truth.

@@ -1,1 +1,1 @@
-//! graph
+//! Floor under construction: see the crate documentation.

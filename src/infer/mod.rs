@@ -1,1 +1,1 @@
-//! infer
+//! From a trained network to label maps: tiling, blending, mirroring.

@@ -1,1 +1,1 @@
-//! nn
+//! Floor under construction: see the crate documentation.

@@ -1,1 +1,1 @@
-//! ops
+//! Floor under construction: see the crate documentation.

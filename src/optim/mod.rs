@@ -1,1 +1,1 @@
-//! optim
+//! Floor under construction: see the crate documentation.

@@ -1,1 +1,1 @@
-//! plan
+//! Floor under construction: see the crate documentation.

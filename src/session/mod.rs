@@ -1,1 +1,1 @@
-//! session
+//! Floor under construction: see the crate documentation.

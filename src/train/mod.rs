@@ -1,1 +1,1 @@
-//! train
+//! The training loop and what it leaves behind: checkpoints, history, curves.

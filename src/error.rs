@@ -1,0 +1,120 @@
+//! The one error type, by stage. Fields are data; the sentence says what was wrong and what to do next.
+//!
+//! Everything here ends as one line on standard error, `error: ...`, and exit status 2 (bad input, a configuration
+//! that cannot work) or 1 (the machine failed: disk full, driver lost). A panic means a bug in this crate.
+
+use std::{fmt::Display, io, path::PathBuf};
+
+/// What can go wrong, by stage.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder that the user gave is not usable.
+    #[error("{}: {cause} ({advice})", path.display())]
+    Input {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+        /// What the user can do.
+        advice: String,
+    },
+    /// An option or a combination of options that cannot work.
+    #[error("{option}: {cause} ({advice})")]
+    Usage {
+        /// The option, as typed on the command line, or the setting's name.
+        option: String,
+        /// What is wrong with its value.
+        cause: String,
+        /// What the user can do.
+        advice: String,
+    },
+    /// Extents that do not fit each other, found while a graph is recorded.
+    #[error("{node}: {cause}")]
+    Shape {
+        /// The node's name and operation.
+        node: String,
+        /// The extents, and what was expected.
+        cause: String,
+    },
+    /// A graph does not fit into the memory that it may use.
+    #[error("{cause} ({advice})")]
+    Memory {
+        /// Needed and available bytes.
+        cause: String,
+        /// The nearest things that would fit.
+        advice: String,
+    },
+    /// A device cannot be opened, or fails.
+    #[error("{device}: {cause} ({advice})")]
+    Device {
+        /// The device, as the user names it.
+        device: String,
+        /// What it answered.
+        cause: String,
+        /// What the user can do.
+        advice: String,
+    },
+    /// Reading or writing failed for a reason outside this program.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The user asked to stop (Ctrl-C or SIGTERM); everything that was to be kept is on disk.
+    #[error("stopped on request")]
+    Stopped,
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A file or folder that cannot be used: `PATH: CAUSE (ADVICE)`.
+    pub fn input(path: impl Into<PathBuf>, cause: impl Display, advice: impl Display) -> Self {
+        Self::Input { path: path.into(), cause: cause.to_string(), advice: advice.to_string() }
+    }
+
+    /// An option that cannot work: `OPTION: CAUSE (ADVICE)`.
+    pub fn usage(option: impl Display, cause: impl Display, advice: impl Display) -> Self {
+        Self::Usage { option: option.to_string(), cause: cause.to_string(), advice: advice.to_string() }
+    }
+
+    /// Extents that do not fit: `NODE: CAUSE`.
+    pub fn shape(node: impl Display, cause: impl Display) -> Self {
+        Self::Shape { node: node.to_string(), cause: cause.to_string() }
+    }
+
+    /// An operating-system failure at a path. A missing file is bad input; everything else is the machine's.
+    pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        if source.kind() == io::ErrorKind::NotFound {
+            return Self::input(path, "no such file or folder", "check the path");
+        }
+        Self::Io { path, source }
+    }
+
+    /// The process exit status that this error means: 2 for what the user can mend, 130 for a requested stop, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Io { .. } | Self::Device { .. } => 1,
+            Self::Stopped => 130,
+            _ => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_the_users_to_mend() {
+        let error = Error::io("a.nii.gz", io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.to_string(), "a.nii.gz: no such file or folder (check the path)");
+        assert_eq!(Error::io("a", io::Error::from(io::ErrorKind::StorageFull)).exit_code(), 1);
+    }
+}
