@@ -34,12 +34,23 @@ fn the_catalogue_names_every_case_once() {
 #[test]
 fn cpu_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     for case in catalogue() {
-        let single = Single::new(&case, Operands::FromHost);
-        let (truth, plain) = (single.reference::<f64>(), single.reference::<f32>());
-        for ((truth, plain), fast) in truth.iter().zip(&plain).zip(single.run(2)) {
-            let allowed = 2.0 * distance(truth, plain) + ulp(truth);
-            let error = distance(truth, &fast);
-            assert!(error <= allowed, "{}: error {error:e}, allowed {allowed:e}", case.name);
+        // The worst over several draws: with a few elements, a single draw may be lucky for the yardstick.
+        let elements: usize = case.specs().iter().map(|spec| spec.shape.elements()).sum();
+        let draws = if elements < 4000 { 16 } else { 1 };
+        let outputs = Single::new(&case, Operands::FromHost, 0).results.len();
+        let (mut allowed, mut error) = (vec![0.0f64; outputs], vec![0.0f64; outputs]);
+        for draw in 0..draws {
+            let single = Single::new(&case, Operands::FromHost, draw);
+            let (truth, plain) = (single.reference::<f64>(), single.reference::<f32>());
+            for (output, fast) in single.run(2).into_iter().enumerate() {
+                let (truth, plain) = (&truth[output], &plain[output]);
+                allowed[output] = allowed[output].max(2.0 * distance(truth, plain) + ulp(truth));
+                let distance = distance(truth, &fast);
+                error[output] = if distance.is_nan() { f64::INFINITY } else { error[output].max(distance) };
+            }
+        }
+        for (error, allowed) in error.iter().zip(allowed) {
+            assert!(*error <= allowed, "{}: error {error:e}, allowed {allowed:e}", case.name);
         }
     }
 }
@@ -47,7 +58,7 @@ fn cpu_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
 #[test]
 fn cpu_results_have_the_same_bits_twice_and_for_any_number_of_threads() {
     for case in catalogue() {
-        let single = Single::new(&case, Operands::FromHost);
+        let single = Single::new(&case, Operands::FromHost, 0);
         let bits = |threads| -> Vec<Vec<u64>> {
             single.run(threads).iter().map(|values| values.iter().map(|x| x.to_bits()).collect()).collect()
         };
@@ -62,13 +73,16 @@ fn cpu_results_have_the_same_bits_twice_and_for_any_number_of_threads() {
 fn working_in_place_changes_no_bit() {
     let mut tried = 0;
     for case in catalogue().into_iter().filter(|case| !case.op.in_place().is_empty()) {
-        let apart = Single::new(&case, Operands::FromHost);
-        let together = Single::new(&case, Operands::FromNodes);
+        let apart = Single::new(&case, Operands::FromHost, 0);
+        let together = Single::new(&case, Operands::FromNodes, 0);
         let plan = plan::plan(std::slice::from_ref(&together.graph), Options::for_threads(2));
         let node = &together.graph.nodes[together.node];
         let offset = |id: ValueId| plan.entries[0].offset(id);
-        let shared =
-            case.op.in_place().iter().any(|&(input, output)| offset(node.inputs[input]) == offset(node.outputs[output]));
+        let shared = case
+            .op
+            .in_place()
+            .iter()
+            .any(|&(input, output)| offset(node.inputs[input]) == offset(node.outputs[output]));
         assert!(shared, "{}: the planner does not work in place", case.name);
         assert_eq!(apart.run(2), together.run(2), "{}", case.name);
         tried += 1;
@@ -99,7 +113,8 @@ fn recorded_gradients_are_the_central_differences_of_the_definition() {
                 })
                 .collect();
             if length <= 24 {
-                directions.extend((0..length).map(|axis| (0..length).map(|i| f64::from(u8::from(i == axis))).collect()));
+                directions
+                    .extend((0..length).map(|axis| (0..length).map(|i| f64::from(u8::from(i == axis))).collect()));
             }
             for direction in directions {
                 let norm = dot(&direction, &direction).sqrt();
@@ -140,14 +155,14 @@ struct Single {
 }
 
 impl Single {
-    fn new(case: &Case, operands: Operands) -> Self {
+    fn new(case: &Case, operands: Operands, draw: usize) -> Self {
         let mut tape = Tape::new();
         let mut sources = HashMap::new();
         let mut inputs = Vec::new();
         for (index, operand) in case.operands.iter().enumerate() {
             let name = format!("operand.{index}");
             let id = tape.source(&name, operand.spec, Role::Input);
-            let data = operand.elements(&format!("{} {name}", case.name));
+            let data = operand.elements(&format!("{} {name} {draw}", case.name));
             sources.insert(id, Dense { shape: operand.spec.shape, data });
             let copied = operands == Operands::FromNodes && operand.spec.dtype == DType::F32;
             inputs.push(if copied { copy(&mut tape, id, format!("copy.{name}")) } else { id });
@@ -167,7 +182,8 @@ impl Single {
     }
 
     fn reference<T: Precision>(&self) -> Vec<Vec<f64>> {
-        let convert = |dense: &Dense<f64>| Dense { shape: dense.shape, data: dense.data.iter().map(|&x| T::of(x)).collect() };
+        let convert =
+            |dense: &Dense<f64>| Dense { shape: dense.shape, data: dense.data.iter().map(|&x| T::of(x)).collect() };
         let known = evaluate(&self.graph, self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect());
         self.results.iter().map(|id| known[id].data.iter().map(|x| x.f64()).collect()).collect()
     }
@@ -186,9 +202,13 @@ impl Single {
             write(&mut session, &self.graph.value(id).name, self.graph.value(id).spec, &dense.data);
         }
         session.run(0);
-        let touched = session.arena_bytes_mut().iter().zip(&content).position(|(&byte, &inside)| !inside && byte != CANARY);
+        let touched =
+            session.arena_bytes_mut().iter().zip(&content).position(|(&byte, &inside)| !inside && byte != CANARY);
         assert_eq!(touched, None, "{}: wrote outside its operands", self.graph.nodes[self.node].op.kind());
-        self.results.iter().map(|&id| read(&mut session, &self.graph.value(id).name, self.graph.value(id).spec)).collect()
+        self.results
+            .iter()
+            .map(|&id| read(&mut session, &self.graph.value(id).name, self.graph.value(id).spec))
+            .collect()
     }
 }
 
@@ -222,7 +242,9 @@ fn read(session: &mut Session, name: &str, spec: Spec) -> Vec<f64> {
         DType::Bf16 => {
             bytemuck::cast_slice::<u8, u16>(bytes).iter().map(|&x| half::bf16::from_bits(x).to_f64()).collect()
         }
-        DType::F16 => bytemuck::cast_slice::<u8, u16>(bytes).iter().map(|&x| half::f16::from_bits(x).to_f64()).collect(),
+        DType::F16 => {
+            bytemuck::cast_slice::<u8, u16>(bytes).iter().map(|&x| half::f16::from_bits(x).to_f64()).collect()
+        }
     }
 }
 
@@ -266,7 +288,11 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// The largest difference.
 fn distance(truth: &[f64], other: &[f64]) -> f64 {
-    truth.iter().zip(other).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() }).fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+    truth
+        .iter()
+        .zip(other)
+        .map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() })
+        .fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
 }
 
 /// One unit in the last place of the largest number: what rounding the truth itself may cost.

@@ -33,6 +33,12 @@ pub struct Threads {
     isa: Isa,
 }
 
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Threads({}, {:?})", self.count(), self.isa)
+    }
+}
+
 struct Shared {
     /// High half: generation of the run. Low half: the next unclaimed task.
     ticket: AtomicU64,
@@ -135,6 +141,28 @@ impl Threads {
             // SAFETY: chunks of different tasks do not overlap, and start < length by the number of tasks.
             let chunk = unsafe { base.slice(start, chunk_len.min(length - start)) };
             function(task, chunk);
+        });
+    }
+
+    /// Like [`Threads::for_chunks`] over several slices of one length: each task gets the same range of all of them.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn for_zipped_chunks<T: Send, const K: usize>(
+        &self,
+        data: [&mut [T]; K],
+        chunk_len: usize,
+        function: impl Fn(usize, [&mut [T]; K]) + Sync,
+    ) {
+        let length = data.first().map_or(0, |slice| slice.len());
+        assert!(data.iter().all(|slice| slice.len() == length), "slices of one length");
+        let bases = data.map(SharedMut::new);
+        self.run(length.div_ceil(chunk_len.max(1)), &|task| {
+            let start = task * chunk_len;
+            // SAFETY: chunks of different tasks do not overlap, the slices are disjoint (each came as `&mut`), and
+            // start < length by the number of tasks.
+            let chunks = std::array::from_fn(|k| unsafe { bases[k].slice(start, chunk_len.min(length - start)) });
+            function(task, chunks);
         });
     }
 

@@ -120,9 +120,9 @@ impl Graph {
 
     /// A persistent value by name.
     pub fn find(&self, name: &str) -> Option<ValueId> {
-        (0..self.values.len())
-            .map(ValueId)
-            .find(|&id| self.value(id).name == name && self.value(id).role.is_persistent() && self.value(id).updates.is_none())
+        (0..self.values.len()).map(ValueId).find(|&id| {
+            self.value(id).name == name && self.value(id).role.is_persistent() && self.value(id).updates.is_none()
+        })
     }
 
     /// Floating-point operations of one run.

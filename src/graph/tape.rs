@@ -62,15 +62,11 @@ impl Tape {
     ///
     /// # Errors
     /// If the operation refuses the shapes of its inputs.
-    pub fn record_dyn(
-        &mut self,
-        name: impl Into<String>,
-        op: Arc<dyn Op>,
-        inputs: &[ValueId],
-    ) -> Result<Vec<ValueId>> {
+    pub fn record_dyn(&mut self, name: impl Into<String>, op: Arc<dyn Op>, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let name = name.into();
         let specs = self.graph.specs(inputs);
-        let outputs = op.infer(&specs).map_err(|cause| Error::shape(format_args!("{} \"{name}\"", op.kind()), cause))?;
+        let outputs =
+            op.infer(&specs).map_err(|cause| Error::shape(format_args!("{} \"{name}\"", op.kind()), cause))?;
         let updates = op.updates(inputs.len());
         let node = NodeId(self.graph.nodes.len());
         let outputs: Vec<ValueId> = (0..outputs.len())
@@ -85,13 +81,7 @@ impl Tape {
                 self.push(Value { name, spec: outputs[index], role, producer: Some(node), updates: updated })
             })
             .collect();
-        self.graph.nodes.push(Node {
-            name,
-            op,
-            inputs: inputs.to_vec(),
-            outputs: outputs.clone(),
-            stage: self.stage,
-        });
+        self.graph.nodes.push(Node { name, op, inputs: inputs.to_vec(), outputs: outputs.clone(), stage: self.stage });
         Ok(outputs)
     }
 

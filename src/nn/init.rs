@@ -43,10 +43,12 @@ fn draw(name: &str, extents: &[usize], reader: &str, seed: u64) -> Vec<f32> {
     let fan_in = if reader.starts_with("conv_transpose3d") { 8 * channels_out } else { d * h * w * channels_in };
     let deviation = (2.0 / fan_in as f64).sqrt() / TRUNCATED_DEVIATION;
     (0..count)
-        .map(|_| loop {
-            let x = stream.normal();
-            if x.abs() < 2.0 {
-                break (x * deviation) as f32;
+        .map(|_| {
+            loop {
+                let x = stream.normal();
+                if x.abs() < 2.0 {
+                    break (x * deviation) as f32;
+                }
             }
         })
         .collect()
@@ -66,7 +68,8 @@ mod tests {
     #[test]
     fn weights_have_the_variance_that_keras_gives_them() {
         let drawn = initial_parameters(&network(Architecture::default()), 5);
-        let variance = |name: &str| drawn[name].iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / drawn[name].len() as f64;
+        let variance =
+            |name: &str| drawn[name].iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / drawn[name].len() as f64;
         // 27 * 64 * 128 draws: the standard error of the variance is 0.3 %; a transposed layer has 8 * 128 * 64.
         let he = variance("encoder.5.conv_a.weight") / (2.0 / (27.0 * 64.0));
         assert!((he - 1.0).abs() < 0.015, "{he}");

@@ -145,7 +145,13 @@ fn class_weights(tape: &mut Tape, config: &StepConfig) -> ValueId {
     tape.source(names::CLASS_WEIGHTS, Spec::f32_vector(config.network.outputs()), Role::Input)
 }
 
-fn record_loss(tape: &mut Tape, config: &StepConfig, operands: [ValueId; 3], loss: &str, sums: &str) -> Result<ValueId> {
+fn record_loss(
+    tape: &mut Tape,
+    config: &StepConfig,
+    operands: [ValueId; 3],
+    loss: &str,
+    sums: &str,
+) -> Result<ValueId> {
     let results = tape.record("dice", DiceLoss { kind: config.loss }, &operands)?;
     tape.keep_output(results[0], loss);
     tape.keep_output(results[1], sums);

@@ -113,7 +113,14 @@ impl<'a> UNet<'a> {
         self.norm(&format!("{scope}.up_norm"), y)
     }
 
-    fn convolution(&mut self, name: &str, x: ValueId, kernel: [usize; 3], channels: usize, relu: bool) -> Result<ValueId> {
+    fn convolution(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        kernel: [usize; 3],
+        channels: usize,
+        relu: bool,
+    ) -> Result<ValueId> {
         let filter = conv3d::filter_shape(kernel, self.channels(x), channels);
         let operands = [x, self.parameter(name, "weight", Spec::f32(filter)), self.bias(name, channels)];
         self.tape.record1(name, Conv3d { kernel, relu }, &operands)

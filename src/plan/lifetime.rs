@@ -79,7 +79,12 @@ pub(super) fn lower_bound(buffers: &[Buffer], nodes: usize) -> (usize, usize) {
             *sum += buffer.bytes;
         }
     }
-    alive.iter().enumerate().map(|(node, &sum)| (sum, node)).max_by_key(|(sum, node)| (*sum, usize::MAX - node)).unwrap_or((0, 0))
+    alive
+        .iter()
+        .enumerate()
+        .map(|(node, &sum)| (sum, node))
+        .max_by_key(|(sum, node)| (*sum, usize::MAX - node))
+        .unwrap_or((0, 0))
 }
 
 fn fresh(

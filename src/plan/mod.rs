@@ -186,7 +186,9 @@ fn plan_entry(graph: &Graph, persistent: &HashMap<&str, Place>, base: usize, opt
     let mut values: Vec<Place> = graph
         .values
         .iter()
-        .map(|value| persistent.get(value.name.as_str()).copied().filter(|_| value.role.is_persistent()).unwrap_or_default())
+        .map(|value| {
+            persistent.get(value.name.as_str()).copied().filter(|_| value.role.is_persistent()).unwrap_or_default()
+        })
         .collect();
     let mut workspaces = vec![Place::default(); graph.nodes.len()];
     for (buffer, offset) in buffers.iter().zip(offsets) {

@@ -69,8 +69,11 @@ impl Report {
         }
         let values = layout.values.iter().filter(|place| place.offset >= plan.persistent_bytes).count();
         roles.push(RoleLine { role: "activations and workspaces".to_owned(), values, bytes: layout.transient });
-        let parameters =
-            graph.with_role(crate::graph::Role::Parameter).iter().map(|&id| graph.value(id).spec.shape.elements()).sum();
+        let parameters = graph
+            .with_role(crate::graph::Role::Parameter)
+            .iter()
+            .map(|&id| graph.value(id).spec.shape.elements())
+            .sum();
         Self {
             parameters,
             flops: graph.flops(),
@@ -93,7 +96,13 @@ fn layers(graph: &Graph) -> Vec<LayerLine> {
         if node.stage == Stage::Forward {
             let output = outputs.first().map(|spec| spec.to_string()).unwrap_or_default();
             let activation_bytes = outputs.iter().map(|spec| spec.bytes()).sum();
-            lines.push(LayerLine { layer: node.name.clone(), output, forward_flops: flops, backward_flops: 0, activation_bytes });
+            lines.push(LayerLine {
+                layer: node.name.clone(),
+                output,
+                forward_flops: flops,
+                backward_flops: 0,
+                activation_bytes,
+            });
             continue;
         }
         let owner = node.name.rsplit_once('.').map_or("", |(owner, _)| owner);

@@ -59,11 +59,19 @@ impl Arena {
     ///
     /// # Safety
     /// No other slice that overlaps the place may exist while the result lives.
-    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one allocation; the caller proves that they are disjoint")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "disjoint parts of one allocation; the caller proves that they are disjoint"
+    )]
     pub(super) unsafe fn slice_mut(&self, place: Place) -> &mut [u8] {
         assert!(place.end() <= self.bytes, "{place:?} lies outside the arena");
         // SAFETY: as in `slice`; the lines are `UnsafeCell`s, so writing through a shared reference to the arena is
         // allowed, and the caller excludes every other overlapping slice.
-        unsafe { std::slice::from_raw_parts_mut(UnsafeCell::raw_get(self.lines.as_ptr()).cast::<u8>().add(place.offset), place.bytes) }
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                UnsafeCell::raw_get(self.lines.as_ptr()).cast::<u8>().add(place.offset),
+                place.bytes,
+            )
+        }
     }
 }

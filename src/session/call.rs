@@ -42,10 +42,8 @@ impl BoundNode {
             assert!(!overlaps && !output.place.overlaps(&workspace), "{}: outputs overlap", node.name);
         }
         assert!(!inputs.iter().any(|input| input.place.overlaps(&workspace)), "{}: the workspace overlaps", node.name);
-        let shared_with = inputs
-            .iter()
-            .map(|input| outputs.iter().position(|output| output.place.overlaps(&input.place)))
-            .collect();
+        let shared_with =
+            inputs.iter().map(|input| outputs.iter().position(|output| output.place.overlaps(&input.place))).collect();
         let taken = vec![Cell::new(false); outputs.len()];
         Self { op: node.op.clone(), inputs, outputs, workspace, shared_with, taken, workspace_taken: Cell::new(false) }
     }

@@ -6,13 +6,13 @@ mod call;
 use std::collections::HashMap;
 
 use self::{arena::Arena, call::BoundNode};
-pub use call::CpuCall;
 use crate::{
     cpu::Threads,
     graph::Graph,
     plan::{self, MemoryPlan, Options, Place},
     tensor::{DType, Spec},
 };
+pub use call::CpuCall;
 
 /// A program on the CPU device: its arena and its bound nodes. Nothing is allocated after [`Session::bind`].
 #[derive(Debug)]
@@ -49,8 +49,7 @@ impl Session {
             .zip(&plan.entries)
             .map(|(graph, entry)| (0..graph.nodes.len()).map(|node| BoundNode::new(graph, entry, node)).collect())
             .collect();
-        let directory =
-            plan.persistent.iter().map(|value| (value.name.clone(), (value.spec, value.place))).collect();
+        let directory = plan.persistent.iter().map(|value| (value.name.clone(), (value.spec, value.place))).collect();
         Self { threads, arena, plan, entries, directory }
     }
 

@@ -27,8 +27,10 @@ pub fn cases() -> Vec<Case> {
         let dy = Operand::new(x.shape(), uniform);
         for case in [
             Case::new(BatchNorm { epsilon: EPSILON }, vec![input, gamma, beta]),
-            Case::new(BatchNormBackward { epsilon: EPSILON }, vec![input, gamma, mean, variance, dy]).without_gradient(),
-            Case::new(BatchNormInference { epsilon: EPSILON }, vec![input, gamma, beta, mean, variance]).without_gradient(),
+            Case::new(BatchNormBackward { epsilon: EPSILON }, vec![input, gamma, mean, variance, dy])
+                .without_gradient(),
+            Case::new(BatchNormInference { epsilon: EPSILON }, vec![input, gamma, beta, mean, variance])
+                .without_gradient(),
         ] {
             list.push(Case { timed, ..case });
         }

@@ -39,7 +39,12 @@ impl BatchNormRunning {
         let momentum = T::of(f64::from(self.momentum));
         let blend = |old: &Dense<T>, new: &Dense<T>| Dense {
             shape: old.shape,
-            data: old.data.iter().zip(&new.data).map(|(&old, &new)| old * momentum + new * (T::of(1.0) - momentum)).collect(),
+            data: old
+                .data
+                .iter()
+                .zip(&new.data)
+                .map(|(&old, &new)| old * momentum + new * (T::of(1.0) - momentum))
+                .collect(),
         };
         vec![blend(&inputs[0], &inputs[2]), blend(&inputs[1], &inputs[3])]
     }

@@ -23,12 +23,5 @@ pub(super) fn dgrad(op: &Conv3dDgrad, call: &CpuCall<'_>) {
 
 pub(super) fn wgrad(op: &Conv3dWgrad, call: &CpuCall<'_>) {
     let problem = problem(op.kernel, volume(&call.input_spec(0)), volume(&call.input_spec(1)).c);
-    problem.wgrad(
-        call.threads(),
-        call.f32(0),
-        call.f32(1),
-        call.f32_mut(0),
-        Some(call.f32_mut(1)),
-        call.workspace(),
-    );
+    problem.wgrad(call.threads(), call.f32(0), call.f32(1), call.f32_mut(0), Some(call.f32_mut(1)), call.workspace());
 }

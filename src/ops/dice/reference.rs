@@ -44,7 +44,8 @@ impl DiceLossBackward {
         };
         let total = total(weights);
         let mut dlogits = Dense::zeros(outputs[0].shape);
-        for ((voxel, &label), d) in logits.data.chunks_exact(c).zip(&labels.data).zip(dlogits.data.chunks_exact_mut(c)) {
+        for ((voxel, &label), d) in logits.data.chunks_exact(c).zip(&labels.data).zip(dlogits.data.chunks_exact_mut(c))
+        {
             let p = probabilities(voxel);
             let slope: Vec<T> = (0..c)
                 .map(|class| {

@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn a_perfect_prediction_scores_one_and_an_absent_class_scores_nothing() {
-        let sums = Sums { rows: vec![[5.0, 5.0, 5.0, 5.0, 5.0, 5.0], [3.0, 3.0, 3.0, 3.0, 3.0, 3.0], [0.0; 6]], voxels: 8.0 };
+        let sums =
+            Sums { rows: vec![[5.0, 5.0, 5.0, 5.0, 5.0, 5.0], [3.0, 3.0, 3.0, 3.0, 3.0, 3.0], [0.0; 6]], voxels: 8.0 };
         assert!((sums.dice(&[1.0; 3]) - 1.0).abs() < 1e-12);
         assert_eq!(sums.accuracy(), 1.0);
         assert_eq!(sums.hard_dice(), [Some(1.0), None]);

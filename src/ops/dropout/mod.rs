@@ -14,8 +14,7 @@ use super::{activation, operands};
 use crate::{
     Result,
     graph::{Backward, Op},
-    random,
-    reference_by_definition,
+    random, reference_by_definition,
     session::CpuCall,
     tensor::{DType, Shape, Spec},
 };
@@ -87,7 +86,9 @@ mod tests {
     #[test]
     fn the_dropped_share_is_the_rate_and_masks_change_with_step_and_layer() {
         let op = Dropout { rate: 0.3, layer: 1 };
-        let mask = |op: Dropout, step| -> Vec<f32> { (0..10_000).flat_map(|block| op.factors([1, 2, step, 0], block)).collect() };
+        let mask = |op: Dropout, step| -> Vec<f32> {
+            (0..10_000).flat_map(|block| op.factors([1, 2, step, 0], block)).collect()
+        };
         let first = mask(op, 0);
         let dropped = first.iter().filter(|&&factor| factor == 0.0).count() as f64 / 40_000.0;
         // Standard error of a share of 0.3 among 40 000: 0.0023; five of them.

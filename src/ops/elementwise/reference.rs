@@ -21,11 +21,12 @@ impl Axpy {
 }
 
 impl Cast {
-    /// Rounding is part of what a cast means, so the reference rounds too.
+    /// Rounding is part of what a cast means, so the reference rounds too. From fp32: `half`'s conversion from double
+    /// precision looks at the upper 32 bits alone and takes near ties for ties.
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], _outputs: &[Spec]) -> Vec<Dense<T>> {
         let round = |value: &T| match self.to {
-            DType::Bf16 => T::of(half::bf16::from_f64(value.f64()).to_f64()),
-            DType::F16 => T::of(half::f16::from_f64(value.f64()).to_f64()),
+            DType::Bf16 => T::of(half::bf16::from_f32(value.f64() as f32).to_f64()),
+            DType::F16 => T::of(half::f16::from_f32(value.f64() as f32).to_f64()),
             _ => *value,
         };
         vec![Dense { shape: inputs[0].shape, data: inputs[0].data.iter().map(round).collect() }]

@@ -18,7 +18,9 @@ pub fn cases() -> Vec<Case> {
     for (x, timed) in volumes {
         let y = Volume { extent: x.extent.map(|extent| 2 * extent), ..x };
         let operand = |volume: Volume| Operand::new(volume.shape(), Fill::Uniform(-1.0, 1.0));
-        for case in [Case::new(Upsample, vec![operand(x)]), Case::new(UpsampleBackward, vec![operand(y)]).without_gradient()] {
+        for case in
+            [Case::new(Upsample, vec![operand(x)]), Case::new(UpsampleBackward, vec![operand(y)]).without_gradient()]
+        {
             list.push(Case { timed, ..case });
         }
     }
