@@ -1,1 +1,5 @@
 //! From files to batches: NIfTI, datasets, statistics, normalisation, augmentation, loading.
+
+pub mod dataset;
+pub mod files;
+pub mod nifti;
