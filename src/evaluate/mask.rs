@@ -43,9 +43,9 @@ impl Bounds {
                 }
                 let place = [z, y, x];
                 let bounds = bounds[class].get_or_insert(Self { low: place, high: place });
-                for axis in 0..3 {
-                    bounds.low[axis] = bounds.low[axis].min(place[axis]);
-                    bounds.high[axis] = bounds.high[axis].max(place[axis] + 1);
+                for (axis, &at) in place.iter().enumerate() {
+                    bounds.low[axis] = bounds.low[axis].min(at);
+                    bounds.high[axis] = bounds.high[axis].max(at + 1);
                 }
             }
         }
