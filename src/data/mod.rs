@@ -2,4 +2,6 @@
 
 pub mod dataset;
 pub mod files;
+pub mod fingerprint;
 pub mod nifti;
+pub mod validate;

@@ -1,7 +1,7 @@
 //! Finds the cases of a dataset, and splits them for training and validation.
 //!
 //! Two layouts: the decathlon's (`dataset.json`, `imagesTr`, `labelsTr`, `imagesTs`), and a folder with `images` and
-//! `masks` or `labels`, whose files are matched by name. Only names are looked at here; voxels are for `survey`.
+//! `masks` or `labels`, whose files are matched by name. Only names are looked at here; voxels are for `validate`.
 
 mod decathlon;
 mod folders;
