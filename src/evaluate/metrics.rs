@@ -35,8 +35,8 @@ pub struct LabelVolume<'a, L> {
     pub spacing: [f64; 3],
 }
 
-/// The scores of one class in one case. What is undefined is `None`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The scores of one class in one case. What is undefined is `None`; the default is a class that is in neither map.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassScores {
     /// Voxels of the class in prediction, truth and both.
     pub overlap: Overlap,
