@@ -8,6 +8,7 @@
 
 pub mod cpu;
 pub mod data;
+pub mod demo;
 pub mod error;
 pub mod evaluate;
 pub mod graph;
