@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod files;
 pub mod graph;
 pub mod infer;
 pub mod nn;
