@@ -11,6 +11,7 @@ pub mod data;
 pub mod demo;
 pub mod error;
 pub mod evaluate;
+pub mod files;
 pub mod graph;
 pub mod infer;
 pub mod nn;

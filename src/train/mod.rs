@@ -1,1 +1,4 @@
 //! The training loop and what it leaves behind: checkpoints, history, curves.
+
+pub mod checkpoint;
+pub mod schedule;
