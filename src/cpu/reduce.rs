@@ -209,3 +209,65 @@ unsafe fn run_sums<S: Simd, const WHOLE: bool>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+
+    fn values(count: usize, step: f32, offset: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * step).sin() + offset).collect()
+    }
+
+    /// Errors of `got` and of a sequential fp32 sum against f64. A sequential sum can be exact by luck, so one rounding of the
+    /// sum of magnitudes is always granted.
+    fn assert_as_accurate(got: f64, terms: impl Iterator<Item = (f64, f32)>) {
+        let (mut exact, mut plain, mut magnitude) = (0.0f64, 0.0f32, 0.0f64);
+        terms.for_each(|(e, p)| {
+            exact += e;
+            plain += p;
+            magnitude += e.abs();
+        });
+        let limit = 2.0 * (f64::from(plain) - exact).abs().max(magnitude * f64::from(f32::EPSILON) / 2.0);
+        assert!((got - exact).abs() <= limit, "{got} is not {exact} within {limit:e}");
+    }
+
+    #[test]
+    fn sums_are_as_accurate_as_plain_loops_and_the_same_for_any_thread_count() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            for (voxels, channels) in [(1, 1), (63, 3), (1025, 16), (5000, 33), (300_000, 2)] {
+                // A mean three times the deviation, as after a ReLU with a large bias.
+                let (x, dy) = (values(voxels * channels, 0.7, 2.0), values(voxels * channels, 0.3, 0.1));
+                let (mean, rstd) = (values(channels, 1.0, 2.0), values(channels, 1.0, 3.0));
+                let mut first = None;
+                for count in 1..4 {
+                    let threads = Threads::with_isa(count, isa);
+                    let mut workspace = vec![f32::NAN; sums_workspace(voxels, channels)];
+                    let (mut plain, mut total, mut squares) =
+                        (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+                    sum(&threads, &x, channels, &mut plain, &mut workspace);
+                    sum_and_squares(&threads, &x, channels, &mut total, &mut squares, &mut workspace);
+                    let (mut s, mut dot) = (vec![0.0; channels], vec![0.0; channels]);
+                    normalisation_sums(&threads, &dy, &x, &mean, &rstd, &mut s, &mut dot, &mut workspace);
+                    let all = (plain, total, squares, s, dot);
+                    assert_eq!(*first.get_or_insert_with(|| all.clone()), all);
+                }
+                let (plain, total, squares, s, dot) = first.expect("three thread counts ran");
+                for c in 0..channels {
+                    let channel = || (0..voxels).map(|v| v * channels + c);
+                    assert_as_accurate(plain[c].into(), channel().map(|i| (x[i].into(), x[i])));
+                    assert_as_accurate(total[c], channel().map(|i| (x[i].into(), x[i])));
+                    assert_as_accurate(squares[c], channel().map(|i| (f64::from(x[i]).powi(2), x[i] * x[i])));
+                    assert_as_accurate(s[c].into(), channel().map(|i| (dy[i].into(), dy[i])));
+                    assert_as_accurate(
+                        dot[c].into(),
+                        channel().map(|i| {
+                            let x_hat = (f64::from(x[i]) - f64::from(mean[c])) * f64::from(rstd[c]);
+                            (f64::from(dy[i]) * x_hat, dy[i] * ((x[i] - mean[c]) * rstd[c]))
+                        }),
+                    );
+                }
+            }
+        }
+    }
+}

@@ -46,7 +46,6 @@ impl Isa {
 ///
 /// # Safety
 /// Every function requires the instruction set; loads and stores require `LANES` (or `count`) readable or writable elements.
-#[expect(clippy::missing_safety_doc, reason = "one contract for all, stated on the trait")]
 pub(crate) trait Simd: Copy + 'static {
     /// A register.
     type V: Copy;
@@ -81,9 +80,7 @@ pub(crate) trait Simd: Copy + 'static {
         let mut lanes = [0.0f32; 16];
         // SAFETY: count <= LANES <= 16 elements are readable (the trait's contract).
         unsafe {
-            for lane in 0..count {
-                lanes[lane] = *from.add(lane);
-            }
+            std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
             Self::load(lanes.as_ptr())
         }
     }
@@ -95,9 +92,7 @@ pub(crate) trait Simd: Copy + 'static {
         // SAFETY: count <= LANES <= 16 elements are writable (the trait's contract).
         unsafe {
             Self::store(lanes.as_mut_ptr(), v);
-            for lane in 0..count {
-                *to.add(lane) = lanes[lane];
-            }
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
         }
     }
 }

@@ -100,7 +100,7 @@ impl<'a> Source<'a> {
                     part[..begin * block].fill(0.0);
                     part[end * block..].fill(0.0);
                 }
-                if channels.len() % block != 0 {
+                if !channels.len().is_multiple_of(block) {
                     staged[(blocks - 1) * width * block..].fill(0.0);
                 }
                 let x = (window.start[2] + begin as isize) as usize;
