@@ -1,4 +1,7 @@
 //! The training loop and what it leaves behind: checkpoints, history, curves.
 
 pub mod checkpoint;
+pub mod history;
+pub mod progress;
 pub mod schedule;
+pub mod tensorboard;
