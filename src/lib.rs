@@ -6,8 +6,10 @@
 //! operations over values of known shape, recorded on a tape. Everything hard is a pure function on that list.
 //! A device sees one arena and a list of operations, and nothing is allocated after binding.
 
+pub mod chart;
 pub mod cpu;
 pub mod data;
+pub mod demo;
 pub mod error;
 pub mod evaluate;
 pub mod files;

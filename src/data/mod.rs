@@ -1,1 +1,10 @@
 //! From files to batches: NIfTI, datasets, statistics, normalisation, augmentation, loading.
+
+pub mod augment;
+pub mod dataset;
+pub mod files;
+pub mod fingerprint;
+pub mod loader;
+pub mod nifti;
+pub mod preprocess;
+pub mod validate;

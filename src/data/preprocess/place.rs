@@ -1,0 +1,290 @@
+//! Brings a volume to the network's extents, and what the network says back to the volume's grid.
+
+use serde::{Deserialize, Serialize};
+
+/// How a volume comes to the network's extents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Keep the voxels; pad with zeros, or crop, on both sides alike.
+    #[default]
+    Pad,
+    /// Stretch each axis: images by trilinear interpolation, labels by the nearest voxel.
+    Resize,
+}
+
+/// A volume's grid and the network's, D H W, and the way between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The volume's extents.
+    pub source: [usize; 3],
+    /// The network's extents.
+    pub target: [usize; 3],
+    /// The way.
+    pub fit: Fit,
+}
+
+impl Placement {
+    /// Spacing on the network's grid, by the volume's spacing; any order of axes, as long as it is that of the extents.
+    pub fn spacing(&self, spacing: [f64; 3]) -> [f64; 3] {
+        match self.fit {
+            Fit::Pad => spacing,
+            Fit::Resize => [0, 1, 2].map(|axis| spacing[axis] * self.source[axis] as f64 / self.target[axis] as f64),
+        }
+    }
+
+    /// An image `[C, D, H, W]` on the volume's grid to `[D, H, W, C]` on the network's.
+    ///
+    /// # Panics
+    /// When a slice does not have its grid's extents.
+    pub fn fit_planar(&self, image: &[f32], channels: usize, out: &mut [f32]) {
+        let voxels = elements(self.source);
+        assert_eq!((image.len(), out.len()), (voxels * channels, elements(self.target) * channels));
+        match self.fit {
+            Fit::Pad => {
+                out.fill(0.0);
+                self.rows(|from, to, length| {
+                    for channel in 0..channels {
+                        let row = &image[channel * voxels + from..][..length];
+                        let out = out[to * channels..][..length * channels].iter_mut().skip(channel).step_by(channels);
+                        out.zip(row).for_each(|(out, value)| *out = *value);
+                    }
+                });
+            }
+            Fit::Resize => {
+                let layout = Layout { voxel: 1, channel: voxels };
+                interpolate(image, self.source, layout, channels, self.target, out);
+            }
+        }
+    }
+
+    /// Labels below 256 on the volume's grid to the network's.
+    ///
+    /// # Panics
+    /// When a slice does not have its grid's extents.
+    pub fn fit_labels(&self, labels: &[u16], out: &mut [u8]) {
+        assert_eq!((labels.len(), out.len()), (elements(self.source), elements(self.target)));
+        match self.fit {
+            Fit::Pad => {
+                out.fill(0);
+                self.rows(|from, to, length| {
+                    let rows = out[to..][..length].iter_mut().zip(&labels[from..][..length]);
+                    rows.for_each(|(out, label)| *out = *label as u8);
+                });
+            }
+            Fit::Resize => nearest(self.source, self.target, |to, from| out[to] = labels[from] as u8),
+        }
+    }
+
+    /// Labels on the network's grid back to the volume's; what was cropped away is background.
+    ///
+    /// # Panics
+    /// When `labels` does not have the network's extents.
+    pub fn unfit_labels(&self, labels: &[u8]) -> Vec<u8> {
+        assert_eq!(labels.len(), elements(self.target));
+        let mut out = vec![0; elements(self.source)];
+        match self.fit {
+            Fit::Pad => self.rows(|to, from, length| out[to..][..length].copy_from_slice(&labels[from..][..length])),
+            Fit::Resize => nearest(self.target, self.source, |to, from| out[to] = labels[from]),
+        }
+        out
+    }
+
+    /// Values `[D, H, W, C]` on the network's grid back to the volume's, C being the length of `outside`: the value of
+    /// voxels that were cropped away (for probabilities: 1 for the background).
+    ///
+    /// # Panics
+    /// When `values` does not have the network's extents times C.
+    pub fn unfit_values(&self, values: &[f32], outside: &[f32]) -> Vec<f32> {
+        let channels = outside.len();
+        assert_eq!(values.len(), elements(self.target) * channels);
+        match self.fit {
+            Fit::Pad => {
+                let mut out = outside.repeat(elements(self.source));
+                self.rows(|to, from, length| {
+                    out[to * channels..][..length * channels]
+                        .copy_from_slice(&values[from * channels..][..length * channels]);
+                });
+                out
+            }
+            Fit::Resize => {
+                let mut out = vec![0.0; elements(self.source) * channels];
+                let layout = Layout { voxel: channels, channel: 1 };
+                interpolate(values, self.target, layout, channels, self.source, &mut out);
+                out
+            }
+        }
+    }
+
+    /// Visits the rows that both grids share when centred on each other: places of the first voxel, and length.
+    fn rows(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        let [d, h, w] = [0, 1, 2].map(|axis| Overlap::centred(self.source[axis], self.target[axis]));
+        for z in 0..d.length {
+            for y in 0..h.length {
+                let from = ((d.source + z) * self.source[1] + h.source + y) * self.source[2] + w.source;
+                let to = ((d.target + z) * self.target[1] + h.target + y) * self.target[2] + w.target;
+                visit(from, to, w.length);
+            }
+        }
+    }
+}
+
+/// The shared part of two lengths that lie centred on each other. An odd voxel goes to the far end.
+struct Overlap {
+    source: usize,
+    target: usize,
+    length: usize,
+}
+
+impl Overlap {
+    fn centred(source: usize, target: usize) -> Self {
+        let half = source.abs_diff(target) / 2;
+        match source < target {
+            true => Self { source: 0, target: half, length: source },
+            false => Self { source: half, target: 0, length: target },
+        }
+    }
+}
+
+fn elements(extents: [usize; 3]) -> usize {
+    extents.iter().product()
+}
+
+/// Steps between voxels and between channels, in elements.
+#[derive(Clone, Copy)]
+struct Layout {
+    voxel: usize,
+    channel: usize,
+}
+
+/// The two voxels around a place, and the second one's weight.
+#[derive(Clone, Copy)]
+struct Tap {
+    low: usize,
+    high: usize,
+    weight: f32,
+}
+
+/// Where the centres of `target` voxels lie among `source` voxels: voxels are boxes that fill the same length, and
+/// beyond the outermost centres the outermost value goes on.
+fn taps(source: usize, target: usize) -> Vec<Tap> {
+    let place = |index: usize| (index as f64 + 0.5) * source as f64 / target as f64 - 0.5;
+    let tap = |place: f64| {
+        let place = place.clamp(0.0, source as f64 - 1.0);
+        let low = place as usize;
+        Tap { low, high: (low + 1).min(source - 1), weight: (place - low as f64) as f32 }
+    };
+    (0..target).map(place).map(tap).collect()
+}
+
+/// Trilinear interpolation to `[D, H, W, C]`.
+fn interpolate(from: &[f32], source: [usize; 3], layout: Layout, channels: usize, target: [usize; 3], out: &mut [f32]) {
+    let [d, h, w] = [0, 1, 2].map(|axis| taps(source[axis], target[axis]));
+    let mut out = out.iter_mut();
+    for z in &d {
+        for y in &h {
+            let row = |z: usize, y: usize| (z * source[1] + y) * source[2];
+            let rows = [row(z.low, y.low), row(z.low, y.high), row(z.high, y.low), row(z.high, y.high)];
+            for x in &w {
+                for channel in 0..channels {
+                    let at = |row: usize, x: usize| from[(row + x) * layout.voxel + channel * layout.channel];
+                    let [a, b, c, d] = rows.map(|row| mix(at(row, x.low), at(row, x.high), x.weight));
+                    *out.next().expect("as many as asked for") =
+                        mix(mix(a, b, y.weight), mix(c, d, y.weight), z.weight);
+                }
+            }
+        }
+    }
+}
+
+fn mix(low: f32, high: f32, weight: f32) -> f32 {
+    low + (high - low) * weight
+}
+
+/// Visits each target voxel with the source voxel that its centre lies in.
+fn nearest(source: [usize; 3], target: [usize; 3], mut visit: impl FnMut(usize, usize)) {
+    // In integers, so that a centre on a boundary belongs to the same side on every machine.
+    let index = |axis: usize| (0..target[axis]).map(move |i| (2 * i + 1) * source[axis] / (2 * target[axis]));
+    let mut to = 0;
+    for z in index(0) {
+        for y in index(1) {
+            for x in index(2) {
+                visit(to, (z * source[1] + y) * source[2] + x);
+                to += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placement(source: [usize; 3], target: [usize; 3], fit: Fit) -> Placement {
+        Placement { source, target, fit }
+    }
+
+    #[test]
+    fn padding_and_cropping_are_centred_and_interleave_channels() {
+        // D is padded (2 -> 3), H cropped (3 -> 2), W kept.
+        let placement = placement([2, 3, 2], [3, 2, 2], Fit::Pad);
+        let image: Vec<f32> = (1..=24).map(|i| i as f32).collect();
+        let mut out = vec![-1.0; 24];
+        placement.fit_planar(&image, 2, &mut out);
+        #[rustfmt::skip]
+        assert_eq!(out, [
+            1.0, 13.0, 2.0, 14.0, 3.0, 15.0, 4.0, 16.0,
+            7.0, 19.0, 8.0, 20.0, 9.0, 21.0, 10.0, 22.0,
+            0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
+        ]);
+        let mut labels = vec![9; 12];
+        placement.fit_labels(&(1..=12).collect::<Vec<u16>>(), &mut labels);
+        assert_eq!(labels, [1, 2, 3, 4, 7, 8, 9, 10, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_was_padded_comes_back_and_what_was_cropped_is_background() {
+        for (source, target) in [([5, 3, 7], [8, 8, 8]), ([5, 9, 7], [4, 4, 4]), ([1, 2, 3], [3, 2, 1])] {
+            let placement = placement(source, target, Fit::Pad);
+            let labels: Vec<u16> = (0..elements(source)).map(|i| (i % 7 + 1) as u16).collect();
+            let mut fitted = vec![0; elements(target)];
+            placement.fit_labels(&labels, &mut fitted);
+            let back = placement.unfit_labels(&fitted);
+            let kept = back.iter().filter(|label| **label != 0).count();
+            assert_eq!(kept, (0..3).map(|a| source[a].min(target[a])).product::<usize>());
+            assert!(back.iter().zip(&labels).all(|(back, label)| *back == 0 || u16::from(*back) == *label));
+
+            let values: Vec<f32> = fitted.iter().flat_map(|label| [f32::from(*label), -1.0]).collect();
+            let back_values = placement.unfit_values(&values, &[0.0, 5.0]);
+            assert!(back_values.chunks(2).zip(&back).all(|(value, label)| value[0] == f32::from(*label)));
+            assert!(back_values.chunks(2).zip(&back).all(|(value, label)| (value[1] == 5.0) == (*label == 0)));
+        }
+    }
+
+    #[test]
+    fn resizing_keeps_a_ramp_and_its_place() {
+        let placement = placement([4, 6, 5], [8, 3, 5], Fit::Resize);
+        let ramp = |i: usize| ((i / 30) * 100 + (i / 5 % 6) * 10 + i % 5) as f32;
+        let image: Vec<f32> = (0..120).map(ramp).collect();
+        let mut out = vec![0.0; 120];
+        placement.fit_planar(&image, 1, &mut out);
+        for (i, value) in out.iter().enumerate() {
+            let z = ((i / 15) as f64 + 0.5) / 2.0 - 0.5;
+            let y = ((i / 5 % 3) as f64 + 0.5) * 2.0 - 0.5;
+            let expected = z.clamp(0.0, 3.0) * 100.0 + y * 10.0 + (i % 5) as f64;
+            assert!((f64::from(*value) - expected).abs() < 1e-4, "{i}: {value} for {expected}");
+        }
+        assert_eq!(placement.spacing([1.0, 1.0, 1.0]), [0.5, 2.0, 1.0]);
+        let same = Placement { target: [4, 6, 5], ..placement };
+        assert_eq!(same.unfit_values(&image, &[0.0]), image);
+    }
+
+    #[test]
+    fn labels_stretched_by_a_whole_factor_come_back_unchanged() {
+        let placement = placement([3, 4, 5], [6, 12, 10], Fit::Resize);
+        let labels: Vec<u16> = (0..60).map(|i| i * 3 % 5).collect();
+        let mut fitted = vec![0; 720];
+        placement.fit_labels(&labels, &mut fitted);
+        assert!(placement.unfit_labels(&fitted).iter().zip(&labels).all(|(a, b)| u16::from(*a) == *b));
+    }
+}
