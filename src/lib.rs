@@ -6,6 +6,8 @@
 //! operations over values of known shape, recorded on a tape. Everything hard is a pure function on that list.
 //! A device sees one arena and a list of operations, and nothing is allocated after binding.
 
+pub mod chart;
+pub mod cli;
 pub mod cpu;
 pub mod data;
 pub mod demo;

@@ -270,11 +270,8 @@ pub fn run(options: Options) -> Result<()> {
     );
     let mut record = Record::open(folder, labels[1..].to_vec(), start, trainer.position())?;
     let stop = stop_flag();
-    let run = RunOptions {
-        folder: folder.clone(),
-        time_budget: options.time_budget,
-        stop: &|| stop.load(Ordering::Relaxed),
-    };
+    let run =
+        RunOptions { folder: folder.clone(), time_budget: options.time_budget, stop: &|| stop.load(Ordering::Relaxed) };
     let ending = trainer.run(&training, &validating, &run, &mut record);
     report(&ending, folder, trainer.best());
     ending.map(|_| ())
@@ -350,7 +347,8 @@ impl Options {
             (true, false) => Ok(Start::Resume),
             (false, true) => Ok(Start::Replace),
             (false, false) if occupied(&self.model_path) => {
-                let advice = "continue it with --resume-train true, replace it with --overwrite, or choose another --model-path";
+                let advice =
+                    "continue it with --resume-train true, replace it with --overwrite, or choose another --model-path";
                 Err(Error::input(&self.model_path, "holds a run already", advice))
             }
             (false, false) => Ok(Start::New),

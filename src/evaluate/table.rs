@@ -34,7 +34,7 @@ impl Report {
         write!(text, "\n{}\n", aligned(&rows)).expect("text");
 
         for (name, definition) in DEFINITIONS {
-            writeln!(text, "{name}: {definition}").expect("text");
+            text.push_str(&wrapped(&format!("{name}: {definition}")));
         }
         writeln!(text, "Tolerance of the surface Dice: {} mm", self.tolerance_mm).expect("text");
         text
@@ -80,6 +80,25 @@ fn field(text: &str) -> String {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
     }
+}
+
+/// Lines of at most 100 characters, those after the first indented by two.
+fn wrapped(paragraph: &str) -> String {
+    let mut text = String::new();
+    let mut room = 100;
+    for word in paragraph.split(' ') {
+        let length = word.chars().count();
+        if length > room {
+            text.push_str("\n ");
+            room = 99;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+        room = room.saturating_sub(length + 1);
+    }
+    text + "\n"
 }
 
 /// Columns as wide as their widest entry, two spaces apart; the first two flush left, numbers flush right.

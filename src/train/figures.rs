@@ -49,14 +49,15 @@ impl Figures {
     }
 
     /// Adds a batch by the sums of its samples. The loss is computed anew in double precision: the device's own is the
-    /// same up to rounding.
-    pub fn add_batch(&mut self, samples: &[Sums], kind: LossKind, weights: &[f32]) {
-        let Some((first, others)) = samples.split_first() else { return };
+    /// same up to rounding. Returns the batch's loss and soft Dice coefficient.
+    pub fn add_batch(&mut self, samples: &[Sums], kind: LossKind, weights: &[f32]) -> (f64, f64) {
+        let (first, others) = samples.split_first().expect("a batch has at least one sample");
         let mut batch = first.clone();
         others.iter().for_each(|sample| batch.add(sample));
+        let (loss, dice) = (batch.loss(kind, weights), batch.dice(weights));
         self.batches += 1;
-        self.loss += batch.loss(kind, weights);
-        self.dice += batch.dice(weights);
+        self.loss += loss;
+        self.dice += dice;
         self.iou += batch.iou();
         self.accuracy += batch.accuracy();
         for sample in samples {
@@ -67,6 +68,7 @@ impl Figures {
                 }
             }
         }
+        (loss, dice)
     }
 
     /// Number of batches.

@@ -2,10 +2,15 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod curves;
 pub mod figures;
+pub mod history;
 pub mod observer;
+pub mod progress;
+pub mod record;
 pub mod schedule;
 pub mod state;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use config::TrainConfig;

@@ -1,6 +1,9 @@
 //! What a run leaves in its folder as it goes: history, event files, curves; and its progress on the terminal.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     checkpoint::Position,
@@ -11,13 +14,7 @@ use super::{
     progress::Progress,
     tensorboard::Events,
 };
-use crate::{
-    Error, Result,
-    files::{self, Existing},
-};
-
-/// Name of the curves' file.
-pub const CURVES: &str = "curves.svg";
+use crate::{Error, Result, files::Existing};
 
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +28,11 @@ pub enum Start {
 }
 
 /// Keeps history, event file and curves of a run, and shows its progress.
-#[derive(Debug)]
 pub struct Record {
     folder: PathBuf,
     history: History,
     events: Events,
-    progress: Progress,
+    progress: Option<Progress>,
 }
 
 impl Record {
@@ -52,7 +48,7 @@ impl Record {
             Start::Resume => History::resume(folder, &classes, position.epoch)?,
         };
         let events = Events::create(folder, position.global_step)?;
-        Ok(Self { folder: folder.to_owned(), history, events, progress: Progress::new() })
+        Ok(Self { folder: folder.to_owned(), history, events, progress: None })
     }
 
     fn write_events(&mut self, row: &Row) -> Result<()> {
@@ -85,20 +81,23 @@ impl Record {
 
 impl Observer for Record {
     fn epoch_starts(&mut self, epoch: usize, epochs: usize, steps: usize, first: usize) {
-        self.progress.start(epoch, epochs, steps, first);
+        self.progress = Some(Progress::epoch(epoch as u64, epochs as u64, (steps - first) as u64));
     }
 
-    fn step(&mut self, so_far: &Figures) {
-        self.progress.step(so_far.loss(), so_far.dice());
+    fn step(&mut self, loss: f64, dice: f64, took: Duration) {
+        if let Some(progress) = &mut self.progress {
+            progress.step(loss, dice, took);
+        }
     }
 
     fn epoch_ends(&mut self, figures: &EpochFigures) -> Result<()> {
         let row = row(figures);
-        self.progress.finish(&row, self.history.classes(), figures.is_best);
+        if let Some(progress) = self.progress.take() {
+            progress.finish(&summary(&row, self.history.classes(), figures.is_best));
+        }
         self.write_events(&row)?;
         self.history.push(row)?;
-        let svg = curves::draw(&self.history);
-        files::write(&self.folder.join(CURVES), Existing::Replace, |writer| writer.write_all(svg.as_bytes()))
+        curves::write(&self.history, &self.folder)
     }
 }
 
@@ -121,4 +120,22 @@ fn row(figures: &EpochFigures) -> Row {
         ms_per_step: figures.step_seconds * 1e3,
         waiting: figures.waited,
     }
+}
+
+/// An epoch in one line.
+fn summary(row: &Row, classes: &[String], is_best: bool) -> String {
+    let mut line = format!("loss {:.4} dice {:.4}", row.train.loss, row.train.dice);
+    if let Some(scores) = &row.validation {
+        line += &format!("  validation loss {:.4} dice {:.4}", scores.loss, scores.dice);
+    }
+    for (class, dice) in classes.iter().zip(&row.dice) {
+        line += &dice.map_or_else(|| format!("  {class} n/a"), |dice| format!("  {class} {dice:.4}"));
+    }
+    line += &format!(
+        "  {:.1} s, {:.0} ms/step, {:.1} % waiting for data",
+        row.seconds,
+        row.ms_per_step,
+        100.0 * row.waiting
+    );
+    line + if is_best { "  (best)" } else { "" }
 }

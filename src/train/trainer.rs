@@ -177,6 +177,7 @@ impl Trainer {
             let first_step = self.position.step_in_epoch as usize;
             observer.epoch_starts(self.position.epoch as usize + 1, self.config.epochs, training.steps(), first_step);
             let mut epoch = training.epoch(self.position.epoch as usize, first_step);
+            let mut previous = Instant::now();
             while let Some(batch) = epoch.next() {
                 if (options.stop)() {
                     self.save(&options.folder.join(LAST))?;
@@ -187,9 +188,11 @@ impl Trainer {
                     return Ok(Ending::TimeUp);
                 }
                 let batch = batch?;
-                self.step(&batch);
+                let (loss, dice) = self.step(&batch);
                 training.recycle(batch);
-                observer.step(&self.partial);
+                let now = Instant::now();
+                observer.step(loss, dice, now - previous);
+                previous = now;
             }
             let trained = start.elapsed();
             let waited = epoch.waited();
@@ -208,8 +211,8 @@ impl Trainer {
         Ok(Ending::Completed)
     }
 
-    /// One optimizer step.
-    fn step(&mut self, batch: &Batch) {
+    /// One optimizer step; returns its loss and soft Dice coefficient.
+    fn step(&mut self, batch: &Batch) -> (f64, f64) {
         let rate = self.config.schedule.rate(&self.schedule, self.position.global_step);
         let hyper = self.optimizer.advance(&self.config.rule, rate, 1.0);
         let (seed, step) = (self.config.seed, self.position.global_step);
@@ -225,9 +228,10 @@ impl Trainer {
         ]);
         session.run(TRAINING);
         let samples = samples(session.f32(names::SUMS), &self.config);
-        self.partial.add_batch(&samples, self.config.loss, &self.class_weights);
+        let step = self.partial.add_batch(&samples, self.config.loss, &self.class_weights);
         self.position.step_in_epoch += 1;
         self.position.global_step += 1;
+        step
     }
 
     fn validate(&mut self, loader: &Loader) -> Result<Figures> {
