@@ -49,7 +49,7 @@ fn hippocampus_is_valid_and_loads_fast_enough_for_any_step() {
     let weights = fingerprint.class_weights();
     assert!(weights[0] < 0.5 && weights[1] > 5.0 && weights[2] > 5.0, "{weights:?}");
 
-    let preprocessing = Preprocessing::new([48, 64, 48], Normalization::Volume, Fit::Pad, &fingerprint);
+    let preprocessing = Preprocessing::new([48, 64, 48], Normalization::Volume, Fit::Pad, &fingerprint).unwrap();
     for (augment, cache) in
         [(Augment::None, false), (Augment::Flip, false), (Augment::Full, false), (Augment::Full, true)]
     {

@@ -94,6 +94,7 @@ impl Loader {
     /// # Errors
     /// No cases, a case without labels, settings that cannot work, a cache folder that cannot be made.
     pub fn new(cases: Vec<Case>, settings: LoaderSettings) -> Result<Self> {
+        settings.preprocessing.check()?;
         let Preprocessing { extent, channels, .. } = settings.preprocessing;
         let factors = extent.iter().chain([&channels, &settings.batch, &size_of::<f32>()]);
         let bytes = factors.copied().try_fold(1usize, usize::checked_mul);
