@@ -66,6 +66,11 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
+/// Prints JSON for people and programs. A closed pipe is the reader's wish.
+fn print_json(value: &serde_json::Value) {
+    println!("{value:#}");
+}
+
 /// Every option may be spelt with underscores, as in the training script that this program replaces:
 /// `--train_data_dir` means `--train-data-dir`.
 fn kebab_case(argument: OsString) -> OsString {

@@ -7,10 +7,12 @@
 
 mod blend;
 mod mirror;
+mod predictor;
 mod windows;
 
 pub use blend::{Accumulator, Slice, gaussian};
 pub use mirror::{flip, flips};
+pub use predictor::{Prediction, Predictor};
 pub use windows::{padding_before, starts, windows};
 
 use crate::{Error, Result};
