@@ -1,4 +1,4 @@
-//! Any bytes: a refusal, or a checkpoint that is written back to the same bytes. Never a panic.
+//! Any bytes: a refusal, or a checkpoint that can be written and read again. Never a panic.
 
 #![no_main]
 
@@ -7,13 +7,16 @@ use std::path::Path;
 use gyrus::train::checkpoint::Checkpoint;
 use libfuzzer_sys::fuzz_target;
 
-/// As given, and with the length and checksum made right, or the checksum would stop everything at the gate.
+// As given, and with the length and checksum made right, or the checksum would stop everything at the gate.
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("fuzz");
     let _ = Checkpoint::from_bytes(path, bytes);
     let Some(repaired) = repair(bytes) else { return };
     if let Ok(checkpoint) = Checkpoint::from_bytes(path, &repaired) {
-        assert!(checkpoint.to_bytes().expect("what was read can be written").len() == repaired.len());
+        let written = checkpoint.to_bytes().expect("what was read can be written");
+        let again = Checkpoint::from_bytes(path, &written).expect("what was written can be read");
+        assert_eq!(again.meta, checkpoint.meta);
+        assert!(again.tensors.keys().eq(checkpoint.tensors.keys()));
         let _ = checkpoint.describe().to_string();
     }
 });

@@ -1,6 +1,6 @@
 //! Blends overlapping windows into slices.
 
-use super::windows::overlap;
+use super::{Sink, windows::overlap};
 use crate::{Error, Result};
 
 /// One finished slice of the volume, across D.
@@ -111,7 +111,7 @@ impl Accumulator {
     ///
     /// # Errors
     /// What `sink` returns.
-    pub fn finish_before(&mut self, start: usize, sink: &mut dyn FnMut(Slice) -> Result<()>) -> Result<()> {
+    pub fn finish_before(&mut self, start: usize, sink: &mut Sink) -> Result<()> {
         let end = overlap(self.extent[0], self.patch[0], start).volume;
         self.hand_over(end, sink)
     }
@@ -120,11 +120,11 @@ impl Accumulator {
     ///
     /// # Errors
     /// What `sink` returns.
-    pub fn finish(mut self, sink: &mut dyn FnMut(Slice) -> Result<()>) -> Result<()> {
+    pub fn finish(mut self, sink: &mut Sink) -> Result<()> {
         self.hand_over(self.extent[0], sink)
     }
 
-    fn hand_over(&mut self, end: usize, sink: &mut dyn FnMut(Slice) -> Result<()>) -> Result<()> {
+    fn hand_over(&mut self, end: usize, sink: &mut Sink) -> Result<()> {
         let plane = self.labels.len();
         while self.next < end {
             let voxels = self.next % self.slices * plane..(self.next % self.slices + 1) * plane;

@@ -17,6 +17,12 @@ pub use windows::{padding_before, starts, windows};
 
 use crate::{Error, Result};
 
+/// A network: gets a window `[D, H, W, C]` and fills in probabilities `[D, H, W, classes]`.
+pub type Network<'a> = dyn FnMut(&[f32], &mut [f32]) -> Result<()> + 'a;
+
+/// Whoever takes the finished slices.
+pub type Sink<'a> = dyn FnMut(Slice) -> Result<()> + 'a;
+
 /// A volume to segment: D H W C, the channel innermost, already normalised.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
@@ -79,8 +85,8 @@ pub fn segment(
     classes: usize,
     patch: [usize; 3],
     options: &Options,
-    network: &mut dyn FnMut(&[f32], &mut [f32]) -> Result<()>,
-    sink: &mut dyn FnMut(Slice) -> Result<()>,
+    network: &mut Network,
+    sink: &mut Sink,
 ) -> Result<()> {
     options.validate()?;
     check(image, classes, patch)?;
@@ -163,7 +169,7 @@ impl Predictor {
     }
 
     /// The probabilities of the window, averaged over its mirrored copies.
-    fn predict(&mut self, network: &mut dyn FnMut(&[f32], &mut [f32]) -> Result<()>) -> Result<&[f32]> {
+    fn predict(&mut self, network: &mut Network) -> Result<&[f32]> {
         if self.flips.len() == 1 {
             network(&self.window, &mut self.output)?;
             return Ok(&self.output);
