@@ -12,6 +12,7 @@ pub mod data;
 pub mod demo;
 pub mod error;
 pub mod evaluate;
+pub mod explore;
 pub mod graph;
 pub mod infer;
 pub mod nn;

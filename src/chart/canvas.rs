@@ -13,7 +13,7 @@ pub(super) const GRID: &str = "#8a8f98";
 pub(super) const HUES: [&str; 6] = ["#2b7bba", "#d9601a", "#17997a", "#b4679b", "#a37b00", "#7a78c9"];
 
 /// Width of a character of text relative to its size; digits and lower-case letters of the usual sans-serif fonts.
-const CHARACTER: f64 = 0.56;
+const CHARACTER: f64 = 0.58;
 
 /// Where a text's anchor lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Draws charts as SVG: lines, histograms, horizontal bars.
+//! Draws charts as SVG (lines, histograms, horizontal bars) and tables as text.
 //!
 //! An own small writer instead of a plotting crate: the pictures are self-contained (no script, no font, no link), their
 //! text is real text that can be searched and read aloud, and everything that comes from files is escaped. Backgrounds
@@ -9,12 +9,15 @@ mod bars;
 mod canvas;
 mod histogram;
 mod line;
+mod text_table;
 mod ticks;
 
 pub use bars::{Bar, BarChart};
 pub use canvas::{Canvas, escape};
 pub use histogram::Histogram;
 pub use line::{LineChart, Series};
+pub use text_table::text_table;
+pub(crate) use ticks::short_value;
 
 /// Something that can be drawn at the origin of a canvas.
 pub trait Chart {
