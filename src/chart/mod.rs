@@ -4,6 +4,15 @@
 //! text is real text that can be searched and read aloud, and everything that comes from files is escaped. Backgrounds
 //! are transparent and greys and hues of middle lightness, so that a picture reads on white and on black; the hues stay
 //! apart for colour-blind readers, and lines differ by dashes as well.
+//!
+//! ```
+//! use gyrus::chart::{LineChart, Series, svg};
+//!
+//! let points = vec![(1.0, 0.61), (2.0, 0.78), (3.0, 0.83)];
+//! let dice = Series { name: "validation".into(), points, highlight: Some(2) };
+//! let chart = LineChart { title: "Dice".into(), x_label: "epoch".into(), y_label: "Dice".into(), series: vec![dice] };
+//! assert!(svg(&chart).starts_with("<svg"));
+//! ```
 
 mod bars;
 mod canvas;
