@@ -7,12 +7,14 @@
 //! A device sees one arena and a list of operations, and nothing is allocated after binding.
 
 pub mod chart;
+pub mod cli;
 pub mod cpu;
 pub mod data;
 pub mod demo;
 pub mod error;
 pub mod evaluate;
 pub mod explore;
+pub mod files;
 pub mod graph;
 pub mod infer;
 pub mod nn;

@@ -1,1 +1,21 @@
 //! Threads, SIMD and blocking for the CPU device. Ignorant of operations and graphs.
+//!
+//! - [`Threads`]: a pool that runs indexed tasks; it also says which instruction set the kernels use.
+//! - [`Convolution`], [`TransposedConvolution`]: fprop, dgrad and wgrad without an im2col copy.
+//!
+//! Tensors are plain slices, N D H W C with the channel innermost. Scratch memory is the caller's, sized by the
+//! `*_workspace` functions: nothing here allocates while it computes. Every result has the same bits for any number of threads: the
+//! work, and every reduction, is cut by the problem alone.
+
+#![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike on both sides of an assignment")]
+
+mod conv;
+pub mod elementwise;
+pub mod pool;
+pub mod reduce;
+mod simd;
+mod threads;
+
+pub use conv::{Convolution, TransposedConvolution};
+pub use simd::Isa;
+pub use threads::Threads;

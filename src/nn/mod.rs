@@ -1,1 +1,11 @@
-//! Floor under construction: see the crate documentation.
+//! The networks: architecture, initial weights, and the graphs that train, validate and predict with them.
+
+mod architecture;
+mod init;
+mod step;
+mod unet;
+
+pub use architecture::{Architecture, UNetConfig};
+pub use init::initial_parameters;
+pub use step::{Program, StepConfig, names, record_prediction, record_training, record_validation};
+pub use unet::{Mode, UNet};

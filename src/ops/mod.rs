@@ -1,1 +1,64 @@
-//! Floor under construction: see the crate documentation.
+//! The operations, one folder each: shapes, memory, cost and derivative in `mod.rs`; the definition as plain loops in
+//! `reference.rs`; the CPU implementation in `cpu.rs`; shapes worth testing and timing in `cases.rs`.
+//!
+//! Adding an operation is a folder and a line in [`catalogue`]: tests and benches iterate the catalogue.
+
+pub mod activation;
+pub mod batch_norm;
+pub mod case;
+pub mod concat;
+pub mod conv3d;
+pub mod conv_transpose3d;
+pub mod dice;
+pub mod dropout;
+pub mod elementwise;
+pub mod max_pool;
+pub mod optimizer;
+pub mod relu;
+pub mod upsample;
+
+use case::Case;
+
+use crate::tensor::{DType, Spec, Volume};
+
+/// Every case of every operation.
+pub fn catalogue() -> Vec<Case> {
+    [
+        conv3d::cases(),
+        conv_transpose3d::cases(),
+        upsample::cases(),
+        max_pool::cases(),
+        batch_norm::cases(),
+        dropout::cases(),
+        relu::cases(),
+        concat::cases(),
+        activation::cases(),
+        dice::cases(),
+        elementwise::cases(),
+        optimizer::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The operand as fp32 activations, or a sentence that says what it is instead.
+pub(crate) fn activation(spec: &Spec, what: &str) -> Result<Volume, String> {
+    if spec.dtype != DType::F32 {
+        return Err(format!("{what} is {}, expected fp32", spec.dtype));
+    }
+    spec.shape.volume().ok_or_else(|| format!("{what} has extents {}, expected [N, D, H, W, C]", spec.shape))
+}
+
+/// Checks a vector operand of `length` fp32 elements.
+pub(crate) fn vector(spec: &Spec, length: usize, what: &str) -> Result<(), String> {
+    if *spec == Spec::f32_vector(length) {
+        return Ok(());
+    }
+    Err(format!("{what} is {spec}, expected {length} fp32 elements"))
+}
+
+/// Checks the number of operands.
+pub(crate) fn operands<const N: usize>(inputs: &[Spec]) -> Result<[Spec; N], String> {
+    inputs.try_into().map_err(|_| format!("{} operands, expected {N}", inputs.len()))
+}

@@ -1,1 +1,204 @@
-//! Floor under construction: see the crate documentation.
+//! Decides where every value lives. Pure: takes graphs, returns offsets, touches no device.
+//!
+//! A *program* is one or more graphs over the same persistent values: a training step and a validation pass share
+//! their parameters by name. Persistent values get addresses of their own, role by role, each role contiguous and in
+//! order of creation, so that one launch can run over all parameters. Everything else shares one transient region:
+//! values whose lifetimes do not overlap may share bytes, and an output may take over the bytes of an input that dies.
+
+mod lifetime;
+mod place;
+mod report;
+mod verify;
+
+use std::collections::HashMap;
+
+pub use lifetime::Buffer;
+pub use report::{LayerLine, Report, RoleLine};
+pub use verify::verify;
+
+use crate::{
+    graph::{CpuTarget, Graph, Role, ValueId},
+    tensor::Spec,
+};
+
+/// A range of bytes in the arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// First byte.
+    pub offset: usize,
+    /// Number of bytes, without padding.
+    pub bytes: usize,
+}
+
+impl Place {
+    /// One past the last byte.
+    pub fn end(&self) -> usize {
+        self.offset + self.bytes
+    }
+
+    /// Whether two ranges share a byte.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.bytes > 0 && other.bytes > 0 && self.offset < other.end() && other.offset < self.end()
+    }
+}
+
+/// How to lay out.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The CPU whose workspaces are planned.
+    pub target: CpuTarget,
+    /// Bytes left free behind every range, so that tests can see who writes past the end.
+    pub guard: usize,
+    /// Whether outputs may take over the bytes of inputs that die.
+    pub in_place: bool,
+}
+
+impl Options {
+    /// The usual layout for this number of threads.
+    pub fn for_threads(threads: usize) -> Self {
+        Self { target: CpuTarget { threads }, guard: 0, in_place: true }
+    }
+}
+
+/// A persistent value and where it lies.
+#[derive(Clone, Debug)]
+pub struct Persistent {
+    /// The name that all graphs of the program know it by.
+    pub name: String,
+    /// Extents and element type.
+    pub spec: Spec,
+    /// The role, without a gradient's parameter.
+    pub role: &'static str,
+    /// Its bytes.
+    pub place: Place,
+}
+
+/// The layout of one graph of the program.
+#[derive(Clone, Debug)]
+pub struct EntryPlan {
+    /// The bytes of every value, by id.
+    pub values: Vec<Place>,
+    /// The scratch bytes of every node.
+    pub workspaces: Vec<Place>,
+    /// Bytes of the transient region that this graph uses.
+    pub transient: usize,
+    /// The largest sum of bytes alive at one node: no layout can be smaller than this.
+    pub lower_bound: usize,
+    /// The node at which that sum is reached.
+    pub peak_node: usize,
+}
+
+impl EntryPlan {
+    /// First byte of a value.
+    pub fn offset(&self, value: ValueId) -> usize {
+        self.values[value.0].offset
+    }
+
+    /// The ranges of all values and workspaces.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.values.iter().chain(&self.workspaces).copied()
+    }
+}
+
+/// The layout of a program: the arena is allocated with exactly `total` bytes.
+#[derive(Clone, Debug)]
+pub struct MemoryPlan {
+    /// Persistent values, in order of address.
+    pub persistent: Vec<Persistent>,
+    /// Bytes of the persistent region; the transient region begins here.
+    pub persistent_bytes: usize,
+    /// One layout per graph.
+    pub entries: Vec<EntryPlan>,
+    /// Bytes of the arena.
+    pub total: usize,
+}
+
+/// Every range starts at a multiple of this: a cache line, and more than any vector load asks for.
+pub const ALIGNMENT: usize = 64;
+
+/// Rounds up to [`ALIGNMENT`].
+pub fn align(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGNMENT)
+}
+
+/// Lays out a program.
+///
+/// # Panics
+/// If two graphs disagree on the spec of a persistent value of one name: they were recorded for different networks.
+pub fn plan(graphs: &[Graph], options: Options) -> MemoryPlan {
+    let (persistent, persistent_bytes) = place_persistent(graphs, options);
+    let offsets: HashMap<&str, Place> = persistent.iter().map(|value| (value.name.as_str(), value.place)).collect();
+    let entries: Vec<EntryPlan> =
+        graphs.iter().map(|graph| plan_entry(graph, &offsets, persistent_bytes, options)).collect();
+    let total = persistent_bytes + entries.iter().map(|entry| entry.transient).max().unwrap_or(0);
+    MemoryPlan { persistent, persistent_bytes, entries, total }
+}
+
+/// The regions of the arena, in order.
+fn role_name(role: Role) -> Option<(usize, &'static str)> {
+    Some(match role {
+        Role::Parameter => (0, "parameters"),
+        Role::Gradient(_) => (1, "gradients"),
+        Role::OptimizerState => (2, "optimizer state"),
+        Role::Running => (3, "running statistics"),
+        Role::Input => (4, "inputs"),
+        Role::Output => (5, "outputs"),
+        Role::Activation => return None,
+    })
+}
+
+fn place_persistent(graphs: &[Graph], options: Options) -> (Vec<Persistent>, usize) {
+    let mut found: Vec<((usize, usize), Persistent)> = Vec::new();
+    let mut known: HashMap<String, Spec> = HashMap::new();
+    for graph in graphs {
+        for (index, value) in graph.values.iter().enumerate() {
+            let Some((region, role)) = role_name(value.role) else { continue };
+            if value.updates.is_some() {
+                continue;
+            }
+            if let Some(spec) = known.get(&value.name) {
+                assert_eq!(*spec, value.spec, "{}: two graphs of a program disagree", value.name);
+                continue;
+            }
+            known.insert(value.name.clone(), value.spec);
+            let order = if let Role::Gradient(ValueId(parameter)) = value.role { parameter } else { index };
+            let place = Place { offset: 0, bytes: value.spec.bytes() };
+            found.push(((region, order), Persistent { name: value.name.clone(), spec: value.spec, role, place }));
+        }
+    }
+    // Stable: values of later graphs come behind those of earlier ones within a region only if their index is higher,
+    // which is all the order that anybody relies on (parameters and gradients come from the first graph alone).
+    found.sort_by_key(|(key, _)| *key);
+    let mut offset = 0;
+    let mut persistent = Vec::with_capacity(found.len());
+    for (_, mut value) in found {
+        value.place.offset = offset;
+        offset += align(value.place.bytes + options.guard);
+        persistent.push(value);
+    }
+    (persistent, offset)
+}
+
+fn plan_entry(graph: &Graph, persistent: &HashMap<&str, Place>, base: usize, options: Options) -> EntryPlan {
+    let buffers = lifetime::buffers(graph, options);
+    let (lower_bound, peak_node) = lifetime::lower_bound(&buffers, graph.nodes.len());
+    let (offsets, transient) = place::place(&buffers);
+    let mut values: Vec<Place> = graph
+        .values
+        .iter()
+        .map(|value| {
+            persistent.get(value.name.as_str()).copied().filter(|_| value.role.is_persistent()).unwrap_or_default()
+        })
+        .collect();
+    let mut workspaces = vec![Place::default(); graph.nodes.len()];
+    for (buffer, offset) in buffers.iter().zip(offsets) {
+        let offset = base + offset;
+        for &ValueId(value) in &buffer.values {
+            values[value] = Place { offset, bytes: graph.values[value].spec.bytes() };
+        }
+        if let Some(node) = buffer.workspace_of {
+            workspaces[node] = Place { offset, bytes: buffer.content };
+        }
+    }
+    EntryPlan { values, workspaces, transient, lower_bound, peak_node }
+}

@@ -1,0 +1,157 @@
+//! The microkernel of wgrad: `dfilter[tap][ci][co] += sum over voxels of input[x + tap][ci] * dy[x][co]`.
+//!
+//! It walks the input voxels of some rows and keeps the sums of all taps along a row, some input channels and some output channels
+//! in registers: a broadcast input serves every tap and vector, so 4 broadcasts and 6 loads feed 24 multiply-adds
+//! (3 taps, 4 input channels, 2 vectors). Every position of the input counts once; `dy` has zero margins instead.
+
+use super::stage::BLOCK;
+use crate::cpu::simd::{Isa, Kernel, Simd, dispatch};
+
+/// One register block's work: addresses and strides in elements.
+#[derive(Clone, Copy)]
+pub(super) struct Outer {
+    /// Staged input of the first voxel and channel.
+    pub input: *const f32,
+    pub input_plane_stride: usize,
+    pub input_row_stride: usize,
+    /// Staged output gradient that belongs to the first input voxel at the FIRST of the taps; each later tap lies one voxel before.
+    pub dy: *const f32,
+    pub dy_plane_stride: usize,
+    pub dy_row_stride: usize,
+    /// Planes, rows and voxels.
+    pub extents: [usize; 3],
+    /// Partial sums of the first tap, first input and output channel.
+    pub sums: *mut f32,
+    pub tap_stride: usize,
+    pub channel_stride: usize,
+    /// Input and output channels that exist.
+    pub channels_in: usize,
+    pub channels_out: usize,
+}
+
+/// A compiled microkernel.
+pub(super) type OuterFunction = unsafe fn(Isa, &Outer);
+
+/// Extents of a register block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OuterShape {
+    /// Taps along a row.
+    pub taps: usize,
+    /// Input channels; divides [`BLOCK`].
+    pub channels: usize,
+    /// SIMD vectors of output channels.
+    pub vectors: usize,
+}
+
+macro_rules! outer_table {
+    ($(($taps:literal, $channels:literal, $vectors:literal)),* $(,)?) => {
+        &[$((
+            OuterShape { taps: $taps, channels: $channels, vectors: $vectors },
+            run_outer::<$taps, $channels, $vectors> as OuterFunction,
+        )),*]
+    };
+}
+
+const WIDE: &[(OuterShape, OuterFunction)] = outer_table![
+    (3, 4, 2),
+    (3, 8, 1),
+    (3, 1, 2),
+    (3, 1, 1),
+    (2, 4, 2),
+    (2, 8, 1),
+    (2, 1, 1),
+    (1, 8, 2),
+    (1, 16, 1),
+    (1, 4, 2),
+    (1, 1, 1),
+];
+
+const NARROW: &[(OuterShape, OuterFunction)] =
+    outer_table![(3, 4, 1), (3, 1, 1), (2, 4, 1), (2, 1, 1), (1, 4, 2), (1, 8, 1), (1, 1, 1)];
+
+/// The microkernel with the fewest wasted operations for a filter of `kernel_width` taps along a row.
+pub(super) fn choose(
+    isa: Isa,
+    kernel_width: usize,
+    channels_in: usize,
+    channels_out: usize,
+) -> (OuterShape, OuterFunction) {
+    let table = if isa == Isa::Avx512 { WIDE } else { NARROW };
+    // A wider kernel is taken tap by tap.
+    let taps = if kernel_width <= 3 { kernel_width } else { 1 };
+    let cost = |shape: &OuterShape| {
+        let blocks = channels_in.div_ceil(shape.channels) * channels_out.div_ceil(shape.vectors * isa.lanes());
+        let sums = shape.taps * shape.channels * shape.vectors;
+        let loads = shape.channels + shape.taps * shape.vectors;
+        blocks * (sums.max(8).max(loads) + 1)
+    };
+    let candidates = table.iter().filter(|(shape, _)| shape.taps == taps);
+    let (shape, function) = candidates.min_by_key(|(shape, _)| cost(shape)).expect("both tables have 1, 2 and 3 taps");
+    (*shape, *function)
+}
+
+/// Adds one register block's sums.
+///
+/// # Safety
+/// The machine has `isa`. All addresses that `outer` spans are readable (whole register blocks of `input` and `dy`) or writable
+/// by nobody else (`sums`, for the channels that exist).
+unsafe fn run_outer<const T: usize, const C: usize, const V: usize>(isa: Isa, outer: &Outer) {
+    dispatch(isa, OuterKernel::<T, C, V>(outer));
+}
+
+struct OuterKernel<'a, const T: usize, const C: usize, const V: usize>(&'a Outer);
+
+impl<const T: usize, const C: usize, const V: usize> Kernel for OuterKernel<'_, T, C, V> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let outer = self.0;
+        let [planes, rows, width] = outer.extents;
+        let dy_block = V * S::LANES;
+        // SAFETY: the loops stay inside the extents that the caller of `run_outer` vouches for.
+        unsafe {
+            let mut sums = [[[S::zero(); V]; C]; T];
+            for plane in 0..planes {
+                for row in 0..rows {
+                    let mut input = outer.input.add(plane * outer.input_plane_stride + row * outer.input_row_stride);
+                    let mut dy = outer.dy.add(plane * outer.dy_plane_stride + row * outer.dy_row_stride);
+                    for _ in 0..width {
+                        let mut g = [[S::zero(); V]; T];
+                        for t in 0..T {
+                            for v in 0..V {
+                                g[t][v] = S::load(dy.sub(t * dy_block).add(v * S::LANES));
+                            }
+                        }
+                        for c in 0..C {
+                            let x = S::splat(*input.add(c));
+                            for t in 0..T {
+                                for v in 0..V {
+                                    sums[t][c][v] = S::fma(x, g[t][v], sums[t][c][v]);
+                                }
+                            }
+                        }
+                        input = input.add(BLOCK);
+                        dy = dy.add(dy_block);
+                    }
+                }
+            }
+            for v in 0..V {
+                let lanes = outer.channels_out.saturating_sub(v * S::LANES).min(S::LANES);
+                for t in 0..T {
+                    for c in 0..C {
+                        if lanes == 0 || c >= outer.channels_in {
+                            continue;
+                        }
+                        let to = outer.sums.add(t * outer.tap_stride + c * outer.channel_stride + v * S::LANES);
+                        if lanes == S::LANES {
+                            S::store(to, S::add(S::load(to), sums[t][c][v]));
+                        } else {
+                            S::store_partial(to, S::add(S::load_partial(to, lanes), sums[t][c][v]), lanes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

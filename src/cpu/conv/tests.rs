@@ -1,0 +1,276 @@
+use super::*;
+use crate::cpu::Isa;
+
+/// Reproducible values in (-1, 1).
+fn values(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Calls `visit(output element, input element, filter element)` for every multiply-add of the definition.
+fn visit(p: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
+    let index = |n: usize, at: [usize; 3], extents: [usize; 3], channels: usize, c: usize| {
+        (((n * extents[0] + at[0]) * extents[1] + at[1]) * extents[2] + at[2]) * channels + c
+    };
+    let count = |extents: [usize; 3]| extents.iter().product::<usize>();
+    let at = |i: usize, e: [usize; 3]| [i / (e[1] * e[2]), i / e[2] % e[1], i % e[2]];
+    for n in 0..p.batch {
+        for voxel in 0..count(p.output) {
+            for tap in 0..count(p.kernel) {
+                let (o, k) = (at(voxel, p.output), at(tap, p.kernel));
+                let i: [isize; 3] = std::array::from_fn(|a| (o[a] + k[a]) as isize - p.pad_before[a] as isize);
+                if (0..3).any(|a| i[a] < 0 || i[a] >= p.input[a] as isize) {
+                    continue;
+                }
+                let i = i.map(|x| x as usize);
+                for ci in 0..p.channels_in {
+                    for co in 0..p.channels_out {
+                        visit(
+                            index(n, o, p.output, p.channels_out, co),
+                            index(n, i, p.input, p.channels_in, ci),
+                            (tap * p.channels_in + ci) * p.channels_out + co,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `got` must be as near to the f64 sums as a straightforward fp32 loop is, times two (largest errors compared).
+fn assert_as_accurate(got: &[f32], exact: &[f64], plain: &[f32], what: &str) {
+    let worst = |values: &[f32]| values.iter().zip(exact).map(|(&a, &b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+    assert_eq!(got.len(), exact.len());
+    assert!(got.iter().all(|value| value.is_finite()), "{what}: not finite");
+    // A plain sum of one or two terms may be exact by luck: one rounding of the largest value is always granted.
+    let ulp = exact.iter().fold(0.0f64, |a, b| a.max(b.abs())) * f64::from(f32::EPSILON) / 2.0;
+    let (error, limit) = (worst(got), 2.0 * worst(plain).max(ulp));
+    assert!(error <= limit, "{what}: error {error:e}, straightforward fp32 {:e}", worst(plain));
+}
+
+struct Sums {
+    exact: Vec<f64>,
+    plain: Vec<f32>,
+}
+
+impl Sums {
+    fn new(count: usize) -> Self {
+        Self { exact: vec![0.0; count], plain: vec![0.0; count] }
+    }
+
+    fn add(&mut self, at: usize, a: f32, b: f32) {
+        self.exact[at] += f64::from(a) * f64::from(b);
+        self.plain[at] += a * b;
+    }
+}
+
+/// Every instruction set that this machine has with 1 to 3 threads.
+fn pools() -> Vec<Vec<Threads>> {
+    let available = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    available.map(|isa| (1..4).map(|count| Threads::with_isa(count, isa)).collect()).collect()
+}
+
+/// Runs `compute` on every pool, its output and workspace full of NaN, and compares.
+fn check(
+    what: &str,
+    sums: &Sums,
+    workspace: impl Fn(usize) -> usize,
+    compute: impl Fn(&Threads, &mut [f32], &mut [f32]),
+) {
+    for pools in pools() {
+        let mut first: Option<Vec<f32>> = None;
+        for threads in &pools {
+            let mut output = vec![f32::NAN; sums.exact.len()];
+            compute(threads, &mut output, &mut vec![f32::NAN; workspace(threads.count())]);
+            assert_as_accurate(&output, &sums.exact, &sums.plain, &format!("{what} {:?}", threads.isa()));
+            let same = first
+                .get_or_insert_with(|| output.clone())
+                .iter()
+                .zip(&output)
+                .all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{what}: {} threads give other bits", threads.count());
+        }
+    }
+}
+
+fn check_convolution(p: Convolution) {
+    let (x, f, dy) = (values(p.input_len(), 1), values(p.filter_len(), 2), values(p.output_len(), 3));
+    let bias = values(p.channels_out, 4);
+    let (mut y, mut dx, mut df) = (Sums::new(dy.len()), Sums::new(x.len()), Sums::new(f.len()));
+    visit(&p, |o, i, k| {
+        y.add(o, x[i], f[k]);
+        dx.add(i, dy[o], f[k]);
+        df.add(k, x[i], dy[o]);
+    });
+    let mut db = Sums::new(p.channels_out);
+    for (i, &g) in dy.iter().enumerate() {
+        db.add(i % p.channels_out, g, 1.0);
+    }
+    for (i, (exact, plain)) in y.exact.iter_mut().zip(&mut y.plain).enumerate() {
+        *exact = (*exact + f64::from(bias[i % p.channels_out])).max(0.0);
+        *plain = (*plain + bias[i % p.channels_out]).max(0.0);
+    }
+    check(
+        &format!("fprop {p:?}"),
+        &y,
+        |n| p.fprop_workspace(n),
+        |threads, y, workspace| {
+            p.fprop(threads, &x, &f, Some(&bias), true, y, workspace);
+        },
+    );
+    check(
+        &format!("dgrad {p:?}"),
+        &dx,
+        |n| p.dgrad_workspace(n),
+        |threads, dx, workspace| {
+            p.dgrad(threads, &dy, &f, dx, workspace);
+        },
+    );
+    check(
+        &format!("wgrad {p:?}"),
+        &df,
+        |n| p.wgrad_workspace(n),
+        |threads, df, workspace| {
+            p.wgrad(threads, &x, &dy, df, None, workspace);
+        },
+    );
+    check(
+        &format!("dbias {p:?}"),
+        &db,
+        |n| p.wgrad_workspace(n),
+        |threads, db, workspace| {
+            p.wgrad(threads, &x, &dy, &mut vec![f32::NAN; f.len()], Some(db), workspace);
+        },
+    );
+}
+
+fn same(batch: usize, extents: [usize; 3], kernel: usize, channels_in: usize, channels_out: usize) -> Convolution {
+    Convolution {
+        batch,
+        input: extents,
+        output: extents,
+        kernel: [kernel; 3],
+        pad_before: [(kernel - 1) / 2; 3],
+        channels_in,
+        channels_out,
+    }
+}
+
+#[test]
+fn convolutions_of_tiny_and_prime_extents_equal_the_definition() {
+    for extents in [[1, 1, 1], [1, 2, 3], [3, 3, 3], [2, 5, 7], [4, 4, 4], [5, 1, 13]] {
+        for (channels_in, channels_out) in [(1, 1), (1, 16), (3, 5), (17, 33), (2, 3), (24, 2)] {
+            for kernel in 1..4 {
+                check_convolution(same(2, extents, kernel, channels_in, channels_out));
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_one_off_the_tile_equal_the_definition() {
+    for width in [11, 12, 14, 15, 16, 17, 27, 29] {
+        check_convolution(same(1, [2, 3, width], 3, 5, 31));
+        check_convolution(same(1, [2, 3, width], 3, 16, 15));
+    }
+}
+
+#[test]
+fn convolutions_of_real_levels_equal_the_definition() {
+    check_convolution(same(1, [6, 8, 6], 3, 48, 32));
+    check_convolution(same(1, [3, 4, 3], 3, 130, 80));
+    check_convolution(same(1, [6, 12, 24], 3, 16, 16));
+    check_convolution(same(1, [4, 6, 48], 3, 4, 32));
+}
+
+#[test]
+fn a_filter_too_large_for_the_cache_is_summed_in_chunks() {
+    check_convolution(same(1, [2, 3, 2], 3, 300, 40));
+}
+
+#[test]
+fn valid_wide_and_lopsided_convolutions_equal_the_definition() {
+    let p = Convolution {
+        batch: 1,
+        input: [5, 6, 9],
+        output: [3, 5, 8],
+        kernel: [3, 2, 5],
+        pad_before: [0, 0, 2],
+        channels_in: 3,
+        channels_out: 18,
+    };
+    check_convolution(p);
+    check_convolution(Convolution { kernel: [1, 3, 2], pad_before: [0, 2, 0], output: [5, 8, 8], ..p });
+}
+
+#[test]
+fn transposed_convolutions_equal_the_definition() {
+    for (batch, input, channels_in, channels_out) in [
+        (1, [1, 1, 1], 1, 1),
+        (2, [1, 2, 3], 3, 5),
+        (1, [3, 4, 3], 64, 16),
+        (1, [5, 3, 13], 33, 17),
+        (1, [2, 3, 7], 70, 48),
+    ] {
+        let p = TransposedConvolution { batch, input, channels_in, channels_out };
+        let (x, f, dy) = (values(p.input_len(), 1), values(p.filter_len(), 2), values(p.output_len(), 3));
+        let bias = values(channels_out, 4);
+        let (mut y, mut dx, mut df) = (Sums::new(dy.len()), Sums::new(x.len()), Sums::new(f.len()));
+        let mut db = Sums::new(channels_out);
+        let fine = input.map(|extent| 2 * extent);
+        for voxel in 0..dy.len() / channels_out {
+            let (w, rest) = (voxel % fine[2], voxel / fine[2]);
+            let (h, rest) = (rest % fine[1], rest / fine[1]);
+            let (d, n) = (rest % fine[0], rest / fine[0]);
+            let coarse = ((n * input[0] + d / 2) * input[1] + h / 2) * input[2] + w / 2;
+            let phase = d % 2 * 4 + h % 2 * 2 + w % 2;
+            for co in 0..channels_out {
+                let o = voxel * channels_out + co;
+                db.add(co, dy[o], 1.0);
+                for ci in 0..channels_in {
+                    let (i, k) = (coarse * channels_in + ci, (phase * channels_in + ci) * channels_out + co);
+                    y.add(o, x[i], f[k]);
+                    dx.add(i, dy[o], f[k]);
+                    df.add(k, x[i], dy[o]);
+                }
+                y.add(o, bias[co], 1.0);
+            }
+        }
+        check(
+            &format!("fprop {p:?}"),
+            &y,
+            |n| p.fprop_workspace(n),
+            |threads, y, workspace| {
+                p.fprop(threads, &x, &f, Some(&bias), y, workspace);
+            },
+        );
+        check(
+            &format!("dgrad {p:?}"),
+            &dx,
+            |n| p.dgrad_workspace(n),
+            |threads, dx, workspace| {
+                p.dgrad(threads, &dy, &f, dx, workspace);
+            },
+        );
+        check(
+            &format!("wgrad {p:?}"),
+            &df,
+            |n| p.wgrad_workspace(n),
+            |threads, df, workspace| {
+                p.wgrad(threads, &x, &dy, df, None, workspace);
+            },
+        );
+        check(
+            &format!("dbias {p:?}"),
+            &db,
+            |n| p.wgrad_workspace(n),
+            |threads, db, workspace| {
+                p.wgrad(threads, &x, &dy, &mut vec![f32::NAN; f.len()], Some(db), workspace);
+            },
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! The microkernel of fprop and dgrad: a tile of output voxels times a block of output channels, held in registers.
+//!
+//! `acc[r][c][v] += input[r][c + tap][ci] * filter[tap][ci][v]` over all taps and the input channels of a chunk. One filter
+//! vector load and one broadcast serve many multiply-adds: with 14 voxels x 2 vectors, 16 loads for 28. The tile
+//! shape is chosen for the row length, so that 48, 12 or 3 voxels fill whole tiles.
+
+use super::stage::BLOCK;
+use crate::cpu::simd::{Isa, Kernel, Simd, dispatch};
+
+/// One tile's work: addresses and strides in elements.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// Staged input of the tile's first voxel at tap (0, 0, 0), first channel of the chunk.
+    pub input: *const f32,
+    /// From one staged channel block, plane and row to the next.
+    pub block_stride: usize,
+    pub plane_stride: usize,
+    pub row_stride: usize,
+    pub kernel: [usize; 3],
+    /// Input channels of this chunk.
+    pub channels: usize,
+    /// Packed filter `[channel block][tap][channel][vectors * lanes]` of this chunk.
+    pub filter: *const f32,
+    /// First voxel and channel of the output tile.
+    pub output: *mut f32,
+    pub output_row_stride: usize,
+    pub output_stride: usize,
+    /// Rows, voxels and channels of the tile that exist.
+    pub rows: usize,
+    pub columns: usize,
+    pub channels_out: usize,
+    /// Continue sums that an earlier chunk left in the output.
+    pub accumulate: bool,
+    /// Added at the end unless null.
+    pub bias: *const f32,
+    /// Negative results become 0.
+    pub relu: bool,
+}
+
+/// A compiled microkernel.
+pub(super) type TileFunction = unsafe fn(Isa, &Tile);
+
+/// Extents of a register tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TileShape {
+    pub rows: usize,
+    pub columns: usize,
+    /// SIMD vectors of output channels.
+    pub vectors: usize,
+}
+
+macro_rules! tile_table {
+    ($(($rows:literal, $columns:literal, $vectors:literal)),* $(,)?) => {
+        &[$((
+            TileShape { rows: $rows, columns: $columns, vectors: $vectors },
+            run_tile::<$rows, $columns, $vectors> as TileFunction,
+        )),*]
+    };
+}
+
+/// 32 registers: at most 28 sums, 2 filter vectors, 1 broadcast.
+const WIDE: &[(TileShape, TileFunction)] = tile_table![
+    (1, 14, 2),
+    (1, 13, 2),
+    (1, 12, 2),
+    (1, 11, 2),
+    (1, 10, 2),
+    (1, 9, 2),
+    (1, 8, 2),
+    (1, 6, 2),
+    (2, 7, 2),
+    (2, 6, 2),
+    (2, 5, 2),
+    (3, 4, 2),
+    (4, 3, 2),
+    (6, 2, 2),
+    (2, 4, 2),
+    (3, 3, 2),
+    (8, 1, 2),
+    (1, 28, 1),
+    (1, 24, 1),
+    (2, 13, 1),
+    (2, 12, 1),
+    (2, 11, 1),
+    (2, 10, 1),
+    (2, 9, 1),
+    (2, 8, 1),
+    (1, 16, 1),
+    (1, 12, 1),
+    (3, 8, 1),
+    (4, 7, 1),
+    (4, 6, 1),
+    (6, 4, 1),
+    (8, 3, 1),
+    (3, 4, 1),
+    (3, 3, 1),
+    (8, 1, 1),
+];
+
+/// 16 registers: at most 12 sums.
+const NARROW: &[(TileShape, TileFunction)] = tile_table![
+    (1, 6, 2),
+    (1, 5, 2),
+    (1, 4, 2),
+    (2, 3, 2),
+    (2, 2, 2),
+    (6, 1, 2),
+    (1, 12, 1),
+    (1, 10, 1),
+    (1, 8, 1),
+    (2, 6, 1),
+    (2, 4, 1),
+    (3, 4, 1),
+    (3, 3, 1),
+    (8, 1, 1),
+];
+
+/// The microkernel that computes `rows x columns` outputs of `channels` channels with the fewest wasted operations.
+pub(super) fn choose(isa: Isa, rows: usize, columns: usize, channels: usize) -> (TileShape, TileFunction) {
+    let table = if isa == Isa::Avx512 { WIDE } else { NARROW };
+    let lanes = isa.lanes();
+    let cost = |shape: &TileShape| {
+        let tiles = rows.div_ceil(shape.rows) * columns.div_ceil(shape.columns);
+        let blocks = channels.div_ceil(shape.vectors * lanes);
+        let sums = shape.rows * shape.columns * shape.vectors;
+        // Cycles in halves: multiply-adds, or loads where these are more, or the latency of too few independent sums.
+        let loads = shape.rows * shape.columns + shape.vectors;
+        tiles * blocks * (2 * sums.max(8)).max(2 * loads).saturating_add(2 + shape.vectors)
+    };
+    let (shape, function) = table.iter().min_by_key(|(shape, _)| cost(shape)).expect("the tables are not empty");
+    (*shape, *function)
+}
+
+/// Computes one tile.
+///
+/// # Safety
+/// The machine has `isa`. All addresses that `tile` spans are readable (input, for the whole register tile and its taps; filter;
+/// bias) or writable by nobody else (output, for the part that exists).
+unsafe fn run_tile<const R: usize, const C: usize, const V: usize>(isa: Isa, tile: &Tile) {
+    dispatch(isa, TileKernel::<R, C, V>(tile));
+}
+
+struct TileKernel<'a, const R: usize, const C: usize, const V: usize>(&'a Tile);
+
+impl<const R: usize, const C: usize, const V: usize> Kernel for TileKernel<'_, R, C, V> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let tile = self.0;
+        // SAFETY: the loops stay inside the extents that the caller of `run_tile` vouches for.
+        unsafe {
+            let mut sums = [[[S::zero(); V]; C]; R];
+            let mut filter = tile.filter;
+            let [kd, kh, kw] = tile.kernel;
+            let mut block = tile.input;
+            let mut left = tile.channels;
+            while left > 0 {
+                let channels = left.min(BLOCK);
+                for d in 0..kd {
+                    for h in 0..kh {
+                        for w in 0..kw {
+                            let input = block.add(d * tile.plane_stride + h * tile.row_stride + w * BLOCK);
+                            if channels == BLOCK {
+                                filter = multiply::<S, R, C, V>(&mut sums, input, tile.row_stride, filter, BLOCK);
+                            } else {
+                                filter = multiply::<S, R, C, V>(&mut sums, input, tile.row_stride, filter, channels);
+                            }
+                        }
+                    }
+                }
+                block = block.add(tile.block_stride);
+                left -= channels;
+            }
+            finish::<S, R, C, V>(&sums, tile);
+        }
+    }
+}
+
+/// Adds one tap of one channel block; returns the filter address behind it.
+#[inline(always)]
+unsafe fn multiply<S: Simd, const R: usize, const C: usize, const V: usize>(
+    sums: &mut [[[S::V; V]; C]; R],
+    input: *const f32,
+    row_stride: usize,
+    mut filter: *const f32,
+    channels: usize,
+) -> *const f32 {
+    // SAFETY: the caller's: `channels` filter rows, and inputs of the register tile.
+    unsafe {
+        for ci in 0..channels {
+            let mut f = [S::zero(); V];
+            for v in 0..V {
+                f[v] = S::load(filter.add(v * S::LANES));
+            }
+            for r in 0..R {
+                let row = input.add(r * row_stride + ci);
+                for c in 0..C {
+                    let x = S::splat(*row.add(c * BLOCK));
+                    for v in 0..V {
+                        sums[r][c][v] = S::fma(x, f[v], sums[r][c][v]);
+                    }
+                }
+            }
+            filter = filter.add(V * S::LANES);
+        }
+        filter
+    }
+}
+
+/// Adds earlier sums and bias, applies ReLU, stores the voxels and channels that exist.
+#[inline(always)]
+unsafe fn finish<S: Simd, const R: usize, const C: usize, const V: usize>(sums: &[[[S::V; V]; C]; R], tile: &Tile) {
+    // SAFETY: only voxels and channels that exist are touched.
+    unsafe {
+        for v in 0..V {
+            let lanes = tile.channels_out.saturating_sub(v * S::LANES).min(S::LANES);
+            let bias = match tile.bias.is_null() {
+                true => S::zero(),
+                false => S::load_partial(tile.bias.wrapping_add(v * S::LANES), lanes),
+            };
+            for r in 0..R {
+                for c in 0..C {
+                    if lanes == 0 || r >= tile.rows || c >= tile.columns {
+                        continue;
+                    }
+                    let to = tile.output.add(r * tile.output_row_stride + c * tile.output_stride + v * S::LANES);
+                    let mut sum = S::add(sums[r][c][v], bias);
+                    if tile.accumulate {
+                        let earlier = if lanes == S::LANES { S::load(to) } else { S::load_partial(to, lanes) };
+                        sum = S::add(sum, earlier);
+                    }
+                    if tile.relu {
+                        sum = S::max(sum, S::zero());
+                    }
+                    if lanes == S::LANES { S::store(to, sum) } else { S::store_partial(to, sum, lanes) }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The transposed convolution 2x2x2 with stride 2, as convolutions 1x1x1: its output is eight interleaved coarse grids
+//! (phases), each with its own tap.
+
+use super::{
+    correlate::{self, Target},
+    pack::FilterView,
+    stage::{SEGMENTS, Segment, Source, dense_strides, phase_offset},
+    wgrad,
+};
+use crate::cpu::{reduce, threads::Threads};
+
+/// `output[2 v + phase][co] = bias[co] + sum over ci of input[v][ci] * filter[phase][ci][co]`: no two taps meet.
+///
+/// Tensors: input `[N, D, H, W, ci]`, output `[N, 2 D, 2 H, 2 W, co]`, filter `[2, 2, 2, ci, co]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TransposedConvolution {
+    /// Samples.
+    pub batch: usize,
+    /// Input planes, rows, voxels per row.
+    pub input: [usize; 3],
+    /// Input channels.
+    pub channels_in: usize,
+    /// Output channels.
+    pub channels_out: usize,
+}
+
+impl TransposedConvolution {
+    /// Elements of the input.
+    pub fn input_len(&self) -> usize {
+        self.batch * self.input.iter().product::<usize>() * self.channels_in
+    }
+
+    /// Elements of the output.
+    pub fn output_len(&self) -> usize {
+        8 * self.batch * self.input.iter().product::<usize>() * self.channels_out
+    }
+
+    /// Elements of the filter.
+    pub fn filter_len(&self) -> usize {
+        8 * self.channels_in * self.channels_out
+    }
+
+    /// Floating-point operations of one pass, two per multiply-add.
+    pub fn flops(&self) -> usize {
+        2 * self.output_len() * self.channels_in
+    }
+
+    /// Workspace elements of [`TransposedConvolution::fprop`] on `threads` threads.
+    pub fn fprop_workspace(&self, threads: usize) -> usize {
+        self.forward().workspace(threads)
+    }
+
+    /// Workspace elements of [`TransposedConvolution::dgrad`] on `threads` threads.
+    pub fn dgrad_workspace(&self, threads: usize) -> usize {
+        self.backward().workspace(threads)
+    }
+
+    /// Workspace elements of [`TransposedConvolution::wgrad`] on `threads` threads.
+    pub fn wgrad_workspace(&self, threads: usize) -> usize {
+        let voxels = 8 * self.batch * self.input.iter().product::<usize>();
+        self.gradient().workspace(threads).max(reduce::sums_workspace(voxels, self.channels_out))
+    }
+
+    /// Output from input, filter and bias. `workspace` needs [`TransposedConvolution::fprop_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, or the workspace is too short.
+    pub fn fprop(
+        &self,
+        threads: &Threads,
+        input: &[f32],
+        filter: &[f32],
+        bias: Option<&[f32]>,
+        output: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        self.check(input, filter, output);
+        assert!(bias.is_none_or(|bias| bias.len() == self.channels_out), "bias length");
+        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
+        let view = FilterView {
+            data: filter,
+            group_stride: self.channels_in * self.channels_out,
+            tap_stride: 0,
+            flipped: false,
+            inner: self.channels_in,
+            outer_stride: 0,
+            inner_stride: self.channels_out,
+            out_stride: 1,
+        };
+        let [n, d, h, w] = dense_strides(self.input.map(|extent| 2 * extent), self.channels_out);
+        let group_offsets = std::array::from_fn(|phase| phase_offset(self.input, self.channels_out, phase));
+        let target = Target { output, strides: [n, 2 * d, 2 * h, 2 * w], group_offsets, bias, relu: false };
+        self.forward().run(threads, &source, view, target, workspace);
+    }
+
+    /// Gradient of the input: the eight phases of `dy` side by side are the channels of one 1x1x1 convolution.
+    /// `workspace` needs [`TransposedConvolution::dgrad_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, or the workspace is too short.
+    pub fn dgrad(&self, threads: &Threads, dy: &[f32], filter: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
+        self.check(dx, filter, dy);
+        let phases = (0..SEGMENTS).map(|phase| Segment::phase(dy, self.input, self.channels_out, phase));
+        let source = Source::new(phases, self.input);
+        let view = FilterView {
+            data: filter,
+            group_stride: 0,
+            tap_stride: 0,
+            flipped: false,
+            inner: self.channels_out,
+            outer_stride: self.channels_in * self.channels_out,
+            inner_stride: 1,
+            out_stride: self.channels_out,
+        };
+        let strides = dense_strides(self.input, self.channels_in);
+        let target = Target { output: dx, strides, group_offsets: [0; 8], bias: None, relu: false };
+        self.backward().run(threads, &source, view, target, workspace);
+    }
+
+    /// Gradients of the filter and, if asked, of the bias. `workspace` needs [`TransposedConvolution::wgrad_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, or the workspace is too short.
+    pub fn wgrad(
+        &self,
+        threads: &Threads,
+        input: &[f32],
+        dy: &[f32],
+        dfilter: &mut [f32],
+        dbias: Option<&mut [f32]>,
+        workspace: &mut [f32],
+    ) {
+        self.check(input, dfilter, dy);
+        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
+        let gradients: [Source<'_>; SEGMENTS] = std::array::from_fn(|phase| {
+            Source::new([Segment::phase(dy, self.input, self.channels_out, phase)], self.input)
+        });
+        self.gradient().run(threads, &source, &gradients, dfilter, workspace);
+        if let Some(dbias) = dbias {
+            reduce::sum(threads, dy, self.channels_out, dbias, workspace);
+        }
+    }
+
+    fn check(&self, input: &[f32], filter: &[f32], output: &[f32]) {
+        assert_eq!(input.len(), self.input_len(), "input length of {self:?}");
+        assert_eq!(filter.len(), self.filter_len(), "filter length of {self:?}");
+        assert_eq!(output.len(), self.output_len(), "output length of {self:?}");
+    }
+
+    fn forward(&self) -> correlate::Extents {
+        correlate::Extents {
+            batch: self.batch,
+            output: self.input,
+            kernel: [1; 3],
+            pad_before: [0; 3],
+            channels_in: self.channels_in,
+            channels_out: self.channels_out,
+            groups: SEGMENTS,
+        }
+    }
+
+    fn backward(&self) -> correlate::Extents {
+        correlate::Extents {
+            batch: self.batch,
+            output: self.input,
+            kernel: [1; 3],
+            pad_before: [0; 3],
+            channels_in: SEGMENTS * self.channels_out,
+            channels_out: self.channels_in,
+            groups: 1,
+        }
+    }
+
+    fn gradient(&self) -> wgrad::Extents {
+        wgrad::Extents {
+            batch: self.batch,
+            input: self.input,
+            output: self.input,
+            kernel: [1; 3],
+            pad_before: [0; 3],
+            channels_in: self.channels_in,
+            channels_out: self.channels_out,
+            groups: SEGMENTS,
+            group_stride: self.channels_in * self.channels_out,
+            tap_stride: 0,
+            channel_stride: self.channels_out,
+        }
+    }
+}

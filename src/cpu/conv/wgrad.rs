@@ -1,0 +1,317 @@
+//! wgrad: the gradient of a filter.
+//!
+//! It reduces over all voxels (millions) into a filter (thousands), so the voxels are cut into slices whose partial sums go to
+//! the workspace and are added in slice order: the same bits for any number of threads. The number of slices
+//! depends on the problem alone. Deep layers have many filter blocks and need no slices.
+
+use super::{
+    outer::{Outer, OuterFunction, OuterShape, choose},
+    stage::{BLOCK, SEGMENTS, Source, Window},
+};
+use crate::cpu::{
+    simd::Isa,
+    threads::{SharedMut, Threads},
+};
+
+/// Elements of the staged input and gradient of one slab: 320 KiB.
+const SLAB_LEN: usize = 80 * 1024;
+
+/// Channels of one task, of either tensor.
+const CHANNELS: usize = 64;
+
+/// Tasks to aim for by slicing.
+const TASKS: usize = 64;
+
+/// Elements per task of the final sum over slices.
+const SUM_LEN: usize = 4096;
+
+/// Extents of a filter gradient.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extents {
+    pub batch: usize,
+    pub input: [usize; 3],
+    pub output: [usize; 3],
+    pub kernel: [usize; 3],
+    pub pad_before: [usize; 3],
+    pub channels_in: usize,
+    /// Of one group.
+    pub channels_out: usize,
+    /// Output gradients that belong to the same input.
+    pub groups: usize,
+    /// Elements from one group, tap and input channel of the filter to the next.
+    pub group_stride: usize,
+    pub tap_stride: usize,
+    pub channel_stride: usize,
+}
+
+/// How the work is cut. A function of the extents and the instruction set alone.
+struct Blocking {
+    shape: OuterShape,
+    function: OuterFunction,
+    /// Output channels of a register block.
+    width: usize,
+    /// Channels of one task.
+    channels_in: usize,
+    channels_out: usize,
+    /// Output planes, output rows and input voxels of a slab.
+    slab: [usize; 3],
+    slices: usize,
+}
+
+impl Extents {
+    fn filter_len(&self) -> usize {
+        self.groups * self.kernel.iter().product::<usize>() * self.channels_in * self.channels_out
+    }
+
+    /// Workspace elements that [`Extents::run`] needs.
+    pub(super) fn workspace(&self, threads: usize) -> usize {
+        let need = |isa| {
+            let blocking = self.blocking(isa);
+            let partial = if blocking.slices > 1 { blocking.slices * self.filter_len() } else { 0 };
+            partial + threads * self.staged_len(&blocking).iter().sum::<usize>()
+        };
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
+    }
+
+    fn blocking(&self, isa: Isa) -> Blocking {
+        let (shape, function) = choose(isa, self.kernel[2], self.channels_in, self.channels_out);
+        let width = shape.vectors * isa.lanes();
+        let mut blocking = Blocking {
+            shape,
+            function,
+            width,
+            channels_in: self.channels_in.next_multiple_of(BLOCK).min(CHANNELS),
+            channels_out: self.channels_out.next_multiple_of(width).min(CHANNELS),
+            slab: [1, 1, self.input[2]],
+            slices: 1,
+        };
+        blocking.slab = self.choose_slab(&blocking);
+        let groups = self.channel_groups(&blocking);
+        let slabs = self.slabs(&blocking).iter().product::<usize>();
+        blocking.slices = TASKS.div_ceil(groups[0] * groups[1]).clamp(1, slabs);
+        blocking
+    }
+
+    /// The slab that stages least for the whole volume among those that fit the cache and leave enough slices.
+    fn choose_slab(&self, blocking: &Blocking) -> [usize; 3] {
+        let groups = self.channel_groups(blocking);
+        let mut best = ([1, 1, self.input[2].min(16)], usize::MAX);
+        for planes in [1, 2, 3, 4, 6, 8].into_iter().filter(|&planes| planes <= self.output[0]) {
+            for rows in [1, 2, 3, 4, 6, 8, 12, 16].into_iter().filter(|&rows| rows <= self.output[1]) {
+                for parts in 1..=self.input[2].div_ceil(16) {
+                    let slab = [planes, rows, self.input[2].div_ceil(parts)];
+                    let candidate = Blocking { slab, ..*blocking };
+                    let staged = self.staged_len(&candidate).iter().sum::<usize>();
+                    if staged > SLAB_LEN {
+                        continue;
+                    }
+                    let slabs = self.slabs(&candidate).iter().product::<usize>();
+                    let scarce = TASKS.div_ceil(slabs * groups[0] * groups[1]).max(1);
+                    let cost = slabs * staged * scarce;
+                    if cost < best.1 {
+                        best = (slab, cost);
+                    }
+                    break;
+                }
+            }
+        }
+        best.0
+    }
+
+    /// Tasks along the input and output channels.
+    fn channel_groups(&self, blocking: &Blocking) -> [usize; 2] {
+        [self.channels_in.div_ceil(blocking.channels_in), self.channels_out.div_ceil(blocking.channels_out)]
+    }
+
+    fn slabs(&self, blocking: &Blocking) -> [usize; 4] {
+        let [planes, rows, voxels] = blocking.slab;
+        [self.batch, self.output[0].div_ceil(planes), self.output[1].div_ceil(rows), self.input[2].div_ceil(voxels)]
+    }
+
+    /// Staged planes, rows and voxels of the input and of the gradient.
+    fn staged_extents(&self, blocking: &Blocking) -> [[usize; 3]; 2] {
+        let ([planes, rows, voxels], [kd, kh, kw]) = (blocking.slab, self.kernel);
+        [[planes + kd - 1, rows + kh - 1, voxels], [planes, rows, voxels + kw - 1]]
+    }
+
+    fn staged_len(&self, blocking: &Blocking) -> [usize; 2] {
+        let [input, dy] = self.staged_extents(blocking).map(|extents| extents.iter().product::<usize>());
+        [input * blocking.channels_in, dy * blocking.channels_out]
+    }
+
+    /// Computes the gradient of the filter from the input and each group's output gradient.
+    pub(super) fn run(
+        &self,
+        threads: &Threads,
+        input: &Source<'_>,
+        dy: &[Source<'_>],
+        dfilter: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        assert!(dy.len() == self.groups && dy.len() <= SEGMENTS, "one gradient per group");
+        let blocking = self.blocking(threads.isa());
+        let filter_len = self.filter_len();
+        let [groups_in, groups_out] = self.channel_groups(&blocking);
+        let partial_len = if blocking.slices > 1 { blocking.slices * filter_len } else { 0 };
+        let (partials, scratch) = workspace.split_at_mut(partial_len);
+        let sums = SharedMut::new(if blocking.slices > 1 { &mut *partials } else { &mut *dfilter });
+        let staged_len = self.staged_len(&blocking);
+        let per_worker = staged_len.iter().sum();
+        threads.run_with(blocking.slices * groups_in * groups_out, scratch, per_worker, |task, staged| {
+            let (slice, group) = (task / (groups_in * groups_out), task % (groups_in * groups_out));
+            let (first_in, first_out) =
+                (group / groups_out * blocking.channels_in, group % groups_out * blocking.channels_out);
+            let task = Task {
+                extents: self,
+                blocking: &blocking,
+                isa: threads.isa(),
+                channels_in: first_in..self.channels_in.min(first_in + blocking.channels_in),
+                channels_out: first_out..self.channels_out.min(first_out + blocking.channels_out),
+                sums: sums.pointer().wrapping_add(slice * filter_len),
+            };
+            task.clear();
+            let slabs = self.slabs(&blocking).iter().product::<usize>();
+            let (staged_input, staged_dy) = staged.split_at_mut(staged_len[0]);
+            for slab in slice * slabs / blocking.slices..(slice + 1) * slabs / blocking.slices {
+                task.add_slab(slab, input, dy, staged_input, staged_dy);
+            }
+        });
+        if blocking.slices > 1 {
+            let partials = &*partials;
+            threads.for_chunks(dfilter, SUM_LEN, |chunk, total| {
+                let start = chunk * SUM_LEN;
+                total.copy_from_slice(&partials[start..start + total.len()]);
+                for slice in 1..blocking.slices {
+                    let partial = &partials[slice * filter_len + start..][..total.len()];
+                    for (sum, value) in total.iter_mut().zip(partial) {
+                        *sum += value;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Some input and output channels of one slice's partial sums.
+struct Task<'a> {
+    extents: &'a Extents,
+    blocking: &'a Blocking,
+    isa: Isa,
+    channels_in: std::ops::Range<usize>,
+    channels_out: std::ops::Range<usize>,
+    /// First element of the slice's sums.
+    sums: *mut f32,
+}
+
+impl Task<'_> {
+    fn taps(&self) -> usize {
+        self.extents.kernel.iter().product()
+    }
+
+    fn address(&self, group: usize, tap: usize, channel_in: usize, channel_out: usize) -> *mut f32 {
+        let extents = self.extents;
+        let element =
+            group * extents.group_stride + tap * extents.tap_stride + channel_in * extents.channel_stride + channel_out;
+        self.sums.wrapping_add(element)
+    }
+
+    fn clear(&self) {
+        for group in 0..self.extents.groups {
+            for tap in 0..self.taps() {
+                for channel in self.channels_in.clone() {
+                    let row = self.address(group, tap, channel, self.channels_out.start);
+                    // SAFETY: the row lies inside this slice's filter, and no other task has these channels of this slice.
+                    unsafe { std::ptr::write_bytes(row, 0, self.channels_out.len()) };
+                }
+            }
+        }
+    }
+
+    fn add_slab(
+        &self,
+        slab: usize,
+        input: &Source<'_>,
+        dy: &[Source<'_>],
+        staged_input: &mut [f32],
+        staged_dy: &mut [f32],
+    ) {
+        let (extents, blocking) = (self.extents, self.blocking);
+        let [_, nd, nh, nw] = extents.slabs(blocking);
+        let sample = slab / (nd * nh * nw);
+        let index = [slab / (nh * nw) % nd, slab / nw % nh, slab % nw];
+        let start: [isize; 3] = std::array::from_fn(|axis| (index[axis] * blocking.slab[axis]) as isize);
+        let [pd, ph, pw] = extents.pad_before.map(|pad| pad as isize);
+        let [input_extents, dy_extents] = extents.staged_extents(blocking);
+        // Input voxels at the ragged end count as zeros, and so do gradients outside the volume.
+        let window = Window { sample, start: [start[0] - pd, start[1] - ph, start[2]], extents: input_extents };
+        input.stage(window, self.channels_in.clone(), BLOCK, staged_input);
+        let margin = pw - (extents.kernel[2] as isize - 1);
+        let window = Window { sample, start: [start[0], start[1], start[2] + margin], extents: dy_extents };
+        for (group, dy) in dy.iter().enumerate() {
+            dy.stage(window, self.channels_out.clone(), blocking.width, staged_dy);
+            for d in 0..extents.kernel[0] {
+                let planes = self.valid(0, start[0], d);
+                for h in 0..extents.kernel[1] {
+                    let rows = self.valid(1, start[1], h);
+                    if !planes.is_empty() && !rows.is_empty() {
+                        self.add_row_of_taps([group, d, h], [planes.clone(), rows], staged_input, staged_dy);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Planes (or rows) of the slab that exist and whose input at tap `tap` lies inside the volume.
+    fn valid(&self, axis: usize, start: isize, tap: usize) -> std::ops::Range<usize> {
+        let extents = self.extents;
+        let shift = start + tap as isize - extents.pad_before[axis] as isize;
+        let count = (extents.output[axis] as isize - start).min(self.blocking.slab[axis] as isize);
+        let begin = (-shift).max(0);
+        let end = (extents.input[axis] as isize - shift).min(count).max(begin);
+        begin as usize..end as usize
+    }
+
+    /// All register blocks of one (group, kd, kh).
+    fn add_row_of_taps(
+        &self,
+        [group, d, h]: [usize; 3],
+        [planes, rows]: [std::ops::Range<usize>; 2],
+        staged_input: &[f32],
+        staged_dy: &[f32],
+    ) {
+        let (extents, blocking) = (self.extents, self.blocking);
+        let OuterShape { taps, channels, .. } = blocking.shape;
+        let [[_, input_rows, voxels], [_, dy_rows, dy_voxels]] = extents.staged_extents(blocking);
+        let input_row = self.channels_in.len().div_ceil(BLOCK) * voxels * BLOCK;
+        let dy_row = self.channels_out.len().div_ceil(blocking.width) * dy_voxels * blocking.width;
+        let input = &staged_input[((planes.start + d) * input_rows + rows.start + h) * input_row..];
+        let dy = &staged_dy[(planes.start * dy_rows + rows.start) * dy_row..];
+        for out in (0..self.channels_out.len()).step_by(blocking.width) {
+            for channel in (0..self.channels_in.len()).step_by(channels) {
+                for w in (0..extents.kernel[2]).step_by(taps) {
+                    let first_dy = (out / blocking.width * dy_voxels + extents.kernel[2] - 1 - w) * blocking.width;
+                    let tap = (d * extents.kernel[1] + h) * extents.kernel[2] + w;
+                    let outer = Outer {
+                        input: input[channel / BLOCK * voxels * BLOCK + channel % BLOCK..].as_ptr(),
+                        input_plane_stride: input_rows * input_row,
+                        input_row_stride: input_row,
+                        dy: dy[first_dy..].as_ptr(),
+                        dy_plane_stride: dy_rows * dy_row,
+                        dy_row_stride: dy_row,
+                        extents: [planes.len(), rows.len(), voxels],
+                        sums: self.address(group, tap, self.channels_in.start + channel, self.channels_out.start + out),
+                        tap_stride: extents.tap_stride,
+                        channel_stride: extents.channel_stride,
+                        channels_in: channels.min(self.channels_in.len() - channel),
+                        channels_out: blocking.width.min(self.channels_out.len() - out),
+                    };
+                    // SAFETY: `Threads` checked the instruction set. The staged slabs hold whole register blocks: `valid` keeps
+                    // planes and rows inside both, and gradients reach `taps - 1 <= kernel - 1` voxels before `first_dy`,
+                    // which starts that far behind the row's margin. The sums of these channels, taps and this slice belong
+                    // to this task alone.
+                    unsafe { (blocking.function)(self.isa, &outer) };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Everything about one operation behind one trait: the graph, the planner, the devices and the tests ask only this.
+
+use std::{any::Any, fmt::Debug};
+
+use super::{Backward, reference::Dense};
+use crate::{Result, session::CpuCall, tensor::Spec};
+
+/// What the planner must know about the CPU device to size a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTarget {
+    /// Worker threads, the caller included.
+    pub threads: usize,
+}
+
+/// One operation: shapes, memory, cost, derivative, definition and CPU implementation.
+///
+/// Operations are small plain structs of attributes. Operands are values of a graph and come as lists in a fixed
+/// order that each operation documents.
+pub trait Op: Debug + Send + Sync + Any {
+    /// The operation's name, such as `conv3d.wgrad`: the same for all of its shapes.
+    fn kind(&self) -> &'static str;
+
+    /// The specs of the outputs.
+    ///
+    /// # Errors
+    /// One sentence, if the inputs do not fit each other.
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String>;
+
+    /// Records the operations that compute the gradients of the inputs from those of the outputs.
+    ///
+    /// # Errors
+    /// If the operation has no derivative, or a recorded operation refuses its operands.
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
+        Err(crate::Error::shape(cx.name(), format_args!("{} has no derivative", self.kind())))
+    }
+
+    /// Pairs (input, output) where the output is the input's next version and must occupy its bytes, for a node with
+    /// this number of operands.
+    fn updates(&self, _operands: usize) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+
+    /// Pairs (input, output) where the output may take over the input's bytes if nothing reads that input later.
+    fn in_place(&self) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+
+    /// Multiplications and additions, two for each multiply-add. Element-wise work counts as nothing.
+    fn flops(&self, _inputs: &[Spec], _outputs: &[Spec]) -> u64 {
+        0
+    }
+
+    /// Bytes that must be moved at the least: every operand once.
+    fn traffic(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        inputs.iter().chain(outputs).map(|spec| spec.bytes() as u64).sum()
+    }
+
+    /// Bytes of scratch memory that [`Self::run_cpu`] needs.
+    fn cpu_workspace(&self, _inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+        0
+    }
+
+    /// The definition, in double precision. See [`super::reference`].
+    fn reference64(&self, inputs: &[Dense<f64>], outputs: &[Spec]) -> Vec<Dense<f64>>;
+
+    /// The same plain loops in single precision: the yardstick of the tolerance rule.
+    fn reference32(&self, inputs: &[Dense<f32>], outputs: &[Spec]) -> Vec<Dense<f32>>;
+
+    /// Computes the outputs on the CPU. Allocates nothing.
+    fn run_cpu(&self, call: &CpuCall<'_>);
+}

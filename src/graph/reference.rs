@@ -1,0 +1,166 @@
+//! Executes a graph by the operations' definitions: plain loops, in double precision (what is true) or in single
+//! precision (how far a straightforward computation strays from it). Slow, and the judge of everything fast.
+
+use std::{collections::HashMap, fmt::Debug, ops};
+
+use super::{Graph, ValueId};
+use crate::tensor::{Shape, Spec, Volume};
+
+/// The arithmetic that a definition needs.
+pub trait Real:
+    Copy
+    + Debug
+    + PartialOrd
+    + ops::Add<Output = Self>
+    + ops::Sub<Output = Self>
+    + ops::Mul<Output = Self>
+    + ops::Div<Output = Self>
+    + ops::Neg<Output = Self>
+    + ops::AddAssign
+    + Send
+    + Sync
+    + 'static
+{
+    /// The number nearest to this one.
+    fn of(x: f64) -> Self;
+    /// The same number in double precision.
+    fn f64(self) -> f64;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// e to this power.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Hyperbolic cosine.
+    fn cosh(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// The larger of two.
+    fn max(self, other: Self) -> Self {
+        if other > self { other } else { self }
+    }
+    /// The smaller of two.
+    fn min(self, other: Self) -> Self {
+        if other < self { other } else { self }
+    }
+}
+
+macro_rules! real {
+    ($t:ty) => {
+        impl Real for $t {
+            fn of(x: f64) -> Self {
+                x as $t
+            }
+            fn f64(self) -> f64 {
+                f64::from(self)
+            }
+            fn sqrt(self) -> Self {
+                <$t>::sqrt(self)
+            }
+            fn exp(self) -> Self {
+                <$t>::exp(self)
+            }
+            fn ln(self) -> Self {
+                <$t>::ln(self)
+            }
+            fn cosh(self) -> Self {
+                <$t>::cosh(self)
+            }
+            fn tanh(self) -> Self {
+                <$t>::tanh(self)
+            }
+        }
+    };
+}
+real!(f32);
+real!(f64);
+
+/// A tensor of the reference: its extents and elements, row-major. Integers are held as numbers of the same value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dense<T> {
+    /// Extents.
+    pub shape: Shape,
+    /// Elements.
+    pub data: Vec<T>,
+}
+
+impl<T: Real> Dense<T> {
+    /// All zero.
+    pub fn zeros(shape: Shape) -> Self {
+        Self { shape, data: vec![T::of(0.0); shape.elements()] }
+    }
+
+    /// The extents as a batch of volumes.
+    ///
+    /// # Panics
+    /// If there are not five axes: operations have checked that when they were recorded.
+    pub fn volume(&self) -> Volume {
+        self.shape.volume().expect("an activation has five axes")
+    }
+
+    /// The element of a one-element tensor, or the first.
+    pub fn first(&self) -> T {
+        self.data[0]
+    }
+}
+
+/// Implements the two reference methods of [`Op`](super::Op) through one generic inherent function
+/// `fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>>`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! reference_by_definition {
+    () => {
+        fn reference64(
+            &self,
+            inputs: &[$crate::graph::reference::Dense<f64>],
+            outputs: &[$crate::tensor::Spec],
+        ) -> Vec<$crate::graph::reference::Dense<f64>> {
+            self.reference(inputs, outputs)
+        }
+        fn reference32(
+            &self,
+            inputs: &[$crate::graph::reference::Dense<f32>],
+            outputs: &[$crate::tensor::Spec],
+        ) -> Vec<$crate::graph::reference::Dense<f32>> {
+            self.reference(inputs, outputs)
+        }
+    };
+}
+
+/// The precision in which [`evaluate`] computes.
+pub trait Precision: Real {
+    /// Calls the operation's definition in this precision.
+    fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>>;
+}
+
+impl Precision for f64 {
+    fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>> {
+        op.reference64(inputs, outputs)
+    }
+}
+
+impl Precision for f32 {
+    fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>> {
+        op.reference32(inputs, outputs)
+    }
+}
+
+/// Runs every node of the graph. `sources` holds the values that no node makes; the result holds all values.
+///
+/// # Panics
+/// If a source is missing.
+pub fn evaluate<T: Precision>(graph: &Graph, sources: HashMap<ValueId, Dense<T>>) -> HashMap<ValueId, Dense<T>> {
+    let mut known = sources;
+    for node in &graph.nodes {
+        let inputs: Vec<Dense<T>> = node.inputs.iter().map(|id| known[id].clone()).collect();
+        let specs = graph.specs(&node.outputs);
+        let outputs = T::call(&*node.op, &inputs, &specs);
+        assert_eq!(outputs.len(), specs.len(), "{}: number of outputs", node.name);
+        for ((&id, output), spec) in node.outputs.iter().zip(outputs).zip(specs) {
+            assert_eq!(output.shape, spec.shape, "{}: extents of an output", node.name);
+            assert_eq!(output.data.len(), spec.shape.elements(), "{}: elements of an output", node.name);
+            known.insert(id, output);
+        }
+    }
+    known
+}

@@ -1,0 +1,151 @@
+//! Which U-Net: the four architectures of the reference, and their numbers of filters.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The network's levels; extents are halved between them, so they must be multiples of 16.
+pub const LEVELS: usize = 5;
+
+/// How the decoder enlarges, and how blocks are regularised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
+pub enum Architecture {
+    /// Nearest upsampling with a 2x2x2 convolution; dropout behind levels 4 and 5.
+    #[serde(rename = "upsampling_dropout")]
+    UpsamplingDropout,
+    /// Transposed convolution; dropout behind levels 4 and 5.
+    #[serde(rename = "conv3dtranspose_dropout")]
+    #[clap(name = "conv3dtranspose_dropout")]
+    Conv3dTransposeDropout,
+    /// Nearest upsampling with a 2x2x2 convolution; batch normalisation behind every activation.
+    #[serde(rename = "upsampling_batchnormalization")]
+    #[clap(name = "upsampling_batchnormalization")]
+    UpsamplingBatchNormalization,
+    /// Transposed convolution; batch normalisation behind every activation.
+    #[default]
+    #[serde(rename = "conv3dtranspose_batchnormalization")]
+    #[clap(name = "conv3dtranspose_batchnormalization")]
+    Conv3dTransposeBatchNormalization,
+}
+
+impl Architecture {
+    /// All four.
+    pub const ALL: [Self; 4] = [
+        Self::UpsamplingDropout,
+        Self::Conv3dTransposeDropout,
+        Self::UpsamplingBatchNormalization,
+        Self::Conv3dTransposeBatchNormalization,
+    ];
+
+    /// Whether the decoder enlarges by transposed convolution.
+    pub fn is_transposed(self) -> bool {
+        matches!(self, Self::Conv3dTransposeDropout | Self::Conv3dTransposeBatchNormalization)
+    }
+
+    /// Whether activations are normalised (else levels 4 and 5 have dropout).
+    pub fn is_normalized(self) -> bool {
+        matches!(self, Self::UpsamplingBatchNormalization | Self::Conv3dTransposeBatchNormalization)
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UpsamplingDropout => "upsampling_dropout",
+            Self::Conv3dTransposeDropout => "conv3dtranspose_dropout",
+            Self::UpsamplingBatchNormalization => "upsampling_batchnormalization",
+            Self::Conv3dTransposeBatchNormalization => "conv3dtranspose_batchnormalization",
+        })
+    }
+}
+
+/// Everything that determines the network but its extents.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UNetConfig {
+    /// One of four.
+    pub architecture: Architecture,
+    /// Divides all numbers of filters but the head's.
+    pub resize_factor: usize,
+    /// Of the dropout architectures.
+    pub dropout_rate: f32,
+    /// Channels of the images.
+    pub channels: usize,
+    /// Classes, background included; two classes are one sigmoid channel ("binary mode").
+    pub classes: usize,
+    /// Filters of the 3x3x3 convolution before the output; 0 leaves it out.
+    pub head_filters: usize,
+}
+
+impl UNetConfig {
+    /// Channels of the logits.
+    pub fn outputs(&self) -> usize {
+        if self.classes == 2 { 1 } else { self.classes }
+    }
+
+    /// Filters of the encoder's levels and of the decoder's blocks.
+    pub fn filters(&self) -> [usize; LEVELS] {
+        [64, 128, 256, 512, 1024].map(|filters| filters / self.resize_factor)
+    }
+
+    /// Filters of the enlarging layer that ends at each of levels 1 to 4. Transposed convolutions narrow faster.
+    pub fn up_filters(&self) -> [usize; LEVELS - 1] {
+        let full = if self.architecture.is_transposed() { [32, 64, 128, 512] } else { [64, 128, 256, 512] };
+        full.map(|filters| filters / self.resize_factor)
+    }
+
+    /// Checks the numbers, and the extents [D, H, W] of the volumes.
+    ///
+    /// # Errors
+    /// Naming the option that does not work.
+    pub fn check(&self, extent: [usize; 3]) -> Result<()> {
+        let smallest = self.up_filters().into_iter().chain(self.filters()).min().unwrap_or(0);
+        if self.resize_factor == 0 || smallest == 0 {
+            let cause = format!("{} leaves layers without filters", self.resize_factor);
+            return Err(Error::usage("--unet-resize-factor", cause, "choose 1 to 32"));
+        }
+        if self.channels == 0 {
+            return Err(Error::usage("--num-channels", "0 channels", "give at least 1"));
+        }
+        if !(2..=256).contains(&self.classes) {
+            let cause = format!("{} classes", self.classes);
+            return Err(Error::usage("--num-classes", cause, "give 2 to 256, background included"));
+        }
+        if !(0.0..1.0).contains(&self.dropout_rate) {
+            let cause = format!("{} is not a share below 1", self.dropout_rate);
+            return Err(Error::usage("--unet-dropout-rate", cause, "give a number in [0, 1)"));
+        }
+        for (extent, option) in extent.into_iter().zip(["--mri-depth", "--mri-width", "--mri-height"]) {
+            if extent == 0 || extent % 16 != 0 {
+                let (below, above) = (extent / 16 * 16, (extent / 16 + 1) * 16);
+                let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
+                return Err(Error::usage(option, format!("{extent} is no multiple of 16"), advice));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_that_cannot_be_halved_four_times_are_refused_with_the_nearest() {
+        let config = UNetConfig {
+            architecture: Architecture::default(),
+            resize_factor: 2,
+            dropout_rate: 0.3,
+            channels: 4,
+            classes: 4,
+            head_filters: 2,
+        };
+        assert!(config.check([160, 240, 240]).is_ok());
+        let error = config.check([155, 240, 240]).unwrap_err().to_string();
+        assert_eq!(error, "--mri-depth: 155 is no multiple of 16 (try 144 or 160)");
+        assert!(UNetConfig { resize_factor: 64, ..config }.check([16; 3]).is_err());
+    }
+}

@@ -1,0 +1,64 @@
+//! Probabilities from logits, for prediction. Training fuses them into the loss ([`super::dice`]).
+
+mod cases;
+mod cpu;
+mod reference;
+
+pub use cases::cases;
+pub(super) use cpu::{sigmoid, softmax};
+pub(super) use reference::{sigmoid as sigmoid_reference, softmax as softmax_reference};
+
+use super::{activation, operands};
+use crate::{graph::Op, reference_by_definition, session::CpuCall, tensor::Spec};
+
+/// Softmax over the channels: operand `[logits]`, result `[probabilities]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Softmax;
+
+/// Logistic function: operand `[logits]`, result `[probabilities]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sigmoid;
+
+impl Op for Softmax {
+    fn kind(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
+        let [x] = operands(inputs)?;
+        activation(&x, "the logits")?;
+        Ok(vec![x])
+    }
+
+    fn in_place(&self) -> Vec<(usize, usize)> {
+        vec![(0, 0)]
+    }
+
+    reference_by_definition!();
+
+    fn run_cpu(&self, call: &CpuCall<'_>) {
+        cpu::softmax_all(call);
+    }
+}
+
+impl Op for Sigmoid {
+    fn kind(&self) -> &'static str {
+        "sigmoid"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
+        let [x] = operands(inputs)?;
+        activation(&x, "the logits")?;
+        Ok(vec![x])
+    }
+
+    fn in_place(&self) -> Vec<(usize, usize)> {
+        vec![(0, 0)]
+    }
+
+    reference_by_definition!();
+
+    fn run_cpu(&self, call: &CpuCall<'_>) {
+        cpu::sigmoid_all(call);
+    }
+}

@@ -1,0 +1,111 @@
+//! A shape of an operation worth testing and timing.
+
+use std::sync::Arc;
+
+use crate::{
+    graph::Op,
+    random::Stream,
+    tensor::{DType, Shape, Spec},
+};
+
+/// What the elements of an operand are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fill {
+    /// Uniform in [low, high).
+    Uniform(f64, f64),
+    /// Uniform in [-1, 1) but at least a hundredth away from zero, for operations with a kink there.
+    AwayFromZero,
+    /// A random order of evenly spaced numbers in [-1, 1): no two are equal, for operations that compare.
+    Distinct,
+    /// Integers in [0, n).
+    Integers(u32),
+    /// This number throughout.
+    Constant(f64),
+}
+
+/// One operand.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand {
+    /// Extents and element type.
+    pub spec: Spec,
+    /// Elements.
+    pub fill: Fill,
+    /// Whether the gradient by this operand is checked.
+    pub differentiable: bool,
+}
+
+/// An operation with operands.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// `KIND SHAPE`, unique in the catalogue.
+    pub name: String,
+    /// The operation.
+    pub op: Arc<dyn Op>,
+    /// Its operands, in its order.
+    pub operands: Vec<Operand>,
+    /// Whether it is big enough for timing to mean anything.
+    pub timed: bool,
+    /// Outputs through which gradients flow.
+    pub seeded: Vec<usize>,
+}
+
+impl Operand {
+    /// An fp32 operand whose gradient is checked.
+    pub fn new(shape: Shape, fill: Fill) -> Self {
+        Self { spec: Spec::f32(shape), fill, differentiable: true }
+    }
+
+    /// An fp32 operand without gradient.
+    pub fn fixed(shape: Shape, fill: Fill) -> Self {
+        Self { spec: Spec::f32(shape), fill, differentiable: false }
+    }
+
+    /// An integer operand.
+    pub fn integers(shape: Shape, dtype: DType, below: u32) -> Self {
+        Self { spec: Spec::new(shape, dtype), fill: Fill::Integers(below), differentiable: false }
+    }
+
+    /// Elements that are exact in fp32, the same for the same name.
+    pub fn elements(&self, name: &str) -> Vec<f64> {
+        let mut stream = Stream::new(0x6779_7275_73, name);
+        let count = self.spec.shape.elements();
+        let exact = |x: f64| f64::from(x as f32);
+        match self.fill {
+            Fill::Uniform(low, high) => (0..count).map(|_| exact(stream.between(low, high))).collect(),
+            Fill::AwayFromZero => (0..count)
+                .map(|_| exact(stream.between(0.01, 1.0) * if stream.chance(0.5) { 1.0 } else { -1.0 }))
+                .collect(),
+            Fill::Distinct => {
+                let step = 2.0 / count as f64;
+                stream.permutation(count).into_iter().map(|rank| exact(-1.0 + step * rank as f64)).collect()
+            }
+            Fill::Integers(below) => (0..count).map(|_| stream.below(below as usize) as f64).collect(),
+            Fill::Constant(value) => vec![exact(value); count],
+        }
+    }
+}
+
+impl Case {
+    /// A case; the name is made from the operation and the extents of the operands.
+    pub fn new(op: impl Op, operands: Vec<Operand>) -> Self {
+        let shapes: Vec<String> = operands.iter().take(3).map(|operand| operand.spec.shape.to_string()).collect();
+        let more = if operands.len() > 3 { " ..." } else { "" };
+        let name = format!("{op:?} {}{more}", shapes.join(" "));
+        Self { name, op: Arc::new(op), operands, timed: false, seeded: vec![0] }
+    }
+
+    /// The same case, to be timed as well.
+    pub fn timed(self) -> Self {
+        Self { timed: true, ..self }
+    }
+
+    /// The same case for an operation through which no gradient flows.
+    pub fn without_gradient(self) -> Self {
+        Self { seeded: Vec::new(), ..self }
+    }
+
+    /// Specs of the operands.
+    pub fn specs(&self) -> Vec<Spec> {
+        self.operands.iter().map(|operand| operand.spec).collect()
+    }
+}

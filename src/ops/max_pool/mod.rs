@@ -1,0 +1,81 @@
+//! Max pooling, 2x2x2, stride 2. A last odd plane is dropped.
+//!
+//! The gradient goes to the first maximum of each block in scan order (D, then H, then W); it is found again from the
+//! input, so no index is kept.
+
+mod cases;
+mod cpu;
+mod reference;
+
+pub use cases::cases;
+
+use super::{activation, operands};
+use crate::{
+    Result,
+    graph::{Backward, Op},
+    reference_by_definition,
+    session::CpuCall,
+    tensor::{Spec, Volume},
+};
+
+/// Operand `[x]`, result `[y]` with halved extents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool;
+
+/// Gradient: operands `[x, dy]`, result `[dx]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPoolBackward;
+
+fn halved(x: Volume) -> Volume {
+    Volume { extent: x.extent.map(|extent| extent / 2), ..x }
+}
+
+impl Op for MaxPool {
+    fn kind(&self) -> &'static str {
+        "max_pool"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
+        let [x] = operands(inputs)?;
+        let x = activation(&x, "the input")?;
+        if x.extent.contains(&1) {
+            return Err(format!("input {} is too thin to be halved", x.shape()));
+        }
+        Ok(vec![Spec::f32(halved(x).shape())])
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
+        if let Some(dy) = cx.gradient(0) {
+            let dx = cx.record1("backward", MaxPoolBackward, &[cx.input(0), dy])?;
+            cx.set(0, dx);
+        }
+        Ok(())
+    }
+
+    reference_by_definition!();
+
+    fn run_cpu(&self, call: &CpuCall<'_>) {
+        cpu::forward(call);
+    }
+}
+
+impl Op for MaxPoolBackward {
+    fn kind(&self) -> &'static str {
+        "max_pool.backward"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
+        let [x, dy] = operands(inputs)?;
+        let (x, dy) = (activation(&x, "the input")?, activation(&dy, "the gradient")?);
+        if halved(x) != dy {
+            return Err(format!("gradient {} is not half the input {}", dy.shape(), x.shape()));
+        }
+        Ok(vec![Spec::f32(x.shape())])
+    }
+
+    reference_by_definition!();
+
+    fn run_cpu(&self, call: &CpuCall<'_>) {
+        cpu::backward(call);
+    }
+}

@@ -1,0 +1,71 @@
+//! Nearest-neighbour upsampling by two along D, H and W: every voxel becomes a 2x2x2 block of copies.
+
+mod cases;
+mod cpu;
+mod reference;
+
+pub use cases::cases;
+
+use super::{activation, operands};
+use crate::{
+    Result,
+    graph::{Backward, Op},
+    reference_by_definition,
+    session::CpuCall,
+    tensor::{Spec, Volume},
+};
+
+/// Operand `[x]`, result `[y]` with doubled extents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upsample;
+
+/// Gradient: operand `[dy]`, result `[dx]`, the sum over each block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpsampleBackward;
+
+impl Op for Upsample {
+    fn kind(&self) -> &'static str {
+        "upsample"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
+        let [x] = operands(inputs)?;
+        let x = activation(&x, "the input")?;
+        Ok(vec![Spec::f32(Volume { extent: x.extent.map(|extent| 2 * extent), ..x }.shape())])
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
+        if let Some(dy) = cx.gradient(0) {
+            let dx = cx.record1("backward", UpsampleBackward, &[dy])?;
+            cx.set(0, dx);
+        }
+        Ok(())
+    }
+
+    reference_by_definition!();
+
+    fn run_cpu(&self, call: &CpuCall<'_>) {
+        cpu::forward(call);
+    }
+}
+
+impl Op for UpsampleBackward {
+    fn kind(&self) -> &'static str {
+        "upsample.backward"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
+        let [dy] = operands(inputs)?;
+        let dy = activation(&dy, "the gradient")?;
+        if dy.extent.iter().any(|extent| extent % 2 != 0) {
+            return Err(format!("gradient {} has an odd extent", dy.shape()));
+        }
+        Ok(vec![Spec::f32(Volume { extent: dy.extent.map(|extent| extent / 2), ..dy }.shape())])
+    }
+
+    reference_by_definition!();
+
+    fn run_cpu(&self, call: &CpuCall<'_>) {
+        cpu::backward(call);
+    }
+}

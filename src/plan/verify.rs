@@ -1,0 +1,123 @@
+//! Checks a layout from the other direction: not by lifetimes, but by playing the run and asking, at every read, whose
+//! bytes these are. It shares no code with the planner.
+
+use std::collections::BTreeMap;
+
+use super::{EntryPlan, MemoryPlan, Place};
+use crate::graph::{Graph, ValueId};
+
+/// Who wrote each byte last, as disjoint ranges: start -> (end, owner).
+#[derive(Default)]
+struct Owners {
+    ranges: BTreeMap<usize, (usize, Owner)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Value(ValueId),
+    Workspace(usize),
+}
+
+/// Plays every graph of the program over its layout.
+///
+/// # Errors
+/// The first violation as a sentence: a value read after its bytes were overwritten, operands that overlap without being
+/// declared in place, a range outside the arena.
+pub fn verify(graphs: &[Graph], plan: &MemoryPlan) -> Result<(), String> {
+    for (a, b) in plan.persistent.iter().zip(plan.persistent.iter().skip(1)) {
+        if a.place.end() > b.place.offset {
+            return Err(format!("persistent {} reaches into {}", a.name, b.name));
+        }
+    }
+    graphs.iter().zip(&plan.entries).try_for_each(|(graph, entry)| verify_entry(graph, entry, plan.total))
+}
+
+fn verify_entry(graph: &Graph, entry: &EntryPlan, total: usize) -> Result<(), String> {
+    let place = |id: ValueId| entry.values[id.0];
+    let mut owners = Owners::default();
+    for (index, value) in graph.values.iter().enumerate() {
+        if place(ValueId(index)).end() > total {
+            return Err(format!("{} ends outside the arena of {total} bytes", value.name));
+        }
+        if value.producer.is_none() {
+            owners.write(place(ValueId(index)), Owner::Value(ValueId(index)));
+        }
+    }
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let name = &node.name;
+        for &input in &node.inputs {
+            if !owners.holds(place(input), Owner::Value(input)) {
+                let lost = &graph.value(input).name;
+                return Err(format!("{name} reads {lost} after its bytes were overwritten"));
+            }
+        }
+        let workspace = entry.workspaces[index];
+        let mut written: Vec<Place> = vec![workspace];
+        for (position, &output) in node.outputs.iter().enumerate() {
+            let target = place(output);
+            if target.bytes != graph.value(output).spec.bytes() {
+                return Err(format!("{name}: output {position} has {} bytes", target.bytes));
+            }
+            if written.iter().any(|other| other.overlaps(&target)) {
+                return Err(format!("{name}: output {position} overlaps another output or the workspace"));
+            }
+            for (operand, &input) in node.inputs.iter().enumerate() {
+                let pair = (operand, position);
+                let update = node.op.updates(node.inputs.len()).contains(&pair);
+                let allowed = update || node.op.in_place().contains(&pair);
+                let same = place(input).offset == target.offset;
+                if place(input).overlaps(&target) && !(allowed && same) {
+                    return Err(format!("{name}: output {position} overlaps input {operand}"));
+                }
+                if update && !same {
+                    return Err(format!("{name}: output {position} must lie where input {operand} does"));
+                }
+            }
+            written.push(target);
+        }
+        if node.inputs.iter().any(|&input| place(input).overlaps(&workspace)) {
+            return Err(format!("{name}: the workspace overlaps an input"));
+        }
+        owners.write(workspace, Owner::Workspace(index));
+        for &output in &node.outputs {
+            owners.write(place(output), Owner::Value(output));
+        }
+    }
+    for (index, value) in graph.values.iter().enumerate() {
+        let id = ValueId(index);
+        let is_newest = !graph.values.iter().any(|other| other.updates == Some(id));
+        if value.role.is_persistent() && is_newest && !owners.holds(place(id), Owner::Value(id)) {
+            return Err(format!("{} does not survive the run", value.name));
+        }
+    }
+    Ok(())
+}
+
+impl Owners {
+    fn write(&mut self, place: Place, owner: Owner) {
+        if place.bytes == 0 {
+            return;
+        }
+        let touched: Vec<usize> = self
+            .ranges
+            .range(..place.end())
+            .rev()
+            .take_while(|(_, (end, _))| *end > place.offset)
+            .map(|(start, _)| *start)
+            .collect();
+        for start in touched {
+            let (end, other) = self.ranges.remove(&start).expect("it was just seen");
+            if start < place.offset {
+                self.ranges.insert(start, (place.offset, other));
+            }
+            if end > place.end() {
+                self.ranges.insert(place.end(), (end, other));
+            }
+        }
+        self.ranges.insert(place.offset, (place.end(), owner));
+    }
+
+    fn holds(&self, place: Place, owner: Owner) -> bool {
+        place.bytes == 0 || self.ranges.get(&place.offset) == Some(&(place.end(), owner))
+    }
+}
