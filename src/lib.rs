@@ -13,6 +13,7 @@ pub mod data;
 pub mod demo;
 pub mod error;
 pub mod evaluate;
+pub mod explore;
 pub mod files;
 pub mod graph;
 pub mod infer;

@@ -66,3 +66,19 @@ impl Chart for BarChart {
         canvas.line((left, TOP), (left, TOP + ROW * self.bars.len() as f64), GRID, 0.8);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chart::svg;
+
+    #[test]
+    fn names_are_escaped_and_only_lengths_are_drawn() {
+        let values = [0.5, 0.0, -1.0, f64::NAN, f64::INFINITY];
+        let bars = values.map(|value| Bar { name: "<a & b>".into(), value, text: "x".into() });
+        let text = svg(&BarChart { title: "</svg>".into(), bars: bars.to_vec() });
+        assert_eq!((text.matches("<rect").count(), text.matches("</svg>").count()), (1, 1));
+        assert!(text.contains("&lt;a &amp; b&gt;") && !text.contains("NaN"));
+        assert!(svg(&BarChart::default()).ends_with("</svg>\n"));
+    }
+}

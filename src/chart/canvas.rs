@@ -2,18 +2,18 @@
 
 use std::fmt::Write;
 
-/// The colour of text: 4.8 to 1 against white, 4.4 to 1 against black.
+/// The colour of text: 4.6 to 1 against white, 4.5 to 1 against black.
 pub(super) const INK: &str = "#71757d";
 
 /// The colour of grid lines, faint on either background.
 pub(super) const GRID: &str = "#8a8f98";
 
 /// Hues of series: an order in which neighbours differ in hue and lightness (after Okabe and Ito's palette, darkened or
-/// lightened until each has at least 3 to 1 against white and against black).
+/// lightened until each has at least 3.5 to 1 against white and against black).
 pub(super) const HUES: [&str; 6] = ["#2b7bba", "#d9601a", "#17997a", "#b4679b", "#a37b00", "#7a78c9"];
 
 /// Width of a character of text relative to its size; digits and lower-case letters of the usual sans-serif fonts.
-const CHARACTER: f64 = 0.56;
+const CHARACTER: f64 = 0.58;
 
 /// Where a text's anchor lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,7 +42,7 @@ impl Histogram {
         if are_whole {
             width = width.max(1.0);
             shift = 0.5;
-        } else if !(high - low > 1e-9 * high.abs().max(low.abs())) {
+        } else if high - low <= 1e-9 * high.abs().max(low.abs()) {
             // One value: a bin around it whose width suits it.
             width = round_step(0.1 * high.abs());
             shift = 0.5 * width;

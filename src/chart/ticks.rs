@@ -36,9 +36,18 @@ impl Ticks {
         Self { values: multiples(first, last.max(first + 1.0), step), step }
     }
 
-    /// A tick's text: as many digits as the step needs; powers of ten where plain digits would be long.
+    /// A tick's text: as many digits as the step needs, in thousands (k), millions (M) or billions (G) where plain digits
+    /// would be long, and in powers of ten beyond.
     pub fn text(&self, value: f64) -> String {
-        number(value, self.step)
+        let largest = self.values.iter().copied().map(f64::abs).fold(0.0, f64::max);
+        let (unit, suffix) = match largest {
+            1e4..1e6 if self.step >= 500.0 => (1e3, "k"),
+            1e6..1e9 => (1e6, "M"),
+            1e9..1e12 => (1e9, "G"),
+            _ => (1.0, ""),
+        };
+        let text = number(value / unit, self.step / unit);
+        if value == 0.0 { text } else { text + suffix }
     }
 }
 
@@ -60,7 +69,7 @@ pub(super) fn number(value: f64, step: f64) -> String {
 }
 
 /// A value to four significant digits, without trailing zeros.
-pub(super) fn short_value(value: f64) -> String {
+pub(crate) fn short_value(value: f64) -> String {
     let step = if value == 0.0 { 1.0 } else { 10f64.powf(value.abs().log10().floor() - 3.0) };
     let text = number(value, step);
     let (digits, exponent) = text.split_at(text.find('e').unwrap_or(text.len()));
@@ -104,7 +113,9 @@ mod tests {
         assert_eq!(texts(Ticks::around(0.13, 0.87, 5)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts(Ticks::inside(1.0, 5.0, 6)), ["1", "2", "3", "4", "5"]);
         assert_eq!(texts(Ticks::around(-3.2, 4.1, 4)), ["−4", "−2", "0", "2", "4", "6"]);
-        assert_eq!(texts(Ticks::around(0.0, 3e7, 3)), ["0", "1e7", "2e7", "3e7"]);
+        assert_eq!(texts(Ticks::around(0.0, 3e7, 3)), ["0", "10M", "20M", "30M"]);
+        assert_eq!(texts(Ticks::around(0.0, 13_000.0, 3)), ["0", "5k", "10k", "15k"]);
+        assert_eq!(texts(Ticks::around(0.0, 3e20, 3)), ["0", "1e20", "2e20", "3e20"]);
         assert_eq!(texts(Ticks::inside(0.0, 0.3, 3)), ["0.0", "0.1", "0.2", "0.3"]);
     }
 

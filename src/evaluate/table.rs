@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{COLUMNS, DEFINITIONS, Mean, Report, columns};
+use crate::chart::text_table;
 
 /// Headings of the scores, and digits after the point.
 const HEADINGS: [(&str, usize); 5] =
@@ -19,7 +20,7 @@ impl Report {
                 rows.push(row);
             }
         }
-        let mut text = aligned(&rows);
+        let mut text = text_table(&rows, 2);
 
         let mean = |(mean, (_, digits)): (&Mean, (&str, usize))| format!("{} ({})", number(mean.mean, digits), mean.n);
         let mut rows = vec![headings("mean (n)")];
@@ -31,7 +32,7 @@ impl Report {
         let mut row = vec!["over classes".to_owned(), String::new()];
         row.extend(self.overall_means().columns().iter().zip(HEADINGS).map(mean));
         rows.push(row);
-        write!(text, "\n{}\n", aligned(&rows)).expect("text");
+        write!(text, "\n{}\n", text_table(&rows, 2)).expect("text");
 
         for (name, definition) in DEFINITIONS {
             text.push_str(&wrapped(&format!("{name}: {definition}")));
@@ -99,28 +100,4 @@ fn wrapped(paragraph: &str) -> String {
         room = room.saturating_sub(length + 1);
     }
     text + "\n"
-}
-
-/// Columns as wide as their widest entry, two spaces apart; the first two flush left, numbers flush right.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
-    for row in rows {
-        for (width, entry) in widths.iter_mut().zip(row) {
-            *width = entry.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (entry, width)) in row.iter().zip(&widths).enumerate() {
-            match column {
-                0 | 1 => write!(line, "{entry:<width$}  "),
-                _ => write!(line, "{entry:>width$}  "),
-            }
-            .expect("text");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
