@@ -37,21 +37,25 @@ enum Command {
 
 /// Runs the command line; returns the process's exit status. Errors become one line on standard error.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let parsed = match Gyrus::try_parse_from(arguments.into_iter().map(kebab_case)) {
-        Ok(parsed) => parsed,
+    let command = match parse(arguments) {
+        Ok(command) => command,
         Err(error) => {
             // Help and version are no errors; everything else is bad usage. Nothing can be done if printing fails.
             let _ = error.print();
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
-    match run(parsed.command) {
+    match run(command) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error}");
             error.exit_code()
         }
     }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    Gyrus::try_parse_from(arguments.into_iter().map(kebab_case)).map(|parsed| parsed.command)
 }
 
 fn run(command: Command) -> Result<()> {

@@ -2,7 +2,10 @@
 
 use clap::Args;
 
-use super::{device::DeviceOptions, options::{LossName, NetworkOptions, OptimizerOptions}};
+use super::{
+    device::DeviceOptions,
+    options::{LossName, NetworkOptions, OptimizerOptions},
+};
 use crate::{
     Result,
     nn::{StepConfig, record_training, record_validation},

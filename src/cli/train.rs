@@ -233,7 +233,7 @@ pub fn run(options: Options) -> Result<()> {
     eprintln!("checking {} training and {} validation cases", train.len(), validation.len());
     let fingerprint = survey(&train, &validation, &expectation, &|| ())?;
     let preprocessing =
-        Preprocessing::new(options.network.extent(), options.data.normalization, options.data.fit, &fingerprint);
+        Preprocessing::new(options.network.extent(), options.data.normalization, options.data.fit, &fingerprint)?;
     let class_weights = class_weights(&options, &fingerprint.class_weights(), network.outputs());
 
     let steps = (train.len().div_ceil(options.train_batch_size.max(1)) * options.training_epochs) as u64;

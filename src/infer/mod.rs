@@ -90,7 +90,7 @@ pub fn segment(
 ) -> Result<()> {
     options.validate()?;
     check(image, classes, patch)?;
-    let mut predictor = Predictor::new(image.channels, classes, patch, options);
+    let mut predictor = WindowRunner::new(image.channels, classes, patch, options);
     let mut accumulator = Accumulator::new(image.extent, patch, classes);
     for window in windows(image.extent, patch, options.overlap) {
         accumulator.finish_before(window[0], sink)?;
@@ -139,7 +139,7 @@ impl Image<'_> {
 }
 
 /// Buffers for one window and its mirrored copies.
-struct Predictor {
+struct WindowRunner {
     patch: [usize; 3],
     channels: usize,
     classes: usize,
@@ -151,7 +151,7 @@ struct Predictor {
     mean: Vec<f32>,
 }
 
-impl Predictor {
+impl WindowRunner {
     fn new(channels: usize, classes: usize, patch: [usize; 3], options: &Options) -> Self {
         let voxels: usize = patch.iter().product();
         let flips = flips(options.mirror);

@@ -43,9 +43,8 @@ impl Predictor {
         options.validate()?;
         let checkpoint = Checkpoint::load(path)?;
         let config = configuration_of(&checkpoint, path)?;
-        let foreign = |error: &dyn std::fmt::Display| {
-            Error::input(path, error, "give a checkpoint that `gyrus train` wrote")
-        };
+        let foreign =
+            |error: &dyn std::fmt::Display| Error::input(path, error, "give a checkpoint that `gyrus train` wrote");
         let preprocessing: Preprocessing =
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
@@ -110,7 +109,12 @@ impl Predictor {
     }
 
     /// Stretched to the network's extents, and the probabilities stretched back.
-    fn predict_resized(&mut self, mut image: nifti::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
+    fn predict_resized(
+        &mut self,
+        mut image: nifti::Image,
+        path: &Path,
+        with_probabilities: bool,
+    ) -> Result<Prediction> {
         let extent = self.preprocessing.extent;
         let (count, classes) = (extent.iter().product::<usize>(), self.network.outputs());
         let mut fitted = vec![0.0; count * self.network.channels];
@@ -136,7 +140,8 @@ impl Predictor {
         let values = placement.unfit_values(&values, &outside);
         let labels = values.chunks_exact(classes).map(most_likely).collect();
         let voxels = values.len() / classes;
-        let planar = |values: &[f32]| (0..classes * voxels).map(|i| values[i % voxels * classes + i / voxels]).collect();
+        let planar =
+            |values: &[f32]| (0..classes * voxels).map(|i| values[i % voxels * classes + i / voxels]).collect();
         Ok(Prediction { labels, probabilities: with_probabilities.then(|| planar(&values)) })
     }
 
