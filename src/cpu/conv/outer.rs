@@ -53,7 +53,6 @@ macro_rules! outer_table {
 }
 
 const WIDE: &[(OuterShape, OuterFunction)] = outer_table![
-    (3, 4, 2),
     (3, 8, 1),
     (3, 1, 2),
     (3, 1, 1),
