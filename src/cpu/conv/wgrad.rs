@@ -19,6 +19,9 @@ const SLAB_LEN: usize = 80 * 1024;
 /// Channels of one task, of either tensor.
 const CHANNELS: usize = 64;
 
+/// Voxels below which a slice's own copy of the filter costs more than it helps.
+const SLICE_VOXELS: usize = 512;
+
 /// Tasks to aim for by slicing.
 const TASKS: usize = 64;
 
@@ -59,8 +62,12 @@ struct Blocking {
 }
 
 impl Extents {
+    fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
     fn filter_len(&self) -> usize {
-        self.groups * self.kernel.iter().product::<usize>() * self.channels_in * self.channels_out
+        self.groups * self.taps() * self.channels_in * self.channels_out
     }
 
     /// Workspace elements that [`Extents::run`] needs.
@@ -88,7 +95,8 @@ impl Extents {
         blocking.slab = self.choose_slab(&blocking);
         let groups = self.channel_groups(&blocking);
         let slabs = self.slabs(&blocking).iter().product::<usize>();
-        blocking.slices = TASKS.div_ceil(groups[0] * groups[1]).clamp(1, slabs);
+        let voxels = self.batch * self.output.iter().product::<usize>();
+        blocking.slices = TASKS.div_ceil(groups[0] * groups[1]).min(voxels / SLICE_VOXELS).clamp(1, slabs);
         blocking
     }
 
@@ -106,8 +114,10 @@ impl Extents {
                         continue;
                     }
                     let slabs = self.slabs(&candidate).iter().product::<usize>();
-                    let scarce = TASKS.div_ceil(slabs * groups[0] * groups[1]).max(1);
-                    let cost = slabs * staged * scarce;
+                    let scarce = (TASKS / 4).div_ceil(slabs * groups[0] * groups[1]).max(1);
+                    // Besides staging, every slab adds its register sums to the slice's: about as costly per element.
+                    let sums = self.taps() * blocking.channels_in * blocking.channels_out;
+                    let cost = slabs * (staged + sums) * scarce;
                     if cost < best.1 {
                         best = (slab, cost);
                     }
@@ -204,10 +214,6 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn taps(&self) -> usize {
-        self.extents.kernel.iter().product()
-    }
-
     fn address(&self, group: usize, tap: usize, channel_in: usize, channel_out: usize) -> *mut f32 {
         let extents = self.extents;
         let element =
@@ -217,7 +223,7 @@ impl Task<'_> {
 
     fn clear(&self) {
         for group in 0..self.extents.groups {
-            for tap in 0..self.taps() {
+            for tap in 0..self.extents.taps() {
                 for channel in self.channels_in.clone() {
                     let row = self.address(group, tap, channel, self.channels_out.start);
                     // SAFETY: the row lies inside this slice's filter, and no other task has these channels of this slice.
