@@ -67,6 +67,33 @@ pub(crate) trait Simd: Copy + 'static {
     /// `value` where `a > b`, else 0.
     unsafe fn keep_where_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V;
 
+    /// `to[i][j] = from[j][i]` for LANES x LANES elements, rows `from_stride` and `to_stride` apart.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: both squares are readable and writable (the trait's contract).
+        unsafe {
+            for i in 0..Self::LANES {
+                for j in 0..Self::LANES {
+                    *to.add(i * to_stride + j) = *from.add(j * from_stride + i);
+                }
+            }
+        }
+    }
+
+    /// Sum of the lanes, by halves.
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: LANES <= 16.
+        unsafe { Self::store(lanes.as_mut_ptr(), v) };
+        for width in [8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+        }
+        lanes[0]
+    }
+
     /// All lanes 0.
     #[inline(always)]
     unsafe fn zero() -> Self::V {
@@ -228,6 +255,34 @@ mod x86 {
                 _mm512_maskz_loadu_ps(((1u32 << count) - 1) as u16, from);
             store_partial(to: *mut f32, v: __m512, count: usize) =
                 _mm512_mask_storeu_ps(to, ((1u32 << count) - 1) as u16, v);
+            sum(v: __m512) -> f32 = _mm512_reduce_add_ps(v);
+            transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) = {
+                // 4x4 squares within the 128-bit lanes first: q[g][k], lane l, holds rows 4g..4g+4 of column 4l+k.
+                let mut q = [[_mm512_setzero_ps(); 4]; 4];
+                for g in 0..4 {
+                    let row = |i: usize| _mm512_loadu_ps(from.add((4 * g + i) * from_stride));
+                    let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                    let pair = |x, y| _mm512_castps_pd(_mm512_unpacklo_ps(x, y));
+                    let high = |x, y| _mm512_castps_pd(_mm512_unpackhi_ps(x, y));
+                    q[g] = [
+                        _mm512_castpd_ps(_mm512_unpacklo_pd(pair(a, b), pair(c, d))),
+                        _mm512_castpd_ps(_mm512_unpackhi_pd(pair(a, b), pair(c, d))),
+                        _mm512_castpd_ps(_mm512_unpacklo_pd(high(a, b), high(c, d))),
+                        _mm512_castpd_ps(_mm512_unpackhi_pd(high(a, b), high(c, d))),
+                    ];
+                }
+                // Then the lanes: even ones of two registers, then even and odd ones of those.
+                for k in 0..4 {
+                    let even = _mm512_shuffle_f32x4::<0x88>(q[0][k], q[1][k]);
+                    let even_below = _mm512_shuffle_f32x4::<0x88>(q[2][k], q[3][k]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(q[0][k], q[1][k]);
+                    let odd_below = _mm512_shuffle_f32x4::<0xdd>(q[2][k], q[3][k]);
+                    _mm512_storeu_ps(to.add(k * to_stride), _mm512_shuffle_f32x4::<0x88>(even, even_below));
+                    _mm512_storeu_ps(to.add((4 + k) * to_stride), _mm512_shuffle_f32x4::<0x88>(odd, odd_below));
+                    _mm512_storeu_ps(to.add((8 + k) * to_stride), _mm512_shuffle_f32x4::<0xdd>(even, even_below));
+                    _mm512_storeu_ps(to.add((12 + k) * to_stride), _mm512_shuffle_f32x4::<0xdd>(odd, odd_below));
+                }
+            };
         }
     }
 

@@ -2,14 +2,11 @@
 //!
 //! The staged layout is `[plane][row][channel block][x][block]`: a tap is then a constant offset for every voxel of a
 //! tile, zero padding is ordinary data, and the microkernels need no branch at an edge. Everything that can be done to an
-//! input while it is loaded (two tensors instead of their concatenation, the eight phases of a stride-2 grid) is
+//! input while it is loaded (two tensors instead of their concatenation, the phases of a stride-2 grid) is
 //! done here, once per voxel, and not 27 times.
 
 /// Channels of one block of a staged input.
 pub(super) const BLOCK: usize = 16;
-
-/// The most tensors that one source can be made of: the eight phases of a 2x2x2 stride-2 grid.
-pub(super) const SEGMENTS: usize = 8;
 
 /// Consecutive channels that lie in one tensor.
 #[derive(Clone, Copy)]
@@ -28,16 +25,31 @@ impl<'a> Segment<'a> {
         Self { data, offset: 0, strides: dense_strides(extents, channels), channels }
     }
 
-    /// Phase `(pd, ph, pw)` of a dense tensor of twice the `extents`: its voxels `2 * (d, h, w) + phase`.
+    /// The voxel pairs `(2 d + pd, 2 h + ph, 2 w)` and `(.., 2 w + 1)` of a dense tensor of twice the `extents`, as one
+    /// voxel of `2 * channels` channels each: the two lie side by side. `phase = 2 pd + ph`.
     pub(super) fn phase(data: &'a [f32], extents: [usize; 3], channels: usize, phase: usize) -> Self {
-        let fine = dense_strides(extents.map(|extent| 2 * extent), channels);
         Self {
             data,
             offset: phase_offset(extents, channels, phase),
-            strides: [fine[0], 2 * fine[1], 2 * fine[2], 2 * fine[3]],
-            channels,
+            strides: phase_strides(extents, channels),
+            channels: 2 * channels,
         }
     }
+}
+
+/// The most tensors that one source can be made of: the phases of a 2x2x2 stride-2 grid.
+pub(super) const PHASES: usize = 4;
+
+/// Elements from one sample, plane, row and voxel pair of a phase to the next.
+pub(super) fn phase_strides(extents: [usize; 3], channels: usize) -> [usize; 4] {
+    let [n, d, h, w] = dense_strides(extents.map(|extent| 2 * extent), channels);
+    [n, 2 * d, 2 * h, 2 * w]
+}
+
+/// First element of phase `2 pd + ph` in a dense tensor of twice the `extents`.
+pub(super) fn phase_offset(extents: [usize; 3], channels: usize, phase: usize) -> usize {
+    let [_, d, h, _] = dense_strides(extents.map(|extent| 2 * extent), channels);
+    phase / 2 * d + phase % 2 * h
 }
 
 /// Elements from one sample, plane, row and voxel to the next in a dense tensor.
@@ -45,16 +57,10 @@ pub(super) fn dense_strides([d, h, w]: [usize; 3], channels: usize) -> [usize; 4
     [d * h * w * channels, h * w * channels, w * channels, channels]
 }
 
-/// First element of phase `4 pd + 2 ph + pw` in a dense tensor of twice the `extents`.
-pub(super) fn phase_offset(extents: [usize; 3], channels: usize, phase: usize) -> usize {
-    let fine = dense_strides(extents.map(|extent| 2 * extent), channels);
-    (phase >> 2 & 1) * fine[1] + (phase >> 1 & 1) * fine[2] + (phase & 1) * fine[3]
-}
-
 /// What a convolution reads: segments side by side in the channel direction.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
-    segments: [Option<Segment<'a>>; SEGMENTS],
+    segments: [Option<Segment<'a>>; PHASES],
     pub extents: [usize; 3],
 }
 
@@ -70,7 +76,7 @@ pub(super) struct Window {
 
 impl<'a> Source<'a> {
     pub(super) fn new(segments: impl IntoIterator<Item = Segment<'a>>, extents: [usize; 3]) -> Self {
-        let mut source = Self { segments: [None; SEGMENTS], extents };
+        let mut source = Self { segments: [None; PHASES], extents };
         for (slot, segment) in source.segments.iter_mut().zip(segments) {
             *slot = Some(segment);
         }

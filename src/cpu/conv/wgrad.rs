@@ -6,9 +6,11 @@
 
 use super::{
     outer::{Outer, OuterFunction, OuterShape, choose},
-    stage::{BLOCK, SEGMENTS, Source, Window},
+    pack::FilterLayout,
+    stage::{BLOCK, PHASES, Source, Window},
 };
 use crate::cpu::{
+    elementwise::vectorised,
     simd::Isa,
     threads::{SharedMut, Threads},
 };
@@ -41,10 +43,8 @@ pub(super) struct Extents {
     pub channels_out: usize,
     /// Output gradients that belong to the same input.
     pub groups: usize,
-    /// Elements from one group, tap and input channel of the filter to the next.
-    pub group_stride: usize,
-    pub tap_stride: usize,
-    pub channel_stride: usize,
+    /// The gradient's layout is not `[group][tap][input channel][output channel]`: sums are put in place at the end.
+    pub scattered: bool,
 }
 
 /// How the work is cut. A function of the extents and the instruction set alone.
@@ -74,10 +74,14 @@ impl Extents {
     pub(super) fn workspace(&self, threads: usize) -> usize {
         let need = |isa| {
             let blocking = self.blocking(isa);
-            let partial = if blocking.slices > 1 { blocking.slices * self.filter_len() } else { 0 };
-            partial + threads * self.staged_len(&blocking).iter().sum::<usize>()
+            self.partials_len(&blocking) + threads * self.staged_len(&blocking).iter().sum::<usize>()
         };
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
+    }
+
+    /// Elements of the slices' sums, 0 if the only slice sums in the gradient itself.
+    fn partials_len(&self, blocking: &Blocking) -> usize {
+        if blocking.slices > 1 || self.scattered { blocking.slices * self.filter_len() } else { 0 }
     }
 
     fn blocking(&self, isa: Isa) -> Blocking {
@@ -156,15 +160,16 @@ impl Extents {
         input: &Source<'_>,
         dy: &[Source<'_>],
         dfilter: &mut [f32],
+        layout: &FilterLayout,
         workspace: &mut [f32],
     ) {
-        assert!(dy.len() == self.groups && dy.len() <= SEGMENTS, "one gradient per group");
+        assert!(dy.len() == self.groups && dy.len() <= PHASES, "one gradient per group");
         let blocking = self.blocking(threads.isa());
         let filter_len = self.filter_len();
         let [groups_in, groups_out] = self.channel_groups(&blocking);
-        let partial_len = if blocking.slices > 1 { blocking.slices * filter_len } else { 0 };
-        let (partials, scratch) = workspace.split_at_mut(partial_len);
-        let sums = SharedMut::new(if blocking.slices > 1 { &mut *partials } else { &mut *dfilter });
+        let (partials, scratch) = workspace.split_at_mut(self.partials_len(&blocking));
+        let direct = partials.is_empty();
+        let sums = SharedMut::new(if direct { &mut *dfilter } else { &mut *partials });
         let staged_len = self.staged_len(&blocking);
         let per_worker = staged_len.iter().sum();
         threads.run_with(blocking.slices * groups_in * groups_out, scratch, per_worker, |task, staged| {
@@ -186,19 +191,45 @@ impl Extents {
                 task.add_slab(slab, input, dy, staged_input, staged_dy);
             }
         });
-        if blocking.slices > 1 {
-            let partials = &*partials;
-            threads.for_chunks(dfilter, SUM_LEN, |chunk, total| {
-                let start = chunk * SUM_LEN;
-                total.copy_from_slice(&partials[start..start + total.len()]);
-                for slice in 1..blocking.slices {
-                    let partial = &partials[slice * filter_len + start..][..total.len()];
-                    for (sum, value) in total.iter_mut().zip(partial) {
-                        *sum += value;
-                    }
-                }
-            });
+        if !direct {
+            self.add_slices(threads, &partials[..blocking.slices * filter_len], dfilter, layout);
         }
+    }
+
+    /// Adds the slices' sums in slice order and puts them where the layout says.
+    fn add_slices(&self, threads: &Threads, partials: &[f32], dfilter: &mut [f32], layout: &FilterLayout) {
+        let filter_len = self.filter_len();
+        let total = |element: usize| {
+            let mut slices = partials[element..].iter().step_by(filter_len);
+            let first = *slices.next().expect("at least one slice");
+            slices.fold(first, |sum, value| sum + value)
+        };
+        if !self.scattered {
+            threads.for_chunks(dfilter, SUM_LEN, |chunk, sums| {
+                let start = chunk * SUM_LEN;
+                vectorised(threads.isa(), || {
+                    let (first, others) = partials.split_at(filter_len);
+                    sums.copy_from_slice(&first[start..start + sums.len()]);
+                    for partial in others.chunks_exact(filter_len) {
+                        sums.iter_mut().zip(&partial[start..]).for_each(|(sum, value)| *sum += value);
+                    }
+                });
+            });
+            return;
+        }
+        let row_len = self.channels_in * self.channels_out;
+        let places = SharedMut::new(dfilter);
+        threads.run(self.groups * self.taps(), &|row| {
+            let base = layout.base(row / self.taps(), row % self.taps());
+            for channel_in in 0..self.channels_in {
+                for channel_out in 0..self.channels_out {
+                    let place = base + layout.input.at(channel_in) + layout.output.at(channel_out);
+                    // SAFETY: the layout maps (group, tap, channels) to distinct elements, and rows are distinct (group, tap).
+                    let place = unsafe { &mut places.slice(place, 1)[0] };
+                    *place = total(row * row_len + channel_in * self.channels_out + channel_out);
+                }
+            }
+        });
     }
 }
 
@@ -216,9 +247,8 @@ struct Task<'a> {
 impl Task<'_> {
     fn address(&self, group: usize, tap: usize, channel_in: usize, channel_out: usize) -> *mut f32 {
         let extents = self.extents;
-        let element =
-            group * extents.group_stride + tap * extents.tap_stride + channel_in * extents.channel_stride + channel_out;
-        self.sums.wrapping_add(element)
+        let row = (group * extents.taps() + tap) * extents.channels_in + channel_in;
+        self.sums.wrapping_add(row * extents.channels_out + channel_out)
     }
 
     fn clear(&self) {
@@ -306,8 +336,8 @@ impl Task<'_> {
                         dy_row_stride: dy_row,
                         extents: [planes.len(), rows.len(), voxels],
                         sums: self.address(group, tap, self.channels_in.start + channel, self.channels_out.start + out),
-                        tap_stride: extents.tap_stride,
-                        channel_stride: extents.channel_stride,
+                        tap_stride: extents.channels_in * extents.channels_out,
+                        channel_stride: extents.channels_out,
                         channels_in: channels.min(self.channels_in.len() - channel),
                         channels_out: blocking.width.min(self.channels_out.len() - out),
                     };
