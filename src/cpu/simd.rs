@@ -42,6 +42,15 @@ impl Isa {
     }
 }
 
+/// Elements of a cache line, and of the widest vector: a load that crosses lines costs two.
+pub(crate) const ALIGNMENT: usize = 16;
+
+/// The part of a workspace that begins at a cache line.
+pub(crate) fn aligned(workspace: &mut [f32]) -> &mut [f32] {
+    let skip = workspace.as_ptr().align_offset(size_of::<f32>() * ALIGNMENT).min(workspace.len());
+    &mut workspace[skip..]
+}
+
 /// fp32 vectors of one instruction set.
 ///
 /// # Safety

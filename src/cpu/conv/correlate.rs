@@ -13,7 +13,7 @@ use super::{
     tile::{Tile, TileFunction, TileShape, choose},
 };
 use crate::cpu::{
-    simd::Isa,
+    simd::{ALIGNMENT, Isa, aligned},
     threads::{SharedMut, Threads},
 };
 
@@ -72,7 +72,7 @@ struct Blocking {
 impl Extents {
     /// Workspace elements that [`Extents::run`] needs.
     pub(super) fn workspace(&self, threads: usize) -> usize {
-        let need = |isa| threads * self.scratch_len(&self.blocking(isa)).iter().sum::<usize>();
+        let need = |isa| ALIGNMENT + threads * self.scratch_len(&self.blocking(isa)).iter().sum::<usize>();
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
     }
 
@@ -150,7 +150,7 @@ impl Extents {
     /// Elements of a worker's packed filter and staged slab.
     fn scratch_len(&self, blocking: &Blocking) -> [usize; 2] {
         let packed = blocking.packing.len(self.taps(), blocking.chunk.min(self.channels_in));
-        [blocking.blocks_per_task * packed, self.staged_len(blocking)]
+        [blocking.blocks_per_task * packed, self.staged_len(blocking)].map(|len| len.next_multiple_of(ALIGNMENT))
     }
 
     /// Computes the correlation of `source` with a filter into `target`.
@@ -181,7 +181,7 @@ impl Extents {
             relu: target.relu,
         };
         let tasks = blocking.slab_groups * block_groups;
-        threads.run_with(tasks, workspace, scratch_len.iter().sum(), |index, scratch| {
+        threads.run_with(tasks, aligned(workspace), scratch_len.iter().sum(), |index, scratch| {
             let (slab_group, block_group) = (index / block_groups, index % block_groups);
             let first = block_group * blocking.blocks_per_task;
             let blocks = first..blocks.min(first + blocking.blocks_per_task);
@@ -229,7 +229,7 @@ impl Task<'_> {
                     start: std::array::from_fn(|axis| slab.start[axis] as isize - extents.pad_before[axis] as isize),
                     extents: extents.staged_extents(self.blocking),
                 };
-                self.source.stage(window, channels.clone(), BLOCK, staged);
+                self.source.stage(self.isa, window, channels.clone(), BLOCK, staged);
                 for (block, part) in blocks.clone().zip(packed.chunks_exact(packed_len)) {
                     self.run_block(block, slab, channels.clone(), staged, part);
                 }

@@ -5,6 +5,10 @@
 //! input while it is loaded (two tensors instead of their concatenation, the phases of a stride-2 grid) is
 //! done here, once per voxel, and not 27 times.
 
+use std::ops::Range;
+
+use crate::cpu::{elementwise::vectorised, simd::Isa};
+
 /// Channels of one block of a staged input.
 pub(super) const BLOCK: usize = 16;
 
@@ -85,7 +89,12 @@ impl<'a> Source<'a> {
 
     /// Copies `channels` (from a multiple of `block` on) of the window into `staged`, and zeros outside the volume
     /// and in the unused channels of the last block.
-    pub(super) fn stage(&self, window: Window, channels: std::ops::Range<usize>, block: usize, staged: &mut [f32]) {
+    pub(super) fn stage(&self, isa: Isa, window: Window, channels: Range<usize>, block: usize, staged: &mut [f32]) {
+        vectorised(isa, || self.copy(window, channels, block, staged));
+    }
+
+    #[inline(always)]
+    fn copy(&self, window: Window, channels: Range<usize>, block: usize, staged: &mut [f32]) {
         let blocks = channels.len().div_ceil(block);
         let [planes, rows, width] = window.extents;
         let row_len = blocks * width * block;
@@ -141,6 +150,7 @@ struct Run {
 
 impl Run {
     /// Copies the run to voxels `begin..` of a staged row, from channel `at` on.
+    #[inline(always)]
     fn copy(&self, source: &[f32], staged: &mut [f32], begin: usize, width: usize, block: usize, at: usize) {
         let mut done = 0;
         while done < self.channels {
@@ -150,6 +160,12 @@ impl Run {
             let to = (channel / block * width + begin) * block + lane;
             let (source, staged) = (&source[done..], &mut staged[to..]);
             match take {
+                // Lengths known to the compiler: a call of `memcpy` per voxel would cost more than the copy.
+                1 => self.copy_block::<1>(source, staged, block),
+                2 => self.copy_block::<2>(source, staged, block),
+                3 => self.copy_block::<3>(source, staged, block),
+                4 => self.copy_block::<4>(source, staged, block),
+                8 => self.copy_block::<8>(source, staged, block),
                 16 => self.copy_block::<16>(source, staged, block),
                 32 => self.copy_block::<32>(source, staged, block),
                 _ => {
@@ -163,6 +179,7 @@ impl Run {
         }
     }
 
+    #[inline(always)]
     fn copy_block<const N: usize>(&self, source: &[f32], staged: &mut [f32], block: usize) {
         for voxel in 0..self.count {
             let (from, to) = (voxel * self.stride, voxel * block);
@@ -183,7 +200,7 @@ mod tests {
         let source = Source::new([Segment::dense(&a, extents, 5), Segment::dense(&b, extents, 30)], extents);
         let window = Window { sample: 1, start: [-1, -2, -1], extents: [4, 6, 7] };
         let mut staged = vec![9.0; 4 * 6 * 3 * 7 * BLOCK];
-        source.stage(window, 0..35, BLOCK, &mut staged);
+        source.stage(Isa::best(), window, 0..35, BLOCK, &mut staged);
         for plane in 0..4 {
             for row in 0..6 {
                 for x in 0..7 {

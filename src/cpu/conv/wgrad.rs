@@ -11,7 +11,7 @@ use super::{
 };
 use crate::cpu::{
     elementwise::vectorised,
-    simd::Isa,
+    simd::{ALIGNMENT, Isa, aligned},
     threads::{SharedMut, Threads},
 };
 
@@ -74,7 +74,7 @@ impl Extents {
     pub(super) fn workspace(&self, threads: usize) -> usize {
         let need = |isa| {
             let blocking = self.blocking(isa);
-            self.partials_len(&blocking) + threads * self.staged_len(&blocking).iter().sum::<usize>()
+            ALIGNMENT + self.partials_len(&blocking) + threads * self.staged_len(&blocking).iter().sum::<usize>()
         };
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
     }
@@ -150,7 +150,7 @@ impl Extents {
 
     fn staged_len(&self, blocking: &Blocking) -> [usize; 2] {
         let [input, dy] = self.staged_extents(blocking).map(|extents| extents.iter().product::<usize>());
-        [input * blocking.channels_in, dy * blocking.channels_out]
+        [input * blocking.channels_in, dy * blocking.channels_out].map(|len| len.next_multiple_of(ALIGNMENT))
     }
 
     /// Computes the gradient of the filter from the input and each group's output gradient.
@@ -172,7 +172,7 @@ impl Extents {
         let sums = SharedMut::new(if direct { &mut *dfilter } else { &mut *partials });
         let staged_len = self.staged_len(&blocking);
         let per_worker = staged_len.iter().sum();
-        threads.run_with(blocking.slices * groups_in * groups_out, scratch, per_worker, |task, staged| {
+        threads.run_with(blocking.slices * groups_in * groups_out, aligned(scratch), per_worker, |task, staged| {
             let (slice, group) = (task / (groups_in * groups_out), task % (groups_in * groups_out));
             let (first_in, first_out) =
                 (group / groups_out * blocking.channels_in, group % groups_out * blocking.channels_out);
@@ -199,11 +199,6 @@ impl Extents {
     /// Adds the slices' sums in slice order and puts them where the layout says.
     fn add_slices(&self, threads: &Threads, partials: &[f32], dfilter: &mut [f32], layout: &FilterLayout) {
         let filter_len = self.filter_len();
-        let total = |element: usize| {
-            let mut slices = partials[element..].iter().step_by(filter_len);
-            let first = *slices.next().expect("at least one slice");
-            slices.fold(first, |sum, value| sum + value)
-        };
         if !self.scattered {
             threads.for_chunks(dfilter, SUM_LEN, |chunk, sums| {
                 let start = chunk * SUM_LEN;
@@ -222,11 +217,14 @@ impl Extents {
         threads.run(self.groups * self.taps(), &|row| {
             let base = layout.base(row / self.taps(), row % self.taps());
             for channel_in in 0..self.channels_in {
+                let from = row * row_len + channel_in * self.channels_out;
                 for channel_out in 0..self.channels_out {
+                    let mut slices = partials[from + channel_out..].iter().step_by(filter_len);
+                    let first = *slices.next().expect("at least one slice");
+                    let total = slices.fold(first, |sum, value| sum + value);
                     let place = base + layout.input.at(channel_in) + layout.output.at(channel_out);
                     // SAFETY: the layout maps (group, tap, channels) to distinct elements, and rows are distinct (group, tap).
-                    let place = unsafe { &mut places.slice(place, 1)[0] };
-                    *place = total(row * row_len + channel_in * self.channels_out + channel_out);
+                    unsafe { places.slice(place, 1)[0] = total };
                 }
             }
         });
@@ -280,11 +278,11 @@ impl Task<'_> {
         let [input_extents, dy_extents] = extents.staged_extents(blocking);
         // Input voxels at the ragged end count as zeros, and so do gradients outside the volume.
         let window = Window { sample, start: [start[0] - pd, start[1] - ph, start[2]], extents: input_extents };
-        input.stage(window, self.channels_in.clone(), BLOCK, staged_input);
+        input.stage(self.isa, window, self.channels_in.clone(), BLOCK, staged_input);
         let margin = pw - (extents.kernel[2] as isize - 1);
         let window = Window { sample, start: [start[0], start[1], start[2] + margin], extents: dy_extents };
         for (group, dy) in dy.iter().enumerate() {
-            dy.stage(window, self.channels_out.clone(), blocking.width, staged_dy);
+            dy.stage(self.isa, window, self.channels_out.clone(), blocking.width, staged_dy);
             for d in 0..extents.kernel[0] {
                 let planes = self.valid(0, start[0], d);
                 for h in 0..extents.kernel[1] {
