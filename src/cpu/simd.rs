@@ -103,6 +103,13 @@ pub(crate) trait Simd: Copy + 'static {
         lanes[0]
     }
 
+    /// Sums of the lanes of four vectors.
+    #[inline(always)]
+    unsafe fn sum4(v: [Self::V; 4]) -> [f32; 4] {
+        // SAFETY: the trait's contract.
+        v.map(|v| unsafe { Self::sum(v) })
+    }
+
     /// All lanes 0.
     #[inline(always)]
     unsafe fn zero() -> Self::V {
@@ -265,6 +272,19 @@ mod x86 {
             store_partial(to: *mut f32, v: __m512, count: usize) =
                 _mm512_mask_storeu_ps(to, ((1u32 << count) - 1) as u16, v);
             sum(v: __m512) -> f32 = _mm512_reduce_add_ps(v);
+            sum4(v: [__m512; 4]) -> [f32; 4] = {
+                // Within each 128-bit lane add the four vectors' elements, so that it holds one partial sum of each; then the lanes.
+                let pair = |a, b| _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+                let (a, b) = (pair(v[0], v[1]), pair(v[2], v[3]));
+                let low = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                let four = _mm512_add_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+                let half = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0x4e>(_mm512_castps_pd(four), _mm512_castps_pd(four)));
+                let two = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_castps512_ps256(half));
+                let one = _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps::<1>(two));
+                let mut sums = [0.0; 4];
+                _mm_storeu_ps(sums.as_mut_ptr(), one);
+                sums
+            };
             transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) = {
                 // 4x4 squares within the 128-bit lanes first: q[g][k], lane l, holds rows 4g..4g+4 of column 4l+k.
                 let mut q = [[_mm512_setzero_ps(); 4]; 4];
@@ -295,6 +315,13 @@ mod x86 {
         }
     }
 
+    /// All bits of the first `count` lanes.
+    #[inline(always)]
+    unsafe fn first_lanes(count: usize) -> __m256i {
+        // SAFETY: the caller runs AVX2.
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    }
+
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2;
 
@@ -312,6 +339,8 @@ mod x86 {
             max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
             keep_where_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
                 _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), value);
+            load_partial(from: *const f32, count: usize) -> __m256 = _mm256_maskload_ps(from, first_lanes(count));
+            store_partial(to: *mut f32, v: __m256, count: usize) = _mm256_maskstore_ps(to, first_lanes(count), v);
         }
     }
 }

@@ -333,14 +333,17 @@ impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R,
                 }
                 block = block.add(tile.block_stride);
             }
-            for r in 0..R {
-                for c in 0..C {
+            // C * V is a multiple of 4 in every table entry: whole groups of four neighbouring sums.
+            for r in 0..R.min(tile.rows) {
+                let mut totals = [[0.0f32; V]; C];
+                for i in (0..C * V).step_by(4) {
+                    let four = S::sum4(std::array::from_fn(|k| sums[r][(i + k) / V][(i + k) % V]));
+                    four.into_iter().enumerate().for_each(|(k, sum)| totals[(i + k) / V][(i + k) % V] = sum);
+                }
+                for c in 0..C.min(tile.columns) {
                     for v in 0..V {
-                        if r >= tile.rows || c >= tile.columns {
-                            continue;
-                        }
                         let to = tile.output.add(r * tile.output_row_stride + c * tile.output_stride + v);
-                        let mut sum = S::sum(sums[r][c][v]);
+                        let mut sum = totals[c][v];
                         if tile.accumulate {
                             sum += *to;
                         }

@@ -10,8 +10,7 @@ use super::{
     stage::{BLOCK, PHASES, Source, Window},
 };
 use crate::cpu::{
-    elementwise::vectorised,
-    simd::{ALIGNMENT, Isa, aligned},
+    simd::{ALIGNMENT, Isa, Kernel, Simd, aligned, dispatch},
     threads::{SharedMut, Threads},
 };
 
@@ -202,13 +201,7 @@ impl Extents {
         if !self.scattered {
             threads.for_chunks(dfilter, SUM_LEN, |chunk, sums| {
                 let start = chunk * SUM_LEN;
-                vectorised(threads.isa(), || {
-                    let (first, others) = partials.split_at(filter_len);
-                    sums.copy_from_slice(&first[start..start + sums.len()]);
-                    for partial in others.chunks_exact(filter_len) {
-                        sums.iter_mut().zip(&partial[start..]).for_each(|(sum, value)| *sum += value);
-                    }
-                });
+                dispatch(threads.isa(), AddSlices { partials: &partials[start..], filter_len, sums });
             });
             return;
         }
@@ -228,6 +221,30 @@ impl Extents {
                 }
             }
         });
+    }
+}
+
+/// Adds the slices' sums of some consecutive filter elements, in slice order.
+struct AddSlices<'a> {
+    partials: &'a [f32],
+    filter_len: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for AddSlices<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        self.sums.copy_from_slice(&self.partials[..self.sums.len()]);
+        let mut start = self.filter_len;
+        while start < self.partials.len() {
+            let partial = &self.partials[start..];
+            for (sum, value) in self.sums.iter_mut().zip(partial) {
+                *sum += value;
+            }
+            start += self.filter_len;
+        }
     }
 }
 
