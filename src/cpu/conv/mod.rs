@@ -16,8 +16,8 @@ pub use transposed::TransposedConvolution;
 
 use self::{
     correlate::Target,
-    pack::FilterView,
-    stage::{Segment, Source, dense_strides},
+    pack::{Axis, FilterLayout},
+    stage::{PHASES, Segment, Source, dense_strides},
 };
 use super::{reduce, threads::Threads};
 
@@ -101,19 +101,10 @@ impl Convolution {
         self.check(input, filter, output);
         assert!(bias.is_none_or(|bias| bias.len() == self.channels_out), "bias length");
         let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
-        let view = FilterView {
-            data: filter,
-            group_stride: 0,
-            tap_stride: self.channels_in * self.channels_out,
-            flipped: false,
-            inner: self.channels_in,
-            outer_stride: 0,
-            inner_stride: self.channels_out,
-            out_stride: 1,
-        };
+        let layout = self.layout();
         let strides = dense_strides(self.output, self.channels_out);
-        let target = Target { output, strides, group_offsets: [0; 8], bias, relu };
-        self.forward().run(threads, &source, view, target, workspace);
+        let target = Target { output, strides, group_offsets: [0; PHASES], bias, relu };
+        self.forward().run(threads, &source, (filter, &layout), target, workspace);
     }
 
     /// Gradient of the input from the gradient of the output. `workspace` needs [`Convolution::dgrad_workspace`] elements.
@@ -123,19 +114,10 @@ impl Convolution {
     pub fn dgrad(&self, threads: &Threads, dy: &[f32], filter: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
         self.check(dx, filter, dy);
         let source = Source::new([Segment::dense(dy, self.output, self.channels_out)], self.output);
-        let view = FilterView {
-            data: filter,
-            group_stride: 0,
-            tap_stride: self.channels_in * self.channels_out,
-            flipped: true,
-            inner: self.channels_out,
-            outer_stride: 0,
-            inner_stride: 1,
-            out_stride: self.channels_out,
-        };
+        let layout = self.exchanged_layout();
         let strides = dense_strides(self.input, self.channels_in);
-        let target = Target { output: dx, strides, group_offsets: [0; 8], bias: None, relu: false };
-        self.backward().run(threads, &source, view, target, workspace);
+        let target = Target { output: dx, strides, group_offsets: [0; PHASES], bias: None, relu: false };
+        self.backward().run(threads, &source, (filter, &layout), target, workspace);
     }
 
     /// Gradients of the filter and, if asked, of the bias. `workspace` needs [`Convolution::wgrad_workspace`] elements.
@@ -154,7 +136,12 @@ impl Convolution {
         self.check(input, dfilter, dy);
         let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
         let gradient = Source::new([Segment::dense(dy, self.output, self.channels_out)], self.output);
-        self.gradient().run(threads, &source, &[gradient], dfilter, workspace);
+        if self.exchanges_wgrad() {
+            let layout = self.exchanged_layout();
+            self.gradient().run(threads, &gradient, &[source], dfilter, &layout, workspace);
+        } else {
+            self.gradient().run(threads, &source, &[gradient], dfilter, &self.layout(), workspace);
+        }
         if let Some(dbias) = dbias {
             reduce::sum(threads, dy, self.channels_out, dbias, workspace);
         }
@@ -186,13 +173,41 @@ impl Convolution {
         }
     }
 
+    fn layout(&self) -> FilterLayout {
+        FilterLayout {
+            group_stride: 0,
+            tap_stride: self.channels_in * self.channels_out,
+            flipped: false,
+            taps: self.taps(),
+            input: Axis::strided(self.channels_out),
+            output: Axis::strided(1),
+        }
+    }
+
+    /// The flipped filter with its channels exchanged.
+    fn exchanged_layout(&self) -> FilterLayout {
+        let layout = self.layout();
+        FilterLayout { flipped: true, input: layout.output, output: layout.input, ..layout }
+    }
+
+    /// The opposite padding: that of the flipped filter.
+    fn pad_after(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| self.kernel[axis] - 1 - self.pad_before[axis])
+    }
+
+    /// With few filters, wgrad takes the input channels as vectors instead: `dfilter[tap]` is also the sum over input voxels v
+    /// of `dy[v - tap + pad_before]` times `input[v]`, the same sum with the tensors exchanged and the taps flipped.
+    fn exchanges_wgrad(&self) -> bool {
+        self.channels_out < 16 && self.channels_in > self.channels_out
+    }
+
     /// dgrad is the correlation of `dy` with the flipped filter, its channels exchanged.
     fn backward(&self) -> correlate::Extents {
         correlate::Extents {
             batch: self.batch,
             output: self.input,
             kernel: self.kernel,
-            pad_before: std::array::from_fn(|axis| self.kernel[axis] - 1 - self.pad_before[axis]),
+            pad_before: self.pad_after(),
             channels_in: self.channels_out,
             channels_out: self.channels_in,
             groups: 1,
@@ -200,7 +215,7 @@ impl Convolution {
     }
 
     fn gradient(&self) -> wgrad::Extents {
-        wgrad::Extents {
+        let plain = wgrad::Extents {
             batch: self.batch,
             input: self.input,
             output: self.output,
@@ -209,9 +224,19 @@ impl Convolution {
             channels_in: self.channels_in,
             channels_out: self.channels_out,
             groups: 1,
-            group_stride: 0,
-            tap_stride: self.channels_in * self.channels_out,
-            channel_stride: self.channels_out,
+            scattered: false,
+        };
+        if !self.exchanges_wgrad() {
+            return plain;
+        }
+        wgrad::Extents {
+            input: self.output,
+            output: self.input,
+            pad_before: self.pad_after(),
+            channels_in: self.channels_out,
+            channels_out: self.channels_in,
+            scattered: true,
+            ..plain
         }
     }
 }
