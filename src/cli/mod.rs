@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each of which turns options into calls and results into text.
 
+mod bench;
 mod demo;
 mod device;
 mod evaluate;
@@ -33,6 +34,7 @@ enum Command {
     Plan(plan::Options),
     Inspect(inspect::Options),
     Demo(demo::Options),
+    Bench(bench::Options),
 }
 
 /// Runs the command line; returns the process's exit status. Errors become one line on standard error.
@@ -67,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::Plan(options) => plan::run(options),
         Command::Inspect(options) => inspect::run(options),
         Command::Demo(options) => demo::run(options),
+        Command::Bench(options) => bench::run(options),
     }
 }
 
