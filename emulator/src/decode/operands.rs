@@ -6,7 +6,7 @@ use super::op::{Address, Op, Pred, Reg, Slot, Special};
 use super::scope::Symbol;
 use super::{Decoded, Refusal, malformed};
 use crate::memory::W;
-use crate::syntax::{AddressBase, Operand, Space, Type};
+use crate::syntax::{AddressBase, Operand, Type};
 
 fn special(name: &str) -> Option<Special> {
     let axis = |name: &str| match name {
@@ -245,16 +245,5 @@ impl Decoder<'_> {
             (Reg::D(to), Reg::W(from)) => Op::WtoD(Box::new(|a: &W| a.map(u64::from)), to, from),
             (Reg::W(_), Reg::D(_)) => return Err(Refusal::Malformed("a 64-bit value into a narrower register".into())),
         })
-    }
-
-    /// The space that a name's variable lives in.
-    pub(crate) fn space_of(&mut self, name: &str) -> Option<Space> {
-        if self.is_dynamic_shared(name) {
-            return Some(Space::Shared);
-        }
-        match self.find(name)? {
-            Symbol::Variable(space, _) => Some(space),
-            _ => None,
-        }
     }
 }

@@ -48,8 +48,16 @@ impl Context<'_, '_> {
         }
     }
 
-    pub(crate) fn who(&self) -> Who<'_> {
-        Who { warp: self.warp.index, clocks: &self.cta.clocks, collective: false }
+    /// Addresses in shared memory, from shared or generic ones.
+    pub(crate) fn shared_addresses(&self, address: &Address, generic: bool, mask: u32) -> Checked<D> {
+        let found = self.addresses(address);
+        if !generic {
+            return Ok(found);
+        }
+        if let Some(lane) = lanes(mask).find(|&lane| space_of(found[lane]) != Space::Shared) {
+            return problem(FaultKind::BadOperand, lane, format!("0x{:x} is not in shared memory", found[lane]));
+        }
+        Ok(found.map(|at| at & !WINDOW_MASK))
     }
 
     #[inline(always)]

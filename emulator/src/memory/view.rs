@@ -218,6 +218,24 @@ impl<'a> GlobalView<'a> {
         })
     }
 
+    /// Checks the addresses of a copy when it is issued; its data is read when it lands.
+    pub(crate) fn check_range(
+        &self,
+        worker: &mut Worker,
+        address: &D,
+        mask: u32,
+        bytes: u32,
+        exact: &super::W,
+    ) -> Checked {
+        if lanes(mask).all(|lane| exact[lane] == bytes) {
+            return self.each_lane(worker, address, mask, bytes, false, |_, _, _, _| Ok(()));
+        }
+        for lane in lanes(mask) {
+            self.each_lane(worker, address, 1 << lane, exact[lane], false, |_, _, _, _| Ok(()))?;
+        }
+        Ok(())
+    }
+
     /// Stores `bytes` (1, 2, 4, 8 or 16, aligned) per lane.
     pub(crate) fn store(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
         let words = bytes.div_ceil(4) as usize;
