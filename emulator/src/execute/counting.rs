@@ -55,6 +55,10 @@ impl Context<'_, '_> {
 /// Distinct 32-byte sectors. Accesses are aligned and at most 16 bytes, so each lies in one sector.
 #[inline(always)]
 fn sectors(address: &D, mask: u32) -> u64 {
+    let first = address[mask.trailing_zeros() as usize & 31] >> 5;
+    if mask == u32::MAX && address.iter().fold(0, |other, at| other | (at >> 5 ^ first)) == 0 {
+        return 1;
+    }
     let mut count = 0;
     let mut last = u64::MAX;
     let mut ascending = true;

@@ -62,6 +62,10 @@ impl Context<'_, '_> {
 
     #[inline(always)]
     pub(crate) fn check_alignment(&self, address: &D, mask: u32, bytes: u32) -> Checked {
+        let any = address.iter().fold(0, |any, at| any | at) & (bytes as u64 - 1);
+        if any == 0 {
+            return Ok(());
+        }
         let mut wrong = 0;
         for (lane, at) in address.iter().enumerate() {
             wrong |= u32::from(at & (bytes as u64 - 1) != 0) << lane;
