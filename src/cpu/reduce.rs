@@ -40,6 +40,25 @@ pub fn sum(threads: &Threads, x: &[f32], channels: usize, sum: &mut [f32], works
     );
 }
 
+/// `sum[c] = sum over voxels of x[v][c]` where the ReLU's result `relu[v][c]`, if given, is positive.
+/// `workspace`: [`sums_workspace`] elements.
+pub fn masked_sum(threads: &Threads, x: &[f32], relu: Option<&[f32]>, sum: &mut [f32], workspace: &mut [f32]) {
+    let channels = sum.len();
+    let Some(y) = relu else {
+        return self::sum(threads, x, channels, sum, workspace);
+    };
+    assert_eq!(x.len(), y.len(), "lengths of the tensor and the ReLU's result");
+    reduce(
+        threads,
+        Terms { x, y, affine: None, second: Second::Masked },
+        channels,
+        workspace,
+        |channel, [_, total]| {
+            sum[channel] = total as f32;
+        },
+    );
+}
+
 /// `sum[c]` and `squares[c]`: sums over voxels of `x[v][c]` and of `x[v][c]^2`. `workspace`: [`sums_workspace`] elements.
 pub fn sum_and_squares(
     threads: &Threads,
@@ -82,7 +101,7 @@ pub fn normalisation_sums(
     });
 }
 
-/// What is summed: `x`, and `x * f(y)`.
+/// What is summed: `x`, and a second term of `x` and `y`.
 #[derive(Clone, Copy)]
 struct Terms<'a> {
     x: &'a [f32],
@@ -95,7 +114,10 @@ struct Terms<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Second {
     None,
+    /// `x * f(y)`.
     Product,
+    /// `x` where `y > 0`.
+    Masked,
 }
 
 fn reduce(
@@ -186,6 +208,10 @@ unsafe fn run_sums<S: Simd, const WHOLE: bool>(
                     y = S::mul(S::sub(y, mean), rstd);
                 }
                 second[chain] = S::fma(x, y, second[chain]);
+            }
+            if terms.second == Second::Masked {
+                let y = load(terms.y.as_ptr().add(voxel * channels + first));
+                second[chain] = S::add(second[chain], S::keep_where_greater(y, S::zero(), x));
             }
         };
         // Two chains hide half of the addition's latency.
