@@ -240,29 +240,39 @@ impl ChannelPassPart<'_> {
     ) {
         // SAFETY: the caller's promise: these voxels and lanes exist.
         unsafe {
-            let load = |from: *const f32| if WHOLE { S::load(from) } else { S::load_partial(from, lanes) };
-            let coefficient = |values: &[f32]| load(values.as_ptr().add(first));
             let zero = S::zero();
             let (a, b, m, c, keep_above) = match self.pass.form {
-                Form::ScaleShift { scale, shift } => (coefficient(scale), zero, zero, coefficient(shift), zero),
+                Form::ScaleShift { scale, shift } => (
+                    S::load_lanes::<WHOLE>(scale.as_ptr().add(first), lanes),
+                    zero,
+                    zero,
+                    S::load_lanes::<WHOLE>(shift.as_ptr().add(first), lanes),
+                    zero,
+                ),
                 Form::Backward(n) => {
-                    let rstd = coefficient(n.rstd);
-                    let a = S::mul(coefficient(n.gamma), rstd);
+                    let rstd = S::load_lanes::<WHOLE>(n.rstd.as_ptr().add(first), lanes);
+                    let a = S::mul(S::load_lanes::<WHOLE>(n.gamma.as_ptr().add(first), lanes), rstd);
                     let minus = S::mul(a, S::splat(-self.scale));
-                    let b = S::mul(S::mul(minus, rstd), coefficient(n.dot));
+                    let b = S::mul(S::mul(minus, rstd), S::load_lanes::<WHOLE>(n.dot.as_ptr().add(first), lanes));
                     let above = S::splat(if n.relu { 0.0 } else { f32::NEG_INFINITY });
-                    (a, b, coefficient(n.mean), S::mul(minus, coefficient(n.sum)), above)
+                    (
+                        a,
+                        b,
+                        S::load_lanes::<WHOLE>(n.mean.as_ptr().add(first), lanes),
+                        S::mul(minus, S::load_lanes::<WHOLE>(n.sum.as_ptr().add(first), lanes)),
+                        above,
+                    )
                 }
             };
             for voxel in voxels {
                 let at = voxel * self.channels + first;
-                let mut y = S::fma(load(self.pass.u.add(at)), a, c);
+                let mut y = S::fma(S::load_lanes::<WHOLE>(self.pass.u.add(at), lanes), a, c);
                 if BACKWARD {
-                    let v = load(self.pass.v.add(at));
+                    let v = S::load_lanes::<WHOLE>(self.pass.v.add(at), lanes);
                     y = S::keep_where_greater(v, keep_above, S::fma(S::sub(v, m), b, y));
                 }
                 let to = self.pass.y.add(at);
-                if WHOLE { S::store(to, y) } else { S::store_partial(to, y, lanes) }
+                S::store_lanes::<WHOLE>(to, y, lanes);
             }
         }
     }
@@ -284,7 +294,7 @@ fn for_each(threads: &Threads, x: &mut [f32], function: impl Fn(&mut f32) + Sync
 
 /// Runs plain loops compiled for the instruction set: the compiler vectorises them.
 #[inline]
-pub(super) fn vectorised(isa: Isa, work: impl FnOnce()) {
+fn vectorised(isa: Isa, work: impl FnOnce()) {
     struct Plain<F>(F);
     impl<F: FnOnce()> Kernel for Plain<F> {
         type Output = ();

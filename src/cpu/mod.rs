@@ -16,6 +16,6 @@ pub mod reduce;
 mod simd;
 mod threads;
 
-pub use conv::{Convolution, TransposedConvolution};
+pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
 pub use simd::Isa;
 pub use threads::Threads;

@@ -3,7 +3,7 @@
 //! `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
 
 use super::{
-    elementwise::vectorised,
+    simd::{Kernel, Simd, dispatch},
     threads::{SharedMut, Threads},
 };
 
@@ -23,23 +23,8 @@ impl Halving {
     pub fn max_pool(&self, threads: &Threads, fine: &[f32], coarse: &mut [f32]) {
         self.check(fine.len(), coarse.len());
         self.for_rows(threads, coarse, |row, coarse| {
-            let channels = self.channels;
             let rows = self.fine_rows(row).map(|start| &fine[start..start + 2 * coarse.len()]);
-            vectorised(threads.isa(), || {
-                for (voxel, coarse) in coarse.chunks_exact_mut(channels).enumerate() {
-                    let at = 2 * voxel * channels;
-                    let pairs: [&[f32]; 4] = rows.map(|row| &row[at..at + 2 * channels]);
-                    let [a, b, c, d] = pairs.map(|pair| pair.split_at(channels));
-                    let (a0, a1, b0, b1) = (&a.0[..channels], &a.1[..channels], &b.0[..channels], &b.1[..channels]);
-                    let (c0, c1, d0, d1) = (&c.0[..channels], &c.1[..channels], &d.0[..channels], &d.1[..channels]);
-                    let coarse = &mut coarse[..channels];
-                    for i in 0..channels {
-                        let ab = larger(larger(a0[i], a1[i]), larger(b0[i], b1[i]));
-                        let cd = larger(larger(c0[i], c1[i]), larger(d0[i], d1[i]));
-                        coarse[i] = larger(ab, cd);
-                    }
-                }
-            });
+            dispatch(threads.isa(), Reduce { rows, coarse, channels: self.channels, largest: true });
         });
     }
 
@@ -48,7 +33,7 @@ impl Halving {
     pub fn max_pool_backward(&self, threads: &Threads, d_coarse: &[f32], fine: &[f32], d_fine: &mut [f32]) {
         self.check(fine.len(), d_coarse.len());
         self.check(d_fine.len(), d_coarse.len());
-        let (channels, length) = (self.channels, self.coarse[2] * self.channels);
+        let length = self.coarse[2] * self.channels;
         let d_fine = SharedMut::new(d_fine);
         threads.run(self.rows(), &|row| {
             let starts = self.fine_rows(row);
@@ -56,47 +41,7 @@ impl Halving {
             // SAFETY: the four fine rows of a coarse row belong to this task alone.
             let d_rows = starts.map(|start| unsafe { d_fine.slice(start, 2 * length) });
             let gradients = &d_coarse[row * length..(row + 1) * length];
-            vectorised(threads.isa(), || {
-                let [da, db, dc, dd] = d_rows;
-                for (voxel, gradient) in gradients.chunks_exact(channels).enumerate() {
-                    let at = 2 * voxel * channels;
-                    let part = at..at + 2 * channels;
-                    let x: [&[f32]; 4] = [
-                        &rows[0][part.clone()],
-                        &rows[1][part.clone()],
-                        &rows[2][part.clone()],
-                        &rows[3][part.clone()],
-                    ];
-                    let mut d: [&mut [f32]; 4] =
-                        [&mut da[part.clone()], &mut db[part.clone()], &mut dc[part.clone()], &mut dd[part]];
-                    let gradient = &gradient[..channels];
-                    for i in 0..channels {
-                        let values = [
-                            x[0][i],
-                            x[0][channels + i],
-                            x[1][i],
-                            x[1][channels + i],
-                            x[2][i],
-                            x[2][channels + i],
-                            x[3][i],
-                            x[3][channels + i],
-                        ];
-                        let top = values.into_iter().fold(values[0], larger);
-                        let mut left = gradient[i];
-                        let mut take = |value: f32| {
-                            let hit = value == top;
-                            let taken = if hit { left } else { 0.0 };
-                            left = if hit { 0.0 } else { left };
-                            taken
-                        };
-                        let shares = values.map(&mut take);
-                        for (pair, d) in d.iter_mut().enumerate() {
-                            d[i] = shares[2 * pair];
-                            d[channels + i] = shares[2 * pair + 1];
-                        }
-                    }
-                }
-            });
+            dispatch(threads.isa(), Distribute { rows, d_rows, gradients, channels: self.channels });
         });
     }
 
@@ -122,19 +67,9 @@ impl Halving {
     /// Its gradient: each coarse gradient is the sum of the eight fine ones.
     pub fn upsample_backward(&self, threads: &Threads, d_fine: &[f32], d_coarse: &mut [f32]) {
         self.check(d_fine.len(), d_coarse.len());
-        self.for_rows(threads, d_coarse, |row, d_coarse| {
-            let channels = self.channels;
-            let rows = self.fine_rows(row).map(|start| &d_fine[start..start + 2 * d_coarse.len()]);
-            vectorised(threads.isa(), || {
-                for (voxel, sum) in d_coarse.chunks_exact_mut(channels).enumerate() {
-                    let at = 2 * voxel * channels;
-                    let [a, b, c, d] = rows.map(|row| &row[at..at + 2 * channels]);
-                    for i in 0..channels {
-                        let j = channels + i;
-                        sum[i] = ((a[i] + a[j]) + (b[i] + b[j])) + ((c[i] + c[j]) + (d[i] + d[j]));
-                    }
-                }
-            });
+        self.for_rows(threads, d_coarse, |row, coarse| {
+            let rows = self.fine_rows(row).map(|start| &d_fine[start..start + 2 * coarse.len()]);
+            dispatch(threads.isa(), Reduce { rows, coarse, channels: self.channels, largest: false });
         });
     }
 
@@ -161,10 +96,111 @@ impl Halving {
     }
 }
 
-/// The larger of two; the first if they are equal.
+/// One coarse row from the four fine rows over it: the largest, or the sum, of each eight values.
+struct Reduce<'a> {
+    rows: [&'a [f32]; 4],
+    coarse: &'a mut [f32],
+    channels: usize,
+    largest: bool,
+}
+
+impl Kernel for Reduce<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { rows, coarse, channels, largest } = self;
+        assert!(rows.iter().all(|row| row.len() == 2 * coarse.len()), "fine rows are twice as long");
+        for (voxel, coarse) in coarse.chunks_exact_mut(channels).enumerate() {
+            for c in (0..channels).step_by(S::LANES) {
+                let lanes = S::LANES.min(channels - c);
+                // SAFETY: `lanes` channels from `c` on exist in the coarse voxel and in both fine voxels of each row.
+                unsafe {
+                    let values = eight::<S>(&rows, 2 * voxel * channels + c, channels, lanes);
+                    let result = if largest { largest_of::<S>(&values) } else { sum_of::<S>(&values) };
+                    store::<S>(coarse.as_mut_ptr().add(c), result, lanes);
+                }
+            }
+        }
+    }
+}
+
+/// Four fine gradient rows from the coarse one.
+struct Distribute<'a> {
+    rows: [&'a [f32]; 4],
+    d_rows: [&'a mut [f32]; 4],
+    gradients: &'a [f32],
+    channels: usize,
+}
+
+impl Kernel for Distribute<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { rows, d_rows, gradients, channels } = self;
+        let long = 2 * gradients.len();
+        assert!(rows.iter().all(|row| row.len() == long) && d_rows.iter().all(|row| row.len() == long), "fine rows");
+        for (voxel, gradient) in gradients.chunks_exact(channels).enumerate() {
+            for c in (0..channels).step_by(S::LANES) {
+                let lanes = S::LANES.min(channels - c);
+                let at = 2 * voxel * channels + c;
+                // SAFETY: `lanes` channels from `c` on exist in the coarse voxel and in both fine voxels of each row.
+                unsafe {
+                    let values = eight::<S>(&rows, at, channels, lanes);
+                    let top = largest_of::<S>(&values);
+                    let mut left = load::<S>(gradient.as_ptr().add(c), lanes);
+                    for (i, value) in values.into_iter().enumerate() {
+                        let to = d_rows[i / 2].as_mut_ptr().add(at + i % 2 * channels);
+                        store::<S>(to, S::keep_where_not_greater(top, value, left), lanes);
+                        left = S::keep_where_greater(top, value, left);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One vector of channels of the eight fine voxels, in scan order.
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
+unsafe fn eight<S: Simd>(rows: &[&[f32]; 4], at: usize, channels: usize, lanes: usize) -> [S::V; 8] {
+    // SAFETY: the caller's promise: the lanes exist in both voxels of each row.
+    unsafe {
+        let mut values = [S::zero(); 8];
+        for i in 0..8 {
+            values[i] = load::<S>(rows[i / 2].as_ptr().add(at + i % 2 * channels), lanes);
+        }
+        values
+    }
+}
+
+/// The larger of two is the first if they are equal.
+#[inline(always)]
+unsafe fn largest_of<S: Simd>(values: &[S::V; 8]) -> S::V {
+    let mut top = values[0];
+    for &value in &values[1..] {
+        // SAFETY: the caller runs S.
+        top = unsafe { S::max(value, top) };
+    }
+    top
+}
+
+#[inline(always)]
+unsafe fn sum_of<S: Simd>(v: &[S::V; 8]) -> S::V {
+    // SAFETY: the caller runs S.
+    unsafe { S::add(S::add(S::add(v[0], v[1]), S::add(v[2], v[3])), S::add(S::add(v[4], v[5]), S::add(v[6], v[7]))) }
+}
+
+#[inline(always)]
+unsafe fn load<S: Simd>(from: *const f32, lanes: usize) -> S::V {
+    // SAFETY: the caller's promise: `lanes` elements are readable.
+    unsafe { if lanes == S::LANES { S::load(from) } else { S::load_partial(from, lanes) } }
+}
+
+#[inline(always)]
+unsafe fn store<S: Simd>(to: *mut f32, v: S::V, lanes: usize) {
+    // SAFETY: the caller's promise: `lanes` elements are writable.
+    unsafe { if lanes == S::LANES { S::store(to, v) } else { S::store_partial(to, v, lanes) } }
 }
 
 #[cfg(test)]
