@@ -127,6 +127,21 @@ pub fn scale_shift_in_place(threads: &Threads, x: &mut [f32], scale: &[f32], shi
     pass.run(threads, x.len(), scale.len());
 }
 
+/// `y[v][c] = (x[v][c] - mean[c]) * scale[c] + beta[c]`: keeps its accuracy where the mean is large.
+pub fn normalise(threads: &Threads, x: &[f32], mean: &[f32], scale: &[f32], beta: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "lengths of x and y");
+    let form = Form::Normalise { mean, scale, beta };
+    let pass = ChannelPass { u: x.as_ptr(), v: x.as_ptr(), y: y.as_mut_ptr(), form };
+    pass.run(threads, x.len(), scale.len());
+}
+
+/// `x[v][c] = (x[v][c] - mean[c]) * scale[c] + beta[c]`.
+pub fn normalise_in_place(threads: &Threads, x: &mut [f32], mean: &[f32], scale: &[f32], beta: &[f32]) {
+    let y = x.as_mut_ptr();
+    let pass = ChannelPass { u: y, v: y, y, form: Form::Normalise { mean, scale, beta } };
+    pass.run(threads, x.len(), scale.len());
+}
+
 /// Coefficients of batch norm's backward pass, one element per channel each.
 #[derive(Clone, Copy)]
 pub struct NormalisationBackward<'a> {
@@ -176,6 +191,7 @@ unsafe impl Sync for ChannelPass<'_> {}
 #[derive(Clone, Copy)]
 enum Form<'a> {
     ScaleShift { scale: &'a [f32], shift: &'a [f32] },
+    Normalise { mean: &'a [f32], scale: &'a [f32], beta: &'a [f32] },
     Backward(NormalisationBackward<'a>),
 }
 
@@ -186,6 +202,7 @@ impl ChannelPass<'_> {
         assert_eq!(length, voxels * channels, "whole voxels");
         let coefficients = match self.form {
             Form::ScaleShift { scale, shift } => [scale, shift, shift, shift, shift],
+            Form::Normalise { mean, scale, beta } => [mean, scale, beta, beta, beta],
             Form::Backward(NormalisationBackward { mean, rstd, gamma, sum, dot, .. }) => [mean, rstd, gamma, sum, dot],
         };
         assert!(coefficients.iter().all(|values| values.len() == channels), "one coefficient per channel");
@@ -221,6 +238,8 @@ impl Kernel for ChannelPassPart<'_> {
                     match (lanes == S::LANES, self.pass.form) {
                         (true, Form::ScaleShift { .. }) => self.walk::<S, true, false>(run.clone(), first, lanes),
                         (false, Form::ScaleShift { .. }) => self.walk::<S, false, false>(run.clone(), first, lanes),
+                        (true, Form::Normalise { .. }) => self.walk::<S, true, true>(run.clone(), first, lanes),
+                        (false, Form::Normalise { .. }) => self.walk::<S, false, true>(run.clone(), first, lanes),
                         (true, Form::Backward(_)) => self.walk::<S, true, true>(run.clone(), first, lanes),
                         (false, Form::Backward(_)) => self.walk::<S, false, true>(run.clone(), first, lanes),
                     }
@@ -248,6 +267,13 @@ impl ChannelPassPart<'_> {
                     zero,
                     S::load_lanes::<WHOLE>(shift.as_ptr().add(first), lanes),
                     zero,
+                ),
+                Form::Normalise { mean, scale, beta } => (
+                    zero,
+                    S::load_lanes::<WHOLE>(scale.as_ptr().add(first), lanes),
+                    S::load_lanes::<WHOLE>(mean.as_ptr().add(first), lanes),
+                    S::load_lanes::<WHOLE>(beta.as_ptr().add(first), lanes),
+                    S::splat(f32::NEG_INFINITY),
                 ),
                 Form::Backward(n) => {
                     let rstd = S::load_lanes::<WHOLE>(n.rstd.as_ptr().add(first), lanes);

@@ -3,6 +3,7 @@
 //! `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
 
 use super::{
+    elementwise,
     simd::{Kernel, Simd, dispatch},
     threads::{SharedMut, Threads},
 };
@@ -14,6 +15,8 @@ pub struct Halving {
     pub batch: usize,
     /// Planes, rows and voxels per row of the coarse grid.
     pub coarse: [usize; 3],
+    /// The same of the fine grid: twice as many, or one more, which no coarse voxel sees.
+    pub fine: [usize; 3],
     /// Channels of both.
     pub channels: usize,
 }
@@ -33,6 +36,10 @@ impl Halving {
     pub fn max_pool_backward(&self, threads: &Threads, d_coarse: &[f32], fine: &[f32], d_fine: &mut [f32]) {
         self.check(fine.len(), d_coarse.len());
         self.check(d_fine.len(), d_coarse.len());
+        if self.fine.iter().any(|extent| extent % 2 != 0) {
+            // The planes that no coarse voxel sees get no gradient.
+            elementwise::fill(threads, d_fine, 0.0);
+        }
         let length = self.coarse[2] * self.channels;
         let d_fine = SharedMut::new(d_fine);
         threads.run(self.rows(), &|row| {
@@ -80,10 +87,13 @@ impl Halving {
 
     /// First elements of the four fine rows under a coarse row, in scan order.
     fn fine_rows(&self, row: usize) -> [usize; 4] {
-        let height = self.coarse[1];
-        let (plane, h) = (row / height, row % height);
-        let length = 2 * self.coarse[2] * self.channels;
-        [0, 1, 2, 3].map(|i| ((2 * plane + i / 2) * 2 * height + 2 * h + i % 2) * length)
+        let [depth, height, _] = self.coarse;
+        let (n, d, h) = (row / (depth * height), row / height % depth, row % height);
+        let [fine_depth, fine_height, fine_width] = self.fine;
+        [0, 1, 2, 3].map(|i| {
+            let plane = n * fine_depth + 2 * d + i / 2;
+            (plane * fine_height + 2 * h + i % 2) * fine_width * self.channels
+        })
     }
 
     fn for_rows(&self, threads: &Threads, coarse: &mut [f32], function: impl Fn(usize, &mut [f32]) + Sync) {
@@ -92,7 +102,10 @@ impl Halving {
 
     fn check(&self, fine: usize, coarse: usize) {
         assert_eq!(coarse, self.rows() * self.coarse[2] * self.channels, "coarse length of {self:?}");
-        assert_eq!(fine, 8 * coarse, "fine length of {self:?}");
+        let fits = self.fine.iter().zip(self.coarse).all(|(fine, coarse)| fine / 2 == coarse);
+        assert!(fits, "extents of {self:?}");
+        let voxels = self.batch * self.fine.iter().product::<usize>();
+        assert_eq!(fine, voxels * self.channels, "fine length of {self:?}");
     }
 }
 
@@ -230,7 +243,7 @@ mod tests {
                 for (batch, coarse, channels) in
                     [(1, [1, 1, 1], 1), (2, [1, 3, 2], 16), (1, [3, 2, 5], 19), (2, [2, 2, 4], 40)]
                 {
-                    let p = Halving { batch, coarse, channels };
+                    let p = Halving { batch, coarse, fine: coarse.map(|extent| 2 * extent), channels };
                     let pairs = pairs(&p);
                     // Few distinct values, so that ties are common.
                     let fine: Vec<f32> = (0..pairs.len()).map(|i| (i * i % 7) as f32 - 3.0).collect();

@@ -101,6 +101,27 @@ pub fn normalisation_sums(
     });
 }
 
+/// `mean[c]` of `x[v][c]` over voxels, and their mean squared distance from it, in two passes: sums of squares would
+/// cancel where the mean is large. `workspace`: [`sums_workspace`] elements.
+pub fn mean_and_variance(
+    threads: &Threads,
+    x: &[f32],
+    mean: &mut [f32],
+    variance: &mut [f32],
+    workspace: &mut [f32],
+) {
+    let channels = mean.len();
+    let count = (x.len() / channels) as f64;
+    let plain = Terms { x, y: x, affine: None, second: Second::None };
+    reduce(threads, plain, channels, workspace, |channel, [total, _]| mean[channel] = (total / count) as f32);
+    let centred = Terms { x, y: x, affine: Some((mean, mean)), second: Second::Centred };
+    reduce(threads, centred, channels, workspace, |channel, [drift, squares]| {
+        // The mean was rounded; the square of what it is off by is what the squares are too large by.
+        let drift = drift / count;
+        variance[channel] = (squares / count - drift * drift).max(0.0) as f32;
+    });
+}
+
 /// What is summed: `x`, and a second term of `x` and `y`.
 #[derive(Clone, Copy)]
 struct Terms<'a> {
@@ -118,6 +139,8 @@ enum Second {
     Product,
     /// `x` where `y > 0`.
     Masked,
+    /// `(x - mean)^2`; and the first sum is of `x - mean`.
+    Centred,
 }
 
 fn reduce(
@@ -208,7 +231,13 @@ unsafe fn run_sums<S: Simd, const WHOLE: bool>(
                 if voxel + chain >= voxels.end {
                     break;
                 }
-                let x = S::load_lanes::<WHOLE>(terms.x.as_ptr().add(at), lanes);
+                let mut x = S::load_lanes::<WHOLE>(terms.x.as_ptr().add(at), lanes);
+                if terms.second == Second::Centred {
+                    x = S::sub(x, mean);
+                    total[0][chain] = S::add(total[0][chain], x);
+                    total[1][chain] = S::fma(x, x, total[1][chain]);
+                    continue;
+                }
                 total[0][chain] = S::add(total[0][chain], x);
                 if terms.second == Second::None {
                     continue;
