@@ -103,13 +103,7 @@ pub fn normalisation_sums(
 
 /// `mean[c]` of `x[v][c]` over voxels, and their mean squared distance from it, in two passes: sums of squares would
 /// cancel where the mean is large. `workspace`: [`sums_workspace`] elements.
-pub fn mean_and_variance(
-    threads: &Threads,
-    x: &[f32],
-    mean: &mut [f32],
-    variance: &mut [f32],
-    workspace: &mut [f32],
-) {
+pub fn mean_and_variance(threads: &Threads, x: &[f32], mean: &mut [f32], variance: &mut [f32], workspace: &mut [f32]) {
     let channels = mean.len();
     let count = (x.len() / channels) as f64;
     let plain = Terms { x, y: x, affine: None, second: Second::None };
