@@ -1,8 +1,8 @@
 //! The few loops that need more than the baseline instruction set to be fast: chosen once, when a kernel is decoded.
 
 use crate::memory::W;
-use crate::numeric::single::{Single, canonical};
 use crate::numeric::Rounding;
+use crate::numeric::single::{Single, canonical};
 use crate::tensor::{TileA, TileB, TileC};
 
 /// A fused multiply-add of 32 lanes, rounded once to nearest, NaN canonical.

@@ -106,9 +106,8 @@ fn tiled_matmul_on_tensor_cores_equals_the_triple_loop() {
     let (da, db) = (bench.array(&bf16(&a)), bench.array(&bf16(&b)));
     let dc = bench.empty::<f32>(m * n);
     let grid = [n as u32 / 64, m as u32 / 64, 1];
-    let counters = bench
-        .launch("matmul", grid, [128, 1, 1], &[&da, &db, &dc, &(m as i32), &(n as i32), &(k as i32)])
-        .unwrap();
+    let counters =
+        bench.launch("matmul", grid, [128, 1, 1], &[&da, &db, &dc, &(m as i32), &(n as i32), &(k as i32)]).unwrap();
     let mut expected = vec![0f32; m * n];
     for row in 0..m {
         for column in 0..n {

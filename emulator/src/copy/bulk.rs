@@ -22,7 +22,9 @@ impl Extent {
                 let from = cx.addresses(global)[lane];
                 let bytes = cx.warp.registers.w[*bytes as usize][lane];
                 if (from | shared | bytes as u64) % 16 != 0 {
-                    let message = format!("a bulk copy of {bytes} bytes, 0x{from:x} and 0x{shared:x}: multiples of 16 are needed");
+                    let message = format!(
+                        "a bulk copy of {bytes} bytes, 0x{from:x} and 0x{shared:x}: multiples of 16 are needed"
+                    );
                     return problem(FaultKind::Misaligned, lane, message);
                 }
                 let piece = |i: u64| Piece { shared: shared + 16 * i, global: from + 16 * i, first: 0, bytes: 16 };
@@ -32,7 +34,8 @@ impl Extent {
                 let at = cx.addresses(map)[lane];
                 let map = read_map(cx, lane, at)?;
                 if map.dims.len() != coordinates.len() {
-                    let message = format!("{} coordinates for a tensor map of rank {}", coordinates.len(), map.dims.len());
+                    let message =
+                        format!("{} coordinates for a tensor map of rank {}", coordinates.len(), map.dims.len());
                     return problem(FaultKind::BadOperand, lane, message);
                 }
                 if shared % 128 != 0 {

@@ -70,7 +70,9 @@ impl Rare for CopyWait {
         let warp = cx.warp.index;
         let committed = cx.cta.copies.warps[warp].committed;
         match self.0 {
-            Some(n) => cx.land_copies(warp, mask, |batch, lane| batch.group[lane].saturating_add(n) < committed[lane])?,
+            Some(n) => {
+                cx.land_copies(warp, mask, |batch, lane| batch.group[lane].saturating_add(n) < committed[lane])?
+            }
             None => cx.land_copies(warp, mask, |_, _| true)?,
         }
         Ok(Outcome::Next)

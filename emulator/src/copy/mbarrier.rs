@@ -70,7 +70,15 @@ impl Context<'_, '_> {
         }
     }
 
-    fn arrive_at(&mut self, warp: usize, lane: usize, address: u64, count: u32, bytes: u32, drop: bool) -> Checked<u64> {
+    fn arrive_at(
+        &mut self,
+        warp: usize,
+        lane: usize,
+        address: u64,
+        count: u32,
+        bytes: u32,
+        drop: bool,
+    ) -> Checked<u64> {
         let mut state = self.barrier_state(lane, address)?;
         let before = state.pack();
         if count > state.pending {
@@ -122,7 +130,11 @@ pub(crate) enum Action {
     Init(Slot),
     Invalidate,
     /// Count and expected bytes, if given.
-    Arrive { count: Option<Slot>, bytes: Option<Slot>, drop: bool },
+    Arrive {
+        count: Option<Slot>,
+        bytes: Option<Slot>,
+        drop: bool,
+    },
     ExpectBytes(Slot),
     CompleteBytes(Slot),
     /// Count of a state token.

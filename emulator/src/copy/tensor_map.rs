@@ -114,7 +114,11 @@ impl TensorMap {
     fn check(&self) -> Result<(), String> {
         let rank = self.dims.len();
         if !(1..=5).contains(&rank) || self.strides.len() + 1 != rank || self.box_dims.len() != rank {
-            return Err(format!("rank {rank} with {} strides, {} box extents", self.strides.len(), self.box_dims.len()));
+            return Err(format!(
+                "rank {rank} with {} strides, {} box extents",
+                self.strides.len(),
+                self.box_dims.len()
+            ));
         }
         if self.address % 16 != 0 || self.strides.iter().any(|s| s % 16 != 0 || *s == 0 || *s >= 1 << 40) {
             return Err("address and strides must be multiples of 16".into());

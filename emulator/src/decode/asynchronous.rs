@@ -203,7 +203,9 @@ impl Decoder<'_> {
                 let address = super::Address { base: None, offset: 0 };
                 simple(Action::Pending(state), address, result)
             }
-            ("test_wait" | "try_wait", [to, address, phase, hint @ ..]) if hint.len() <= (kind == "try_wait") as usize => {
+            ("test_wait" | "try_wait", [to, address, phase, hint @ ..])
+                if hint.len() <= (kind == "try_wait") as usize =>
+            {
                 let (result, address) = (self.to_p(to)?, self.address(address)?);
                 let phase = self.source(phase, if parity { Type::U32 } else { Type::B64 })?;
                 rare(TestWait { address, generic, result, phase })

@@ -111,9 +111,7 @@ impl Decoder<'_> {
                 }
                 Ok(immediate(self, *value))
             }
-            Operand::Single(bits) if ty == Type::F64 => {
-                Ok(immediate(self, (f32::from_bits(*bits) as f64).to_bits()))
-            }
+            Operand::Single(bits) if ty == Type::F64 => Ok(immediate(self, (f32::from_bits(*bits) as f64).to_bits())),
             Operand::Single(bits) => Ok(immediate(self, *bits as u64)),
             Operand::Double(bits) if wide => Ok(immediate(self, *bits)),
             Operand::Double(bits) => Ok(immediate(self, (f64::from_bits(*bits) as f32).to_bits() as u64)),

@@ -162,7 +162,11 @@ impl Decoder<'_> {
             n,
             k,
             d: self.targets(d, n / if half { 4 } else { 2 })?,
-            a: if in_registers { Source::Registers(self.list_w(a, 4)?) } else { Source::Descriptor(self.d(a, Type::B64)?) },
+            a: if in_registers {
+                Source::Registers(self.list_w(a, 4)?)
+            } else {
+                Source::Descriptor(self.d(a, Type::B64)?)
+            },
             b: self.d(b, Type::B64)?,
             accumulate: self.p(accumulate)?,
             negate_a: flags[0] < 0,

@@ -240,7 +240,11 @@ impl Context<'_, '_> {
             let start = address[lane] as usize;
             let Some(found) = block.get(start..start.saturating_add(bytes as usize)) else {
                 let size = block.len();
-                return problem(FaultKind::OutOfBounds, lane, format!("{bytes} bytes at offset {start} of {size} bytes of parameters"));
+                return problem(
+                    FaultKind::OutOfBounds,
+                    lane,
+                    format!("{bytes} bytes at offset {start} of {size} bytes of parameters"),
+                );
             };
             for (k, chunk) in found.chunks(4).enumerate() {
                 let mut word = [0; 4];

@@ -343,9 +343,7 @@ impl<'a> GlobalView<'a> {
             for owner in owners {
                 let bits = owner.load(Relaxed);
                 let stale = bits >> 56 != written >> 56;
-                fine &= (bits == written)
-                    | (bits == both)
-                    | no_races
+                fine &= (bits == written) | (bits == both) | no_races
                     || (stale && owner.compare_exchange(bits, written, Relaxed, Relaxed).is_ok());
             }
             if fine {
