@@ -160,7 +160,8 @@ impl Extents {
         [input * blocking.channels_in, dy * blocking.channels_out].map(|len| len.next_multiple_of(ALIGNMENT))
     }
 
-    /// Computes the gradient of the filter from the input and each group's output gradient.
+    /// Computes the gradient of the filter, and of the bias if asked, from the input and each group's output gradient.
+    #[expect(clippy::too_many_arguments, reason = "the operation's tensors")]
     pub(super) fn run(
         &self,
         threads: &Threads,
