@@ -11,6 +11,7 @@ mod stage;
 mod tile;
 mod transposed;
 mod wgrad;
+mod wgrad_sums;
 
 pub use transposed::TransposedConvolution;
 
