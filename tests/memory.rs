@@ -79,7 +79,8 @@ struct Watched<T> {
 
 fn watch<T>(work: impl FnOnce() -> T) -> Watched<T> {
     let start = LIVE.load(SeqCst);
-    [&COUNT, &LARGEST].map(|counter| counter.store(0, SeqCst));
+    COUNT.store(0, SeqCst);
+    LARGEST.store(0, SeqCst);
     PEAK.store(start, SeqCst);
     WATCHING.store(true, SeqCst);
     let result = work();
