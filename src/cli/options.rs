@@ -115,11 +115,11 @@ pub struct OptimizerOptions {
 
     /// Momentum of SGD
     #[arg(long, default_value_t = 0.9, help_heading = "Optimizer")]
-    pub momentum: f32,
+    pub momentum: f64,
 
     /// Added to the root of the second moment in Adam and Nadam; the reference uses 0.1
     #[arg(long, default_value_t = 1e-7, help_heading = "Optimizer")]
-    pub epsilon: f32,
+    pub epsilon: f64,
 
     /// Clips each element of the gradients to plus or minus this; 0: off
     #[arg(long, default_value_t = 50.0, help_heading = "Optimizer")]

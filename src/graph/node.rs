@@ -92,6 +92,11 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The ids of all values, in the order of [`Self::values`].
+    pub fn ids(&self) -> impl Iterator<Item = ValueId> + use<> {
+        (0..self.values.len()).map(ValueId)
+    }
+
     /// The value of this id.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0]

@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// Added to variances, as in Keras.
-const EPSILON: f32 = 1e-3;
+const EPSILON: f64 = 1e-3;
 /// Share of the moving averages that stays at each step, as in Keras.
-const MOMENTUM: f32 = 0.99;
+const MOMENTUM: f64 = 0.99;
 
 /// Which statistics normalise, and whether elements are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,16 +37,19 @@ impl OptimizerState {
     /// Takes one step at this learning rate: what the [`Optimizer`](crate::ops::optimizer::Optimizer) node reads.
     /// Gradients are divided by `loss_scale`.
     pub fn advance(&mut self, rule: &Rule, learning_rate: f64, loss_scale: f64) -> [f32; 4] {
+        self.advance_exactly(rule, learning_rate, loss_scale).map(|x| x as f32)
+    }
+
+    /// Like [`Self::advance`], before rounding to what a device reads.
+    pub fn advance_exactly(&mut self, rule: &Rule, learning_rate: f64, loss_scale: f64) -> [f64; 4] {
         self.step += 1;
         let t = self.step as f64;
         let [rate, of_g, of_m] = match *rule {
             Rule::Sgd { .. } => [learning_rate, 0.0, 0.0],
             Rule::Adam { beta1, beta2, .. } => {
-                let (beta1, beta2) = (f64::from(beta1), f64::from(beta2));
                 [learning_rate * (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t)), 0.0, 0.0]
             }
             Rule::Nadam { beta1, beta2, .. } => {
-                let (beta1, beta2) = (f64::from(beta1), f64::from(beta2));
                 let momentum = |t: f64| beta1 * (1.0 - 0.5 * 0.96f64.powf(NADAM_DECAY * t));
                 let (now, next) = (momentum(t), momentum(t + 1.0));
                 self.momentum_product *= now;
@@ -55,7 +58,7 @@ impl OptimizerState {
                 [learning_rate * (1.0 - beta2.powf(t)).sqrt(), of_g, of_m]
             }
         };
-        [rate as f32, of_g as f32, of_m as f32, (1.0 / loss_scale) as f32]
+        [rate, of_g, of_m, 1.0 / loss_scale]
     }
 }
 

@@ -1,9 +1,9 @@
 //! Checks a layout from the other direction: not by lifetimes, but by playing the run and asking, at every read, whose
 //! bytes these are. It shares no code with the planner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{EntryPlan, MemoryPlan, Place};
+use super::{ALIGNMENT, EntryPlan, MemoryPlan, Place};
 use crate::graph::{Graph, ValueId};
 
 /// Who wrote each byte last, as disjoint ranges: start -> (end, owner).
@@ -22,14 +22,43 @@ enum Owner {
 ///
 /// # Errors
 /// The first violation as a sentence: a value read after its bytes were overwritten, operands that overlap without being
-/// declared in place, a range outside the arena.
+/// declared in place, a range that is misaligned or outside the arena, a persistent value that is not where the host and
+/// the other graphs look for it, transient bytes among the persistent ones.
 pub fn verify(graphs: &[Graph], plan: &MemoryPlan) -> Result<(), String> {
     for (a, b) in plan.persistent.iter().zip(plan.persistent.iter().skip(1)) {
         if a.place.end() > b.place.offset {
             return Err(format!("persistent {} reaches into {}", a.name, b.name));
         }
     }
-    graphs.iter().zip(&plan.entries).try_for_each(|(graph, entry)| verify_entry(graph, entry, plan.total))
+    graphs.iter().zip(&plan.entries).try_for_each(|(graph, entry)| {
+        verify_regions(graph, entry, plan)?;
+        verify_entry(graph, entry, plan.total)
+    })
+}
+
+/// What one graph cannot see: a pass that knows nothing of the optimizer must still not use its bytes, and all graphs
+/// and the host must look for a value of one name in one place.
+fn verify_regions(graph: &Graph, entry: &EntryPlan, plan: &MemoryPlan) -> Result<(), String> {
+    let directory: HashMap<&str, Place> =
+        plan.persistent.iter().map(|value| (value.name.as_str(), value.place)).collect();
+    let inside = plan.persistent.iter().find(|value| value.place.end() > plan.persistent_bytes);
+    if let Some(value) = inside {
+        return Err(format!("persistent {} reaches into the transient region", value.name));
+    }
+    let values = graph.values.iter().zip(&entry.values);
+    for (value, place) in values.clone().filter(|(value, _)| value.role.is_persistent()) {
+        if directory.get(value.name.as_str()) != Some(place) {
+            return Err(format!("{} is not where the host looks for it", value.name));
+        }
+    }
+    let transient = values.filter(|(value, _)| !value.role.is_persistent()).map(|(value, place)| (&value.name, place));
+    let workspaces = graph.nodes.iter().zip(&entry.workspaces).map(|(node, place)| (&node.name, place));
+    for (name, place) in transient.chain(workspaces).filter(|(_, place)| place.bytes > 0) {
+        if place.offset < plan.persistent_bytes {
+            return Err(format!("{name} lies in the persistent region"));
+        }
+    }
+    Ok(())
 }
 
 fn verify_entry(graph: &Graph, entry: &EntryPlan, total: usize) -> Result<(), String> {
@@ -38,6 +67,9 @@ fn verify_entry(graph: &Graph, entry: &EntryPlan, total: usize) -> Result<(), St
     for (index, value) in graph.values.iter().enumerate() {
         if place(ValueId(index)).end() > total {
             return Err(format!("{} ends outside the arena of {total} bytes", value.name));
+        }
+        if !place(ValueId(index)).offset.is_multiple_of(ALIGNMENT) {
+            return Err(format!("{} is misaligned", value.name));
         }
         if value.producer.is_none() {
             owners.write(place(ValueId(index)), Owner::Value(ValueId(index)));
@@ -52,6 +84,9 @@ fn verify_entry(graph: &Graph, entry: &EntryPlan, total: usize) -> Result<(), St
             }
         }
         let workspace = entry.workspaces[index];
+        if workspace.end() > total || !workspace.offset.is_multiple_of(ALIGNMENT) {
+            return Err(format!("{name}: the workspace is misaligned or outside the arena of {total} bytes"));
+        }
         let mut written: Vec<Place> = vec![workspace];
         for (position, &output) in node.outputs.iter().enumerate() {
             let target = place(output);

@@ -6,7 +6,7 @@ use crate::{
     tensor::{Shape, Volume},
 };
 
-const EPSILON: f32 = 1e-3;
+const EPSILON: f64 = 1e-3;
 
 /// All cases of training, backward, moving averages and inference.
 pub fn cases() -> Vec<Case> {

@@ -54,21 +54,23 @@ pub(super) fn backward(op: &BatchNormBackward, call: &CpuCall<'_>) {
 }
 
 pub(super) fn running(op: &BatchNormRunning, call: &CpuCall<'_>) {
+    // The difference is taken before it is rounded: 1 - 0.99 in single precision is off by 1e-6 of itself.
+    let (stays, moves) = (op.momentum as f32, (1.0 - op.momentum) as f32);
     for output in 0..2 {
         let batch = call.f32(2 + output);
         for (average, batch) in call.f32_mut(output).iter_mut().zip(batch) {
-            *average = *average * op.momentum + batch * (1.0 - op.momentum);
+            *average = *average * stays + batch * moves;
         }
     }
 }
 
 /// `gamma / sqrt(variance + epsilon)` per channel.
-fn scales(gamma: &[f32], variance: &[f32], epsilon: f32, scales: &mut [f32]) {
+fn scales(gamma: &[f32], variance: &[f32], epsilon: f64, scales: &mut [f32]) {
     for ((scale, &gamma), &variance) in scales.iter_mut().zip(gamma).zip(variance) {
         *scale = (f64::from(gamma) * reciprocal_deviation(variance, epsilon)) as f32;
     }
 }
 
-fn reciprocal_deviation(variance: f32, epsilon: f32) -> f64 {
-    1.0 / (f64::from(variance) + f64::from(epsilon)).sqrt()
+fn reciprocal_deviation(variance: f32, epsilon: f64) -> f64 {
+    1.0 / (f64::from(variance) + epsilon).sqrt()
 }

@@ -23,28 +23,28 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm {
     /// Added to the variance.
-    pub epsilon: f32,
+    pub epsilon: f64,
 }
 
 /// Operands `[x, gamma, mean, variance, dy]`, results `[dx, dgamma, dbeta]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormBackward {
     /// Added to the variance.
-    pub epsilon: f32,
+    pub epsilon: f64,
 }
 
 /// Moves the averages: operands `[running_mean, running_variance, mean, variance]`, results the first two anew.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormRunning {
     /// The share of the old average that stays.
-    pub momentum: f32,
+    pub momentum: f64,
 }
 
 /// Operands `[x, gamma, beta, running_mean, running_variance]`, result `[y]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormInference {
     /// Added to the variance.
-    pub epsilon: f32,
+    pub epsilon: f64,
 }
 
 fn volume(spec: &Spec) -> Volume {

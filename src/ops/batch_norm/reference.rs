@@ -36,14 +36,14 @@ impl BatchNormInference {
 
 impl BatchNormRunning {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], _outputs: &[Spec]) -> Vec<Dense<T>> {
-        let momentum = T::of(f64::from(self.momentum));
+        let momentum = T::of(self.momentum);
         let blend = |old: &Dense<T>, new: &Dense<T>| Dense {
             shape: old.shape,
             data: old
                 .data
                 .iter()
                 .zip(&new.data)
-                .map(|(&old, &new)| old * momentum + new * (T::of(1.0) - momentum))
+                .map(|(&old, &new)| old * momentum + new * T::of(1.0 - self.momentum))
                 .collect(),
         };
         vec![blend(&inputs[0], &inputs[2]), blend(&inputs[1], &inputs[3])]
@@ -74,8 +74,8 @@ impl BatchNormBackward {
     }
 }
 
-fn reciprocal_deviation<T: Real>(variance: T, epsilon: f32) -> T {
-    T::of(1.0) / (variance + T::of(f64::from(epsilon))).sqrt()
+fn reciprocal_deviation<T: Real>(variance: T, epsilon: f64) -> T {
+    T::of(1.0) / (variance + T::of(epsilon)).sqrt()
 }
 
 fn normalise<T: Real>(
@@ -84,7 +84,7 @@ fn normalise<T: Real>(
     beta: &Dense<T>,
     mean: &Dense<T>,
     variance: &Dense<T>,
-    epsilon: f32,
+    epsilon: f64,
 ) -> Dense<T> {
     let c = gamma.data.len();
     let rstd: Vec<T> = variance.data.iter().map(|&v| reciprocal_deviation(v, epsilon)).collect();

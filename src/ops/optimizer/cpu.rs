@@ -15,6 +15,7 @@ pub(super) fn run(op: &Optimizer, call: &CpuCall<'_>) {
         let parameter = output(0);
         match op.rule {
             Rule::Sgd { momentum, nesterov } => {
+                let momentum = momentum as f32;
                 call.threads().for_zipped_chunks([parameter, output(1)], TASK, |task, [p, velocity]| {
                     let gradient = &gradient[task * TASK..][..p.len()];
                     for ((p, v), g) in p.iter_mut().zip(velocity).zip(gradient) {
@@ -25,42 +26,51 @@ pub(super) fn run(op: &Optimizer, call: &CpuCall<'_>) {
                 });
             }
             Rule::Adam { beta1, beta2, epsilon, amsgrad: false } => {
+                let (new1, new2, epsilon) = shares(beta1, beta2, epsilon);
                 call.threads().for_zipped_chunks([parameter, output(1), output(2)], TASK, |task, [p, m, v]| {
                     let gradient = &gradient[task * TASK..][..p.len()];
                     for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(gradient) {
                         let g = clipped(op, g * hyper[3]);
-                        *m += (g - *m) * (1.0 - beta1);
-                        *v += (g * g - *v) * (1.0 - beta2);
+                        *m += (g - *m) * new1;
+                        *v += (g * g - *v) * new2;
                         *p -= hyper[0] * *m / (v.sqrt() + epsilon);
                     }
                 });
             }
             Rule::Adam { beta1, beta2, epsilon, amsgrad: true } => {
+                let (new1, new2, epsilon) = shares(beta1, beta2, epsilon);
                 let tensors = [parameter, output(1), output(2), output(3)];
                 call.threads().for_zipped_chunks(tensors, TASK, |task, [p, m, v, v_hat]| {
                     let gradient = &gradient[task * TASK..][..p.len()];
                     for ((((p, m), v), v_hat), g) in p.iter_mut().zip(m).zip(v).zip(v_hat).zip(gradient) {
                         let g = clipped(op, g * hyper[3]);
-                        *m += (g - *m) * (1.0 - beta1);
-                        *v += (g * g - *v) * (1.0 - beta2);
+                        *m += (g - *m) * new1;
+                        *v += (g * g - *v) * new2;
                         *v_hat = v_hat.max(*v);
                         *p -= hyper[0] * *m / (v_hat.sqrt() + epsilon);
                     }
                 });
             }
             Rule::Nadam { beta1, beta2, epsilon } => {
+                let (new1, new2, epsilon) = shares(beta1, beta2, epsilon);
                 call.threads().for_zipped_chunks([parameter, output(1), output(2)], TASK, |task, [p, m, v]| {
                     let gradient = &gradient[task * TASK..][..p.len()];
                     for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(gradient) {
                         let g = clipped(op, g * hyper[3]);
-                        *m += (g - *m) * (1.0 - beta1);
-                        *v += (g * g - *v) * (1.0 - beta2);
+                        *m += (g - *m) * new1;
+                        *v += (g * g - *v) * new2;
                         *p -= hyper[0] * (hyper[1] * g + hyper[2] * *m) / (v.sqrt() + epsilon);
                     }
                 });
             }
         }
     }
+}
+
+/// What of the new goes into the moments, and epsilon. The differences are taken before they are rounded: 1 - 0.999 in
+/// single precision is off by 1e-5 of itself.
+fn shares(beta1: f64, beta2: f64, epsilon: f64) -> (f32, f32, f32) {
+    ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32)
 }
 
 #[inline]

@@ -33,29 +33,29 @@ pub enum Rule {
     /// Stochastic gradient descent.
     Sgd {
         /// Share of the velocity that stays.
-        momentum: f32,
+        momentum: f64,
         /// Looks ahead.
         nesterov: bool,
     },
     /// Adam.
     Adam {
         /// Decay of the first moment.
-        beta1: f32,
+        beta1: f64,
         /// Decay of the second moment.
-        beta2: f32,
+        beta2: f64,
         /// Added to the root of the second moment.
-        epsilon: f32,
+        epsilon: f64,
         /// Whether the second moment may only grow.
         amsgrad: bool,
     },
     /// Adam with Nesterov momentum.
     Nadam {
         /// Decay of the first moment.
-        beta1: f32,
+        beta1: f64,
         /// Decay of the second moment.
-        beta2: f32,
+        beta2: f64,
         /// Added to the root of the second moment.
-        epsilon: f32,
+        epsilon: f64,
     },
 }
 

@@ -39,16 +39,15 @@ impl Optimizer {
 
     /// What is added to one element, given its state.
     fn step<T: Real>(&self, hyper: &[T], g: T, state: &mut [T]) -> T {
-        let c = |x: f32| T::of(f64::from(x));
-        let one = T::of(1.0);
+        let c = T::of;
         match self.rule {
             Rule::Sgd { momentum, nesterov } => {
                 state[0] = c(momentum) * state[0] - hyper[0] * g;
                 if nesterov { c(momentum) * state[0] - hyper[0] * g } else { state[0] }
             }
             Rule::Adam { beta1, beta2, epsilon, amsgrad } => {
-                state[0] += (g - state[0]) * (one - c(beta1));
-                state[1] += (g * g - state[1]) * (one - c(beta2));
+                state[0] += (g - state[0]) * c(1.0 - beta1);
+                state[1] += (g * g - state[1]) * c(1.0 - beta2);
                 let mut second = state[1];
                 if amsgrad {
                     state[2] = state[2].max(second);
@@ -57,8 +56,8 @@ impl Optimizer {
                 -(hyper[0] * state[0] / (second.sqrt() + c(epsilon)))
             }
             Rule::Nadam { beta1, beta2, epsilon } => {
-                state[0] += (g - state[0]) * (one - c(beta1));
-                state[1] += (g * g - state[1]) * (one - c(beta2));
+                state[0] += (g - state[0]) * c(1.0 - beta1);
+                state[1] += (g * g - state[1]) * c(1.0 - beta2);
                 -(hyper[0] * (hyper[1] * g + hyper[2] * state[0]) / (state[1].sqrt() + c(epsilon)))
             }
         }

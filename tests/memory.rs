@@ -1,0 +1,154 @@
+//! What is planned is what is allocated: the arena has exactly the plan's bytes, and nothing is allocated after bind.
+//!
+//! The only test of its binary, because its allocator counts what the whole process does.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+};
+
+use gyrus::{
+    cpu::Threads,
+    graph::Role,
+    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation},
+    ops::{
+        dice::LossKind,
+        optimizer::{Optimizer, Rule},
+    },
+    session::Session,
+};
+
+/// Counts allocations while it is watching, and keeps the largest.
+struct Counting;
+
+static WATCHING: AtomicBool = AtomicBool::new(false);
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+/// Bytes in use, always counted.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn grown(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, SeqCst) + bytes;
+    if WATCHING.load(SeqCst) {
+        COUNT.fetch_add(1, SeqCst);
+        LARGEST.fetch_max(bytes, SeqCst);
+        PEAK.fetch_max(live, SeqCst);
+    }
+}
+
+// SAFETY: every call is handed to the system's allocator as it is; the counters allocate nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), SeqCst);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        LIVE.fetch_sub(layout.size(), SeqCst);
+        grown(bytes);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, bytes) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What happened while a closure ran.
+struct Watched<T> {
+    result: T,
+    allocations: usize,
+    largest: usize,
+    /// Bytes in use at most, beyond those at the start.
+    peak: usize,
+}
+
+fn watch<T>(work: impl FnOnce() -> T) -> Watched<T> {
+    let start = LIVE.load(SeqCst);
+    COUNT.store(0, SeqCst);
+    LARGEST.store(0, SeqCst);
+    PEAK.store(start, SeqCst);
+    WATCHING.store(true, SeqCst);
+    let result = work();
+    WATCHING.store(false, SeqCst);
+    Watched { result, allocations: COUNT.load(SeqCst), largest: LARGEST.load(SeqCst), peak: PEAK.load(SeqCst) - start }
+}
+
+#[test]
+fn planned_allocated_and_measured_bytes_are_the_same_and_steps_allocate_nothing() {
+    for architecture in Architecture::ALL {
+        for batch in [1, 2] {
+            check(architecture, batch);
+        }
+    }
+    // The instrument itself: an allocation on another thread is seen.
+    let seen = watch(|| std::thread::spawn(|| vec![1u8; 4321].len()).join().unwrap());
+    assert!(seen.allocations > 0 && seen.largest >= 4321);
+}
+
+fn check(architecture: Architecture, batch: usize) {
+    let what = format!("{architecture}, batch {batch}");
+    let network =
+        UNetConfig { architecture, resize_factor: 16, dropout_rate: 0.3, channels: 2, classes: 3, head_filters: 2 };
+    let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: true };
+    let optimizer = Optimizer { rule, clip: 50.0 };
+    let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };
+    let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
+    let threads = Threads::new(2);
+
+    let bind = watch(|| Session::bind(&program, threads));
+    let mut session = bind.result;
+    let planned = session.plan().total;
+    assert_eq!(session.arena_bytes(), planned, "{what}: the arena is not the plan");
+    assert_eq!(session.arena_bytes_mut().len(), planned, "{what}: the arena is not the plan");
+    assert_eq!(bind.largest, planned, "{what}: the largest allocation is not the arena");
+    // Beside the arena there is what describes the program: nodes, names, places.
+    let described = bind.peak - planned;
+    assert!(described < 2 << 20, "{what}: {described} bytes beside the arena");
+
+    for (name, data) in initial_parameters(&program[0], 3) {
+        session.f32_mut(&name).copy_from_slice(&data);
+    }
+    session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
+    session.f32_mut(names::LOSS_SCALE).fill(1.0);
+    session.f32_mut(names::HYPER).copy_from_slice(&[1e-3, 0.0, 0.0, 1.0]);
+    for images in [names::IMAGES, names::VALIDATION_IMAGES] {
+        session.f32_mut(images).iter_mut().enumerate().for_each(|(i, x)| *x = (i % 13) as f32 / 13.0);
+    }
+    for labels in [names::LABELS, names::VALIDATION_LABELS] {
+        session.u8_mut(labels).iter_mut().enumerate().for_each(|(i, x)| *x = (i / 5 % 3) as u8);
+    }
+    let before = session.f32("head.output.weight").to_vec();
+    // The very first run counts too: nothing is set up lazily.
+    let steps = watch(|| {
+        for step in 0..3 {
+            session.u32_mut(names::RNG).copy_from_slice(&[3, 0, step, 0]);
+            session.run(0);
+        }
+        session.run(1);
+        session.f32(names::VALIDATION_LOSS)[0]
+    });
+    assert_eq!(steps.allocations, 0, "{what}: steps allocate, {} bytes at once", steps.largest);
+    assert_eq!(steps.peak, 0, "{what}: steps use more than the arena");
+    assert!(steps.result.is_finite() && steps.result > 0.0, "{what}: no loss was computed");
+    assert_ne!(before, session.f32("head.output.weight"), "{what}: nothing was trained");
+    let gradients = program[0].ids().filter(|&id| matches!(program[0].value(id).role, Role::Gradient(_))).count();
+    println!(
+        "{what}: {planned} bytes planned = allocated = measured; {gradients} gradients; 3 steps, {} allocations",
+        steps.allocations
+    );
+}

@@ -1,0 +1,83 @@
+//! The definition, made to take the branches that the CPU took.
+//!
+//! A network is smooth but for its kinks: the sign before a ReLU, the greatest of a pooling window. Where a value lies on
+//! a kink but for rounding, two correct computations may part, and all gradients with them. Forward the difference is as
+//! small as the rounding; only two derivatives jump, and both find their branch in an operand. Given the CPU's operand
+//! there, the definition computes what the CPU ought to have computed.
+
+use std::collections::HashMap;
+
+use gyrus::{
+    graph::{Graph, Node, Role, ValueId, reference::Dense},
+    session::Session,
+};
+
+pub use gyrus::graph::reference::Precision;
+
+/// What decided the branches of one step: the operands, as the CPU computed them.
+pub struct Branches {
+    operands: HashMap<ValueId, Vec<f32>>,
+}
+
+fn decides(node: &Node) -> bool {
+    matches!(node.op.kind(), "relu.backward" | "max_pool.backward")
+}
+
+fn deciding(graph: &Graph) -> impl Iterator<Item = ValueId> + '_ {
+    graph.nodes.iter().filter(|node| decides(node)).map(|node| node.inputs[0])
+}
+
+impl Branches {
+    /// The graph with its deciding operands kept until the end of a run.
+    pub fn keep(graph: &Graph) -> Graph {
+        let mut kept = graph.clone();
+        let ids: Vec<ValueId> = deciding(graph).collect();
+        assert!(ids.len() >= 20, "the network has more kinks than {}", ids.len());
+        for (id, value) in graph.ids().zip(&mut kept.values) {
+            if ids.contains(&id) {
+                value.role = Role::Output;
+            }
+        }
+        kept
+    }
+
+    /// What a session of the kept graph has decided in its last run.
+    pub fn read(graph: &Graph, session: &Session) -> Self {
+        Self { operands: deciding(graph).map(|id| (id, session.f32(&graph.value(id).name).to_vec())).collect() }
+    }
+
+    /// All values of the graph, on these branches. Also how far from its kink the farthest tipped value lies, as a share
+    /// of the greatest of its tensor.
+    pub fn evaluate<T: Precision>(
+        &self,
+        graph: &Graph,
+        sources: HashMap<ValueId, Dense<T>>,
+    ) -> (HashMap<ValueId, Dense<T>>, f64) {
+        let (mut known, mut tipped) = (sources, 0.0f64);
+        for node in &graph.nodes {
+            let mut inputs: Vec<Dense<T>> = node.inputs.iter().map(|id| known[id].clone()).collect();
+            let specs = graph.specs(&node.outputs);
+            if decides(node) {
+                let own = T::call(&*node.op, &inputs, &specs).remove(0).data;
+                let ours = std::mem::replace(&mut inputs[0].data, self.operand(node.inputs[0]));
+                let forced = T::call(&*node.op, &inputs, &specs).remove(0).data;
+                tipped = tipped.max(farthest(&ours, &inputs[0].data, &own, &forced));
+            }
+            let outputs = T::call(&*node.op, &inputs, &specs);
+            known.extend(node.outputs.iter().copied().zip(outputs));
+        }
+        (known, tipped)
+    }
+
+    fn operand<T: Precision>(&self, id: ValueId) -> Vec<T> {
+        self.operands[&id].iter().map(|&x| T::of(f64::from(x))).collect()
+    }
+}
+
+/// The largest difference between the two operands where the derivatives differ, as a share of the operand.
+fn farthest<T: Precision>(ours: &[T], theirs: &[T], own: &[T], forced: &[T]) -> f64 {
+    let greatest = ours.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.f64().abs()));
+    let differs = own.iter().zip(forced).map(|(own, forced)| own != forced);
+    let gaps = ours.iter().zip(theirs).map(|(a, b)| (a.f64() - b.f64()).abs() / greatest);
+    gaps.zip(differs).filter(|(_, differs)| *differs).fold(0.0, |m, (gap, _)| m.max(gap.max(f64::MIN_POSITIVE)))
+}
