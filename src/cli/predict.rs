@@ -1,6 +1,9 @@
 //! `gyrus predict`: label maps for new images.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, Args};
 
@@ -87,11 +90,16 @@ pub fn run(options: Options) -> Result<()> {
     let infer_options =
         infer::Options { overlap: options.overlap, mirror: [options.mirror; 3], ..infer::Options::default() };
     let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, threads)?;
+    // Every image is read twice, so that the last one cannot end the command when the others are written. Beside the
+    // network's work that is little.
+    for job in &jobs {
+        predictor.check(&nifti::read_image(&job.case.image)?, &job.case.image)?;
+    }
     std::fs::create_dir_all(&options.output).map_err(|error| Error::io(&options.output, error))?;
     for (index, job) in jobs.iter().enumerate() {
         let image = nifti::read_image(&job.case.image)?;
         let header = image.header.clone();
-        eprintln!("{}/{} {} ({} windows)", index + 1, jobs.len(), job.case.name, predictor.runs(header.extents));
+        note!("{}/{} {} ({} windows)", index + 1, jobs.len(), job.case.name, predictor.runs(header.extents));
         let prediction = predictor.predict(image, &job.case.image, options.probabilities)?;
         if let Some(probabilities) = &prediction.probabilities {
             let channels = probabilities.len() / header.voxels();
@@ -99,7 +107,7 @@ pub fn run(options: Options) -> Result<()> {
         }
         nifti::write_labels(&job.labels, &header, &prediction.labels[..])?;
     }
-    println!("{} label maps in {}", jobs.len(), options.output.display());
+    say!("{} label maps in {}", jobs.len(), options.output.display());
     Ok(())
 }
 
@@ -114,22 +122,25 @@ impl Options {
                 probabilities: self.output.join(format!("{}_probabilities.nii.gz", case.name)),
                 case,
             };
-            if jobs.iter().any(|other| other.labels == job.labels) {
-                let cause = "two images have this file name";
-                return Err(Error::input(&job.case.image, cause, "predict them into different folders"));
-            }
-            let is_input = |path: &Path| same_file(path, &job.case.image);
-            if is_input(&job.labels) {
-                let cause = "the label map would replace its image";
-                return Err(Error::input(&job.case.image, cause, "choose another --output"));
-            }
-            if !self.overwrite {
-                files::refuse_existing(&job.labels)?;
-                if self.probabilities {
-                    files::refuse_existing(&job.probabilities)?;
+            jobs.push(job);
+        }
+        // By sorted sets, as a folder may hold thousands of images.
+        let images: BTreeSet<PathBuf> = jobs.iter().filter_map(|job| job.case.image.canonicalize().ok()).collect();
+        let mut outputs = BTreeSet::new();
+        for job in &jobs {
+            for path in std::iter::once(&job.labels).chain(self.probabilities.then_some(&job.probabilities)) {
+                if !outputs.insert(path) {
+                    let cause = format!("{} would be the output of two images", path.display());
+                    return Err(Error::input(&job.case.image, cause, "predict them into different folders"));
+                }
+                if path.canonicalize().is_ok_and(|path| images.contains(&path)) {
+                    let cause = format!("{} would replace an image", path.display());
+                    return Err(Error::input(&job.case.image, cause, "choose another --output"));
+                }
+                if !self.overwrite {
+                    files::refuse_existing(path)?;
                 }
             }
-            jobs.push(job);
         }
         Ok(jobs)
     }
@@ -162,8 +173,4 @@ impl Options {
 /// The checkpoint itself, or the best one of a run's folder.
 pub fn checkpoint_path(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(BEST) } else { path.to_owned() }
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
