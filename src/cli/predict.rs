@@ -60,7 +60,7 @@ pub struct Options {
     #[arg(long)]
     overwrite: bool,
 
-    /// Also write probabilities, as NAME_probabilities.nii.gz with the classes in the fourth axis
+    /// Also write probabilities, into DIR/probabilities under the images' names, with the classes in the fourth axis
     #[arg(long)]
     probabilities: bool,
 
@@ -75,6 +75,9 @@ pub struct Options {
     #[command(flatten)]
     device: DeviceOptions,
 }
+
+/// The folder of the probabilities, within that of the label maps.
+const PROBABILITIES: &str = "probabilities";
 
 /// One image and where its results go.
 struct Job {
@@ -95,7 +98,8 @@ pub fn run(options: Options) -> Result<()> {
     for job in &jobs {
         predictor.check(&nifti::read_image(&job.case.image)?, &job.case.image)?;
     }
-    std::fs::create_dir_all(&options.output).map_err(|error| Error::io(&options.output, error))?;
+    let folder = if options.probabilities { options.output.join(PROBABILITIES) } else { options.output.clone() };
+    std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
     for (index, job) in jobs.iter().enumerate() {
         let image = nifti::read_image(&job.case.image)?;
         let header = image.header.clone();
@@ -119,7 +123,8 @@ impl Options {
             let file_name = case.image.file_name().unwrap_or_default().to_owned();
             let job = Job {
                 labels: self.output.join(&file_name),
-                probabilities: self.output.join(format!("{}_probabilities.nii.gz", case.name)),
+                // In a folder of their own, so that the folder of label maps can be evaluated as it is.
+                probabilities: self.output.join(PROBABILITIES).join(&file_name),
                 case,
             };
             jobs.push(job);

@@ -107,8 +107,9 @@ impl UNetConfig {
     /// # Errors
     /// Naming the option that does not work.
     pub fn check(&self, extent: [usize; 3]) -> Result<()> {
-        let smallest = self.up_filters().into_iter().chain(self.filters()).min().unwrap_or(0);
-        if self.resize_factor == 0 || smallest == 0 {
+        // Asked in this order: numbers of filters are quotients.
+        let is_empty = || self.up_filters().into_iter().chain(self.filters()).any(|filters| filters == 0);
+        if self.resize_factor == 0 || is_empty() {
             let cause = format!("{} leaves layers without filters", self.resize_factor);
             return Err(Error::usage("--unet-resize-factor", cause, "choose 1 to 32"));
         }
@@ -202,5 +203,6 @@ mod tests {
         assert!(UNetConfig { channels: usize::MAX, ..config }.check([16; 3]).is_err());
         assert!(UNetConfig { head_filters: usize::MAX, ..config }.check([16; 3]).is_err());
         assert!(UNetConfig { resize_factor: usize::MAX, ..config }.check([16; 3]).is_err());
+        assert!(UNetConfig { resize_factor: 0, ..config }.check([16; 3]).is_err());
     }
 }

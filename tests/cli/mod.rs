@@ -41,7 +41,7 @@ impl Sandbox {
     }
 
     pub fn run(&self, arguments: &str) -> Output {
-        Command::from_std(self.command(arguments)).timeout(Duration::from_secs(300)).output().unwrap()
+        Command::from_std(self.command(arguments)).timeout(Duration::from_secs(1200)).output().unwrap()
     }
 
     /// Runs a command that must succeed; returns its standard output.
