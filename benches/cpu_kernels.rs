@@ -111,7 +111,7 @@ fn bench_passes(criterion: &mut Criterion, threads: &Threads) {
     let (coarse, mut d_coarse) = (values(fine / 8), vec![0.0; fine / 8]);
     let (scale, shift) = (values(channels), values(channels));
     let mut workspace = vec![0.0; reduce::sums_workspace(fine / channels, channels)];
-    let halving = Halving { batch: 1, coarse: [32; 3], channels };
+    let halving = Halving { batch: 1, coarse: [32; 3], fine: [64; 3], channels };
     let mut group = criterion.benchmark_group("passes");
     let mut pass = |name: &str, bytes: usize, run: &mut dyn FnMut()| bench_pass(&mut group, name, bytes, run);
     pass("copy", 8 * fine, &mut || elementwise::copy(threads, black_box(&x), &mut y));

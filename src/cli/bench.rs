@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    cpu::{Convolution, Threads},
+    cpu::peak,
     graph::Graph,
     nn::{StepConfig, initial_parameters, names, record_training},
     ops::optimizer::Optimizer,
@@ -105,8 +105,8 @@ pub fn run(options: Options) -> Result<()> {
         loss: options.loss.into(),
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     })?;
-    let (matrix_gflops, copy_gbs) = (matrix_peak(&threads), copy_peak(&threads));
     let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
+    let (matrix_gflops, copy_gbs) = (peak::matrix_product(session.threads()), peak::copy(session.threads()));
     fill(&mut session, &graph, network.classes);
     for _ in 0..options.warmup {
         session.run(0);
@@ -213,47 +213,6 @@ fn print_table(report: &Report) -> Result<()> {
         report.arena_bytes as f64 / f64::from(1 << 20),
     );
     Ok(())
-}
-
-/// The best of five matrix products: a convolution with a single tap, large enough to hide all edges.
-fn matrix_peak(threads: &Threads) -> f64 {
-    let product = Convolution {
-        batch: 1,
-        input: [8, 32, 64],
-        output: [8, 32, 64],
-        kernel: [1; 3],
-        pad_before: [0; 3],
-        channels_in: 256,
-        channels_out: 256,
-    };
-    let voxels = 8 * 32 * 64;
-    let (x, filter) = (vec![0.5; voxels * 256], vec![0.25; 256 * 256]);
-    let mut y = vec![0.0; voxels * 256];
-    let mut workspace = vec![0.0; product.fprop_workspace(threads.count())];
-    let seconds = best_of(5, || product.fprop(threads, &x, &filter, None, false, &mut y, &mut workspace));
-    2.0 * voxels as f64 * 256.0 * 256.0 / seconds / 1e9
-}
-
-/// The best of five copies, read and written bytes counted.
-fn copy_peak(threads: &Threads) -> f64 {
-    let from = vec![1.0f32; 64 << 20];
-    let mut to = vec![0.0f32; from.len()];
-    const CHUNK: usize = 1 << 16;
-    let seconds = best_of(5, || {
-        threads.for_chunks(&mut to, CHUNK, |index, to| to.copy_from_slice(&from[index * CHUNK..][..to.len()]));
-    });
-    8.0 * from.len() as f64 / seconds / 1e9
-}
-
-fn best_of(runs: usize, mut work: impl FnMut()) -> f64 {
-    work();
-    (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64()
-        })
-        .fold(f64::INFINITY, f64::min)
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -127,6 +127,21 @@ pub fn scale_shift_in_place(threads: &Threads, x: &mut [f32], scale: &[f32], shi
     pass.run(threads, x.len(), scale.len());
 }
 
+/// `y[v][c] = (x[v][c] - mean[c]) * scale[c] + beta[c]`: keeps its accuracy where the mean is large.
+pub fn normalise(threads: &Threads, x: &[f32], mean: &[f32], scale: &[f32], beta: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "lengths of x and y");
+    let form = Form::Normalise { mean, scale, beta };
+    let pass = ChannelPass { u: x.as_ptr(), v: x.as_ptr(), y: y.as_mut_ptr(), form };
+    pass.run(threads, x.len(), scale.len());
+}
+
+/// `x[v][c] = (x[v][c] - mean[c]) * scale[c] + beta[c]`.
+pub fn normalise_in_place(threads: &Threads, x: &mut [f32], mean: &[f32], scale: &[f32], beta: &[f32]) {
+    let y = x.as_mut_ptr();
+    let pass = ChannelPass { u: y, v: y, y, form: Form::Normalise { mean, scale, beta } };
+    pass.run(threads, x.len(), scale.len());
+}
+
 /// Coefficients of batch norm's backward pass, one element per channel each.
 #[derive(Clone, Copy)]
 pub struct NormalisationBackward<'a> {
@@ -176,6 +191,7 @@ unsafe impl Sync for ChannelPass<'_> {}
 #[derive(Clone, Copy)]
 enum Form<'a> {
     ScaleShift { scale: &'a [f32], shift: &'a [f32] },
+    Normalise { mean: &'a [f32], scale: &'a [f32], beta: &'a [f32] },
     Backward(NormalisationBackward<'a>),
 }
 
@@ -186,6 +202,7 @@ impl ChannelPass<'_> {
         assert_eq!(length, voxels * channels, "whole voxels");
         let coefficients = match self.form {
             Form::ScaleShift { scale, shift } => [scale, shift, shift, shift, shift],
+            Form::Normalise { mean, scale, beta } => [mean, scale, beta, beta, beta],
             Form::Backward(NormalisationBackward { mean, rstd, gamma, sum, dot, .. }) => [mean, rstd, gamma, sum, dot],
         };
         assert!(coefficients.iter().all(|values| values.len() == channels), "one coefficient per channel");
@@ -221,6 +238,8 @@ impl Kernel for ChannelPassPart<'_> {
                     match (lanes == S::LANES, self.pass.form) {
                         (true, Form::ScaleShift { .. }) => self.walk::<S, true, false>(run.clone(), first, lanes),
                         (false, Form::ScaleShift { .. }) => self.walk::<S, false, false>(run.clone(), first, lanes),
+                        (true, Form::Normalise { .. }) => self.walk::<S, true, true>(run.clone(), first, lanes),
+                        (false, Form::Normalise { .. }) => self.walk::<S, false, true>(run.clone(), first, lanes),
                         (true, Form::Backward(_)) => self.walk::<S, true, true>(run.clone(), first, lanes),
                         (false, Form::Backward(_)) => self.walk::<S, false, true>(run.clone(), first, lanes),
                     }
@@ -240,29 +259,46 @@ impl ChannelPassPart<'_> {
     ) {
         // SAFETY: the caller's promise: these voxels and lanes exist.
         unsafe {
-            let load = |from: *const f32| if WHOLE { S::load(from) } else { S::load_partial(from, lanes) };
-            let coefficient = |values: &[f32]| load(values.as_ptr().add(first));
             let zero = S::zero();
             let (a, b, m, c, keep_above) = match self.pass.form {
-                Form::ScaleShift { scale, shift } => (coefficient(scale), zero, zero, coefficient(shift), zero),
+                Form::ScaleShift { scale, shift } => (
+                    S::load_lanes::<WHOLE>(scale.as_ptr().add(first), lanes),
+                    zero,
+                    zero,
+                    S::load_lanes::<WHOLE>(shift.as_ptr().add(first), lanes),
+                    zero,
+                ),
+                Form::Normalise { mean, scale, beta } => (
+                    zero,
+                    S::load_lanes::<WHOLE>(scale.as_ptr().add(first), lanes),
+                    S::load_lanes::<WHOLE>(mean.as_ptr().add(first), lanes),
+                    S::load_lanes::<WHOLE>(beta.as_ptr().add(first), lanes),
+                    S::splat(f32::NEG_INFINITY),
+                ),
                 Form::Backward(n) => {
-                    let rstd = coefficient(n.rstd);
-                    let a = S::mul(coefficient(n.gamma), rstd);
+                    let rstd = S::load_lanes::<WHOLE>(n.rstd.as_ptr().add(first), lanes);
+                    let a = S::mul(S::load_lanes::<WHOLE>(n.gamma.as_ptr().add(first), lanes), rstd);
                     let minus = S::mul(a, S::splat(-self.scale));
-                    let b = S::mul(S::mul(minus, rstd), coefficient(n.dot));
+                    let b = S::mul(S::mul(minus, rstd), S::load_lanes::<WHOLE>(n.dot.as_ptr().add(first), lanes));
                     let above = S::splat(if n.relu { 0.0 } else { f32::NEG_INFINITY });
-                    (a, b, coefficient(n.mean), S::mul(minus, coefficient(n.sum)), above)
+                    (
+                        a,
+                        b,
+                        S::load_lanes::<WHOLE>(n.mean.as_ptr().add(first), lanes),
+                        S::mul(minus, S::load_lanes::<WHOLE>(n.sum.as_ptr().add(first), lanes)),
+                        above,
+                    )
                 }
             };
             for voxel in voxels {
                 let at = voxel * self.channels + first;
-                let mut y = S::fma(load(self.pass.u.add(at)), a, c);
+                let mut y = S::fma(S::load_lanes::<WHOLE>(self.pass.u.add(at), lanes), a, c);
                 if BACKWARD {
-                    let v = load(self.pass.v.add(at));
+                    let v = S::load_lanes::<WHOLE>(self.pass.v.add(at), lanes);
                     y = S::keep_where_greater(v, keep_above, S::fma(S::sub(v, m), b, y));
                 }
                 let to = self.pass.y.add(at);
-                if WHOLE { S::store(to, y) } else { S::store_partial(to, y, lanes) }
+                S::store_lanes::<WHOLE>(to, y, lanes);
             }
         }
     }
@@ -284,7 +320,7 @@ fn for_each(threads: &Threads, x: &mut [f32], function: impl Fn(&mut f32) + Sync
 
 /// Runs plain loops compiled for the instruction set: the compiler vectorises them.
 #[inline]
-pub(super) fn vectorised(isa: Isa, work: impl FnOnce()) {
+fn vectorised(isa: Isa, work: impl FnOnce()) {
     struct Plain<F>(F);
     impl<F: FnOnce()> Kernel for Plain<F> {
         type Output = ();

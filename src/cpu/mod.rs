@@ -11,11 +11,12 @@
 
 mod conv;
 pub mod elementwise;
+pub mod peak;
 pub mod pool;
 pub mod reduce;
 mod simd;
 mod threads;
 
-pub use conv::{Convolution, TransposedConvolution};
+pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
 pub use simd::Isa;
 pub use threads::Threads;

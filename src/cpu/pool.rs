@@ -3,7 +3,8 @@
 //! `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
 
 use super::{
-    elementwise::vectorised,
+    elementwise,
+    simd::{Kernel, Simd, dispatch},
     threads::{SharedMut, Threads},
 };
 
@@ -14,6 +15,8 @@ pub struct Halving {
     pub batch: usize,
     /// Planes, rows and voxels per row of the coarse grid.
     pub coarse: [usize; 3],
+    /// The same of the fine grid: twice as many, or one more, which no coarse voxel sees.
+    pub fine: [usize; 3],
     /// Channels of both.
     pub channels: usize,
 }
@@ -23,23 +26,8 @@ impl Halving {
     pub fn max_pool(&self, threads: &Threads, fine: &[f32], coarse: &mut [f32]) {
         self.check(fine.len(), coarse.len());
         self.for_rows(threads, coarse, |row, coarse| {
-            let channels = self.channels;
             let rows = self.fine_rows(row).map(|start| &fine[start..start + 2 * coarse.len()]);
-            vectorised(threads.isa(), || {
-                for (voxel, coarse) in coarse.chunks_exact_mut(channels).enumerate() {
-                    let at = 2 * voxel * channels;
-                    let pairs: [&[f32]; 4] = rows.map(|row| &row[at..at + 2 * channels]);
-                    let [a, b, c, d] = pairs.map(|pair| pair.split_at(channels));
-                    let (a0, a1, b0, b1) = (&a.0[..channels], &a.1[..channels], &b.0[..channels], &b.1[..channels]);
-                    let (c0, c1, d0, d1) = (&c.0[..channels], &c.1[..channels], &d.0[..channels], &d.1[..channels]);
-                    let coarse = &mut coarse[..channels];
-                    for i in 0..channels {
-                        let ab = larger(larger(a0[i], a1[i]), larger(b0[i], b1[i]));
-                        let cd = larger(larger(c0[i], c1[i]), larger(d0[i], d1[i]));
-                        coarse[i] = larger(ab, cd);
-                    }
-                }
-            });
+            dispatch(threads.isa(), Reduce { rows, coarse, channels: self.channels, largest: true });
         });
     }
 
@@ -48,7 +36,11 @@ impl Halving {
     pub fn max_pool_backward(&self, threads: &Threads, d_coarse: &[f32], fine: &[f32], d_fine: &mut [f32]) {
         self.check(fine.len(), d_coarse.len());
         self.check(d_fine.len(), d_coarse.len());
-        let (channels, length) = (self.channels, self.coarse[2] * self.channels);
+        if self.fine.iter().any(|extent| extent % 2 != 0) {
+            // The planes that no coarse voxel sees get no gradient.
+            elementwise::fill(threads, d_fine, 0.0);
+        }
+        let length = self.coarse[2] * self.channels;
         let d_fine = SharedMut::new(d_fine);
         threads.run(self.rows(), &|row| {
             let starts = self.fine_rows(row);
@@ -56,47 +48,7 @@ impl Halving {
             // SAFETY: the four fine rows of a coarse row belong to this task alone.
             let d_rows = starts.map(|start| unsafe { d_fine.slice(start, 2 * length) });
             let gradients = &d_coarse[row * length..(row + 1) * length];
-            vectorised(threads.isa(), || {
-                let [da, db, dc, dd] = d_rows;
-                for (voxel, gradient) in gradients.chunks_exact(channels).enumerate() {
-                    let at = 2 * voxel * channels;
-                    let part = at..at + 2 * channels;
-                    let x: [&[f32]; 4] = [
-                        &rows[0][part.clone()],
-                        &rows[1][part.clone()],
-                        &rows[2][part.clone()],
-                        &rows[3][part.clone()],
-                    ];
-                    let mut d: [&mut [f32]; 4] =
-                        [&mut da[part.clone()], &mut db[part.clone()], &mut dc[part.clone()], &mut dd[part]];
-                    let gradient = &gradient[..channels];
-                    for i in 0..channels {
-                        let values = [
-                            x[0][i],
-                            x[0][channels + i],
-                            x[1][i],
-                            x[1][channels + i],
-                            x[2][i],
-                            x[2][channels + i],
-                            x[3][i],
-                            x[3][channels + i],
-                        ];
-                        let top = values.into_iter().fold(values[0], larger);
-                        let mut left = gradient[i];
-                        let mut take = |value: f32| {
-                            let hit = value == top;
-                            let taken = if hit { left } else { 0.0 };
-                            left = if hit { 0.0 } else { left };
-                            taken
-                        };
-                        let shares = values.map(&mut take);
-                        for (pair, d) in d.iter_mut().enumerate() {
-                            d[i] = shares[2 * pair];
-                            d[channels + i] = shares[2 * pair + 1];
-                        }
-                    }
-                }
-            });
+            dispatch(threads.isa(), Distribute { rows, d_rows, gradients, channels: self.channels });
         });
     }
 
@@ -122,19 +74,9 @@ impl Halving {
     /// Its gradient: each coarse gradient is the sum of the eight fine ones.
     pub fn upsample_backward(&self, threads: &Threads, d_fine: &[f32], d_coarse: &mut [f32]) {
         self.check(d_fine.len(), d_coarse.len());
-        self.for_rows(threads, d_coarse, |row, d_coarse| {
-            let channels = self.channels;
-            let rows = self.fine_rows(row).map(|start| &d_fine[start..start + 2 * d_coarse.len()]);
-            vectorised(threads.isa(), || {
-                for (voxel, sum) in d_coarse.chunks_exact_mut(channels).enumerate() {
-                    let at = 2 * voxel * channels;
-                    let [a, b, c, d] = rows.map(|row| &row[at..at + 2 * channels]);
-                    for i in 0..channels {
-                        let j = channels + i;
-                        sum[i] = ((a[i] + a[j]) + (b[i] + b[j])) + ((c[i] + c[j]) + (d[i] + d[j]));
-                    }
-                }
-            });
+        self.for_rows(threads, d_coarse, |row, coarse| {
+            let rows = self.fine_rows(row).map(|start| &d_fine[start..start + 2 * coarse.len()]);
+            dispatch(threads.isa(), Reduce { rows, coarse, channels: self.channels, largest: false });
         });
     }
 
@@ -145,10 +87,13 @@ impl Halving {
 
     /// First elements of the four fine rows under a coarse row, in scan order.
     fn fine_rows(&self, row: usize) -> [usize; 4] {
-        let height = self.coarse[1];
-        let (plane, h) = (row / height, row % height);
-        let length = 2 * self.coarse[2] * self.channels;
-        [0, 1, 2, 3].map(|i| ((2 * plane + i / 2) * 2 * height + 2 * h + i % 2) * length)
+        let [depth, height, _] = self.coarse;
+        let (n, d, h) = (row / (depth * height), row / height % depth, row % height);
+        let [fine_depth, fine_height, fine_width] = self.fine;
+        [0, 1, 2, 3].map(|i| {
+            let plane = n * fine_depth + 2 * d + i / 2;
+            (plane * fine_height + 2 * h + i % 2) * fine_width * self.channels
+        })
     }
 
     fn for_rows(&self, threads: &Threads, coarse: &mut [f32], function: impl Fn(usize, &mut [f32]) + Sync) {
@@ -157,14 +102,118 @@ impl Halving {
 
     fn check(&self, fine: usize, coarse: usize) {
         assert_eq!(coarse, self.rows() * self.coarse[2] * self.channels, "coarse length of {self:?}");
-        assert_eq!(fine, 8 * coarse, "fine length of {self:?}");
+        let fits = self.fine.iter().zip(self.coarse).all(|(fine, coarse)| fine / 2 == coarse);
+        assert!(fits, "extents of {self:?}");
+        let voxels = self.batch * self.fine.iter().product::<usize>();
+        assert_eq!(fine, voxels * self.channels, "fine length of {self:?}");
     }
 }
 
-/// The larger of two; the first if they are equal.
+/// One coarse row from the four fine rows over it: the largest, or the sum, of each eight values.
+struct Reduce<'a> {
+    rows: [&'a [f32]; 4],
+    coarse: &'a mut [f32],
+    channels: usize,
+    largest: bool,
+}
+
+impl Kernel for Reduce<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { rows, coarse, channels, largest } = self;
+        assert!(rows.iter().all(|row| row.len() == 2 * coarse.len()), "fine rows are twice as long");
+        for (voxel, coarse) in coarse.chunks_exact_mut(channels).enumerate() {
+            for c in (0..channels).step_by(S::LANES) {
+                let lanes = S::LANES.min(channels - c);
+                // SAFETY: `lanes` channels from `c` on exist in the coarse voxel and in both fine voxels of each row.
+                unsafe {
+                    let values = eight::<S>(&rows, 2 * voxel * channels + c, channels, lanes);
+                    let result = if largest { largest_of::<S>(&values) } else { sum_of::<S>(&values) };
+                    store::<S>(coarse.as_mut_ptr().add(c), result, lanes);
+                }
+            }
+        }
+    }
+}
+
+/// Four fine gradient rows from the coarse one.
+struct Distribute<'a> {
+    rows: [&'a [f32]; 4],
+    d_rows: [&'a mut [f32]; 4],
+    gradients: &'a [f32],
+    channels: usize,
+}
+
+impl Kernel for Distribute<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { rows, d_rows, gradients, channels } = self;
+        let long = 2 * gradients.len();
+        assert!(rows.iter().all(|row| row.len() == long) && d_rows.iter().all(|row| row.len() == long), "fine rows");
+        for (voxel, gradient) in gradients.chunks_exact(channels).enumerate() {
+            for c in (0..channels).step_by(S::LANES) {
+                let lanes = S::LANES.min(channels - c);
+                let at = 2 * voxel * channels + c;
+                // SAFETY: `lanes` channels from `c` on exist in the coarse voxel and in both fine voxels of each row.
+                unsafe {
+                    let values = eight::<S>(&rows, at, channels, lanes);
+                    let top = largest_of::<S>(&values);
+                    let mut left = load::<S>(gradient.as_ptr().add(c), lanes);
+                    for (i, value) in values.into_iter().enumerate() {
+                        let to = d_rows[i / 2].as_mut_ptr().add(at + i % 2 * channels);
+                        store::<S>(to, S::keep_where_not_greater(top, value, left), lanes);
+                        left = S::keep_where_greater(top, value, left);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One vector of channels of the eight fine voxels, in scan order.
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
+unsafe fn eight<S: Simd>(rows: &[&[f32]; 4], at: usize, channels: usize, lanes: usize) -> [S::V; 8] {
+    // SAFETY: the caller's promise: the lanes exist in both voxels of each row.
+    unsafe {
+        let mut values = [S::zero(); 8];
+        for i in 0..8 {
+            values[i] = load::<S>(rows[i / 2].as_ptr().add(at + i % 2 * channels), lanes);
+        }
+        values
+    }
+}
+
+/// The larger of two is the first if they are equal.
+#[inline(always)]
+unsafe fn largest_of<S: Simd>(values: &[S::V; 8]) -> S::V {
+    let mut top = values[0];
+    for &value in &values[1..] {
+        // SAFETY: the caller runs S.
+        top = unsafe { S::max(value, top) };
+    }
+    top
+}
+
+#[inline(always)]
+unsafe fn sum_of<S: Simd>(v: &[S::V; 8]) -> S::V {
+    // SAFETY: the caller runs S.
+    unsafe { S::add(S::add(S::add(v[0], v[1]), S::add(v[2], v[3])), S::add(S::add(v[4], v[5]), S::add(v[6], v[7]))) }
+}
+
+#[inline(always)]
+unsafe fn load<S: Simd>(from: *const f32, lanes: usize) -> S::V {
+    // SAFETY: the caller's promise: `lanes` elements are readable.
+    unsafe { if lanes == S::LANES { S::load(from) } else { S::load_partial(from, lanes) } }
+}
+
+#[inline(always)]
+unsafe fn store<S: Simd>(to: *mut f32, v: S::V, lanes: usize) {
+    // SAFETY: the caller's promise: `lanes` elements are writable.
+    unsafe { if lanes == S::LANES { S::store(to, v) } else { S::store_partial(to, v, lanes) } }
 }
 
 #[cfg(test)]
@@ -194,7 +243,7 @@ mod tests {
                 for (batch, coarse, channels) in
                     [(1, [1, 1, 1], 1), (2, [1, 3, 2], 16), (1, [3, 2, 5], 19), (2, [2, 2, 4], 40)]
                 {
-                    let p = Halving { batch, coarse, channels };
+                    let p = Halving { batch, coarse, fine: coarse.map(|extent| 2 * extent), channels };
                     let pairs = pairs(&p);
                     // Few distinct values, so that ties are common.
                     let fine: Vec<f32> = (0..pairs.len()).map(|i| (i * i % 7) as f32 - 3.0).collect();

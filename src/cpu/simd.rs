@@ -76,6 +76,9 @@ pub(crate) trait Simd: Copy + 'static {
     /// `value` where `a > b`, else 0.
     unsafe fn keep_where_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V;
 
+    /// `value` where not `a > b`, else 0.
+    unsafe fn keep_where_not_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V;
+
     /// `to[i][j] = from[j][i]` for LANES x LANES elements, rows `from_stride` and `to_stride` apart.
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -126,6 +129,20 @@ pub(crate) trait Simd: Copy + 'static {
             std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
             Self::load(lanes.as_ptr())
         }
+    }
+
+    /// All lanes (`WHOLE`) or the first `count`.
+    #[inline(always)]
+    unsafe fn load_lanes<const WHOLE: bool>(from: *const f32, count: usize) -> Self::V {
+        // SAFETY: the trait's contract.
+        unsafe { if WHOLE { Self::load(from) } else { Self::load_partial(from, count) } }
+    }
+
+    /// All lanes (`WHOLE`) or the first `count`.
+    #[inline(always)]
+    unsafe fn store_lanes<const WHOLE: bool>(to: *mut f32, v: Self::V, count: usize) {
+        // SAFETY: the trait's contract.
+        unsafe { if WHOLE { Self::store(to, v) } else { Self::store_partial(to, v, count) } }
     }
 
     /// Stores the first `count` lanes.
@@ -219,6 +236,11 @@ impl Simd for Portable {
     unsafe fn keep_where_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V {
         std::array::from_fn(|i| if a[i] > b[i] { value[i] } else { 0.0 })
     }
+    #[inline(always)]
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "not a number is not greater")]
+    unsafe fn keep_where_not_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V {
+        std::array::from_fn(|i| if !(a[i] > b[i]) { value[i] } else { 0.0 })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -267,6 +289,8 @@ mod x86 {
             max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
             keep_where_greater(a: __m512, b: __m512, value: __m512) -> __m512 =
                 _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), value);
+            keep_where_not_greater(a: __m512, b: __m512, value: __m512) -> __m512 =
+                _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NGT_UQ>(a, b), value);
             load_partial(from: *const f32, count: usize) -> __m512 =
                 _mm512_maskz_loadu_ps(((1u32 << count) - 1) as u16, from);
             store_partial(to: *mut f32, v: __m512, count: usize) =
@@ -339,6 +363,8 @@ mod x86 {
             max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
             keep_where_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
                 _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), value);
+            keep_where_not_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_NGT_UQ>(a, b), value);
             load_partial(from: *const f32, count: usize) -> __m256 = _mm256_maskload_ps(from, first_lanes(count));
             store_partial(to: *mut f32, v: __m256, count: usize) = _mm256_maskstore_ps(to, first_lanes(count), v);
         }

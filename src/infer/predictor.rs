@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use ndarray::ArrayView2;
+
 use super::{Image, Options, segment};
 use crate::{
     Error, Result,
@@ -170,9 +172,8 @@ impl Predictor {
         if found == 1 {
             return Ok(([z, y, x], image.voxels));
         }
-        let count = x * y * z;
-        let voxels = (0..count * found).map(|i| image.voxels[i % found * count + i / found]).collect();
-        Ok(([z, y, x], voxels))
+        let planar = ArrayView2::from_shape((found, x * y * z), &image.voxels).expect("one plane per channel");
+        Ok(([z, y, x], planar.t().iter().copied().collect()))
     }
 
     /// The extents on which the network slides: the image's own, or the network's if images are stretched.

@@ -178,7 +178,7 @@ impl Trainer {
             observer.epoch_starts(self.position.epoch as usize + 1, self.config.epochs, training.steps(), first_step);
             let mut epoch = training.epoch(self.position.epoch as usize, first_step);
             let mut previous = Instant::now();
-            while let Some(batch) = epoch.next() {
+            for batch in epoch.by_ref() {
                 if (options.stop)() {
                     self.save(&options.folder.join(LAST))?;
                     return Err(Error::Stopped);

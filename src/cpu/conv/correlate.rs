@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::{
+    Epilogue,
     pack::{FilterLayout, Packing},
     stage::{BLOCK, PHASES, Source, Window},
     tile::{Tile, TileFunction, TileShape, choose},
@@ -25,6 +26,9 @@ const FILTER_LEN: usize = 112 * 1024;
 
 /// Tasks to aim for: enough to keep many cores busy to the end.
 const TASKS: usize = 64;
+
+/// Most voxels of one task: its fp32 sums of the output stay short.
+const LONGEST_SUM: usize = 32 * 1024;
 
 /// Voxels below which packing the filter for a task would cost more than a few percent of the task.
 const TASK_VOXELS: usize = 512;
@@ -50,8 +54,7 @@ pub(super) struct Target<'a> {
     pub strides: [usize; 4],
     /// First element of each group.
     pub group_offsets: [usize; PHASES],
-    pub bias: Option<&'a [f32]>,
-    pub relu: bool,
+    pub epilogue: Epilogue<'a>,
 }
 
 /// How a correlation is cut. A function of its extents and the instruction set alone.
@@ -72,7 +75,10 @@ struct Blocking {
 impl Extents {
     /// Workspace elements that [`Extents::run`] needs.
     pub(super) fn workspace(&self, threads: usize) -> usize {
-        let need = |isa| ALIGNMENT + threads * self.scratch_len(&self.blocking(isa)).iter().sum::<usize>();
+        let need = |isa| {
+            let blocking = self.blocking(isa);
+            self.partials_len(&blocking) + ALIGNMENT + threads * self.scratch_len(&blocking).iter().sum::<usize>()
+        };
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
     }
 
@@ -98,7 +104,8 @@ impl Extents {
         let groups = blocks.div_ceil(most).max(TASKS.div_ceil(slabs).min(blocks));
         blocking.blocks_per_task = blocks.div_ceil(groups);
         let block_groups = blocks.div_ceil(blocking.blocks_per_task);
-        blocking.slab_groups = TASKS.div_ceil(block_groups).min(voxels / TASK_VOXELS).clamp(1, slabs);
+        blocking.slab_groups =
+            TASKS.div_ceil(block_groups).min(voxels / TASK_VOXELS).max(voxels / LONGEST_SUM).clamp(1, slabs);
         blocking
     }
 
@@ -147,6 +154,11 @@ impl Extents {
         voxels * blocking.chunk.min(self.channels_in.next_multiple_of(BLOCK))
     }
 
+    /// Elements of the slab groups' sums: `[slab group][sum, squares][group][output channel]`.
+    fn partials_len(&self, blocking: &Blocking) -> usize {
+        blocking.slab_groups * 2 * self.groups * self.channels_out
+    }
+
     /// Elements of a worker's packed filter and staged slab.
     fn scratch_len(&self, blocking: &Blocking) -> [usize; 2] {
         let packed = blocking.packing.len(self.taps(), blocking.chunk.min(self.channels_in));
@@ -168,6 +180,9 @@ impl Extents {
         let block_groups = blocks.div_ceil(blocking.blocks_per_task);
         let scratch_len = self.scratch_len(&blocking);
         let output = SharedMut::new(target.output);
+        let (partials, workspace) = workspace.split_at_mut(self.partials_len(&blocking));
+        let Epilogue { bias, relu, statistics } = target.epilogue;
+        let shared_partials = SharedMut::new(partials);
         let task = Task {
             extents: self,
             blocking: &blocking,
@@ -177,8 +192,9 @@ impl Extents {
             output: &output,
             strides: target.strides,
             group_offsets: target.group_offsets,
-            bias: target.bias,
-            relu: target.relu,
+            bias,
+            relu,
+            partials: statistics.is_some().then_some(&shared_partials),
         };
         let tasks = blocking.slab_groups * block_groups;
         threads.run_with(tasks, aligned(workspace), scratch_len.iter().sum(), |index, scratch| {
@@ -187,8 +203,24 @@ impl Extents {
             let blocks = first..blocks.min(first + blocking.blocks_per_task);
             let cut = |group: usize| group * slabs / blocking.slab_groups;
             let (packed, staged) = scratch.split_at_mut(scratch_len[0]);
-            task.run(blocks, cut(slab_group)..cut(slab_group + 1), packed, staged);
+            task.run(blocks, slab_group, cut(slab_group)..cut(slab_group + 1), packed, staged);
         });
+        if let Some([sums, squares]) = statistics {
+            self.add_partials(partials, [sums, squares]);
+        }
+    }
+
+    /// Adds the slab groups' sums in their order, in double precision. Channels of all groups fall on the same totals.
+    fn add_partials(&self, partials: &[f32], totals: [&mut [f64]; 2]) {
+        for (half, total) in totals.into_iter().enumerate() {
+            let (channels, count) = (self.groups * self.channels_out, total.len());
+            total.fill(0.0);
+            for group in partials.chunks_exact(2 * channels) {
+                for (channel, &sum) in group[half * channels..][..channels].iter().enumerate() {
+                    total[channel % count] += f64::from(sum);
+                }
+            }
+        }
     }
 }
 
@@ -204,6 +236,8 @@ struct Task<'a> {
     group_offsets: [usize; PHASES],
     bias: Option<&'a [f32]>,
     relu: bool,
+    /// Where sums of the output go.
+    partials: Option<&'a SharedMut<f32>>,
 }
 
 /// A slab's sample and its first output plane, row and voxel.
@@ -214,8 +248,18 @@ struct Slab {
 }
 
 impl Task<'_> {
-    fn run(&self, blocks: Range<usize>, slabs: Range<usize>, packed: &mut [f32], staged: &mut [f32]) {
+    fn run(
+        &self,
+        blocks: Range<usize>,
+        slab_group: usize,
+        slabs: Range<usize>,
+        packed: &mut [f32],
+        staged: &mut [f32],
+    ) {
         let (extents, packing) = (self.extents, &self.blocking.packing);
+        for block in blocks.clone() {
+            self.clear_statistics(slab_group, block);
+        }
         for first in (0..extents.channels_in).step_by(self.blocking.chunk) {
             let channels = first..extents.channels_in.min(first + self.blocking.chunk);
             let packed_len = packing.len(extents.taps(), channels.len());
@@ -231,9 +275,35 @@ impl Task<'_> {
                 };
                 self.source.stage(self.isa, window, channels.clone(), BLOCK, staged);
                 for (block, part) in blocks.clone().zip(packed.chunks_exact(packed_len)) {
-                    self.run_block(block, slab, channels.clone(), staged, part);
+                    self.run_block([block, slab_group], slab, channels.clone(), staged, part);
                 }
             }
+        }
+    }
+
+    /// Group and first output channel of a block.
+    fn first_channel(&self, block: usize) -> (usize, usize) {
+        let packing = &self.blocking.packing;
+        (block / packing.blocks(), block % packing.blocks() * packing.width)
+    }
+
+    /// Address of a block's sums of one slab group; null if nobody asked. The squares lie `groups * channels_out` behind.
+    fn statistics(&self, slab_group: usize, block: usize) -> *mut f32 {
+        let (group, channel) = self.first_channel(block);
+        let channels = self.extents.groups * self.extents.channels_out;
+        let element = slab_group * 2 * channels + group * self.extents.channels_out + channel;
+        self.partials.map_or(std::ptr::null_mut(), |partials| partials.pointer().wrapping_add(element))
+    }
+
+    fn clear_statistics(&self, slab_group: usize, block: usize) {
+        let sums = self.statistics(slab_group, block);
+        if sums.is_null() {
+            return;
+        }
+        let valid = self.blocking.packing.width.min(self.extents.channels_out - self.first_channel(block).1);
+        for half in 0..2 {
+            // SAFETY: these channels of this slab group lie inside the partial sums and belong to this task alone.
+            unsafe { sums.add(half * self.extents.groups * self.extents.channels_out).write_bytes(0, valid) };
         }
     }
 
@@ -244,9 +314,16 @@ impl Task<'_> {
     }
 
     /// All register tiles of the slab for one output block and one chunk of input channels.
-    fn run_block(&self, block: usize, slab: Slab, channels: Range<usize>, staged: &[f32], filter: &[f32]) {
+    fn run_block(
+        &self,
+        [block, slab_group]: [usize; 2],
+        slab: Slab,
+        channels: Range<usize>,
+        staged: &[f32],
+        filter: &[f32],
+    ) {
         let (extents, packing, shape) = (self.extents, &self.blocking.packing, self.blocking.shape);
-        let (group, first_out) = (block / packing.blocks(), block % packing.blocks() * packing.width);
+        let (group, first_out) = self.first_channel(block);
         let [_, staged_rows, width] = extents.staged_extents(self.blocking);
         let block_stride = width * BLOCK;
         let row_stride = channels.len().div_ceil(BLOCK) * block_stride;
@@ -281,12 +358,14 @@ impl Task<'_> {
                             _ => std::ptr::null(),
                         },
                         relu: self.relu && last,
+                        statistics: if last { self.statistics(slab_group, block) } else { std::ptr::null_mut() },
+                        statistics_stride: extents.groups * extents.channels_out,
                     };
                     // SAFETY: `Threads` checked the instruction set. The staged slab spans whole register tiles and their
                     // halo; `filter` holds this block's chunk by the packing; the bias has `channels_out` elements (asserted
                     // at the border). Voxels and channels of the tile that exist lie inside the output (its length
-                    // was asserted against these strides) and belong to this task alone, because tasks partition
-                    // slabs and output blocks.
+                    // was asserted against these strides) and, like the sums of this block and slab group, belong to this
+                    // task alone, because tasks partition slabs and output blocks.
                     unsafe { (self.blocking.function)(self.isa, &tile) };
                 }
             }

@@ -35,6 +35,9 @@ pub(super) struct Tile {
     pub bias: *const f32,
     /// Negative results become 0.
     pub relu: bool,
+    /// Sums of this block's final results over voxels, and of their squares `statistics_stride` behind; unless null.
+    pub statistics: *mut f32,
+    pub statistics_stride: usize,
 }
 
 /// A compiled microkernel.
@@ -265,6 +268,7 @@ unsafe fn finish<S: Simd, const R: usize, const C: usize, const V: usize>(sums: 
                 true => S::zero(),
                 false => S::load_partial(tile.bias.wrapping_add(v * S::LANES), lanes),
             };
+            let mut total = [S::zero(); 2];
             for r in 0..R {
                 for c in 0..C {
                     if lanes == 0 || r >= tile.rows || c >= tile.columns {
@@ -279,7 +283,14 @@ unsafe fn finish<S: Simd, const R: usize, const C: usize, const V: usize>(sums: 
                     if tile.relu {
                         sum = S::max(sum, S::zero());
                     }
+                    total = [S::add(total[0], sum), S::fma(sum, sum, total[1])];
                     if lanes == S::LANES { S::store(to, sum) } else { S::store_partial(to, sum, lanes) }
+                }
+            }
+            if !tile.statistics.is_null() {
+                for (half, total) in total.into_iter().enumerate() {
+                    let to = tile.statistics.add(half * tile.statistics_stride + v * S::LANES);
+                    S::store_partial(to, S::add(S::load_partial(to, lanes), total), lanes);
                 }
             }
         }
@@ -340,6 +351,7 @@ impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R,
                     let four = S::sum4(std::array::from_fn(|k| sums[r][(i + k) / V][(i + k) % V]));
                     four.into_iter().enumerate().for_each(|(k, sum)| totals[(i + k) / V][(i + k) % V] = sum);
                 }
+                let mut statistics = [[0.0f32; V]; 2];
                 for c in 0..C.min(tile.columns) {
                     for v in 0..V {
                         let to = tile.output.add(r * tile.output_row_stride + c * tile.output_stride + v);
@@ -350,7 +362,17 @@ impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R,
                         if !tile.bias.is_null() {
                             sum += *tile.bias.add(v);
                         }
-                        *to = if tile.relu { sum.max(0.0) } else { sum };
+                        sum = if tile.relu { sum.max(0.0) } else { sum };
+                        statistics[0][v] += sum;
+                        statistics[1][v] += sum * sum;
+                        *to = sum;
+                    }
+                }
+                if !tile.statistics.is_null() {
+                    for (half, totals) in statistics.iter().enumerate() {
+                        for (v, total) in totals.iter().enumerate() {
+                            *tile.statistics.add(half * tile.statistics_stride + v) += total;
+                        }
                     }
                 }
             }

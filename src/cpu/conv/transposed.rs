@@ -3,12 +3,13 @@
 //! which leaves four interleaved grids (phases).
 
 use super::{
+    Epilogue, Input,
     correlate::{self, Target},
     pack::{Axis, FilterLayout},
     stage::{PHASES, Segment, Source, dense_strides, phase_offset, phase_strides},
     wgrad,
 };
-use crate::cpu::{reduce, threads::Threads};
+use crate::cpu::threads::Threads;
 
 /// `output[2 v + phase][co] = bias[co] + sum over ci of input[v][ci] * filter[phase][ci][co]`: no two taps meet.
 ///
@@ -58,8 +59,7 @@ impl TransposedConvolution {
 
     /// Workspace elements of [`TransposedConvolution::wgrad`] on `threads` threads.
     pub fn wgrad_workspace(&self, threads: usize) -> usize {
-        let voxels = 8 * self.batch * self.input.iter().product::<usize>();
-        self.gradient().workspace(threads).max(reduce::sums_workspace(voxels, self.channels_out))
+        self.gradient().workspace(threads)
     }
 
     /// Output from input, filter and bias. `workspace` needs [`TransposedConvolution::fprop_workspace`] elements.
@@ -75,11 +75,28 @@ impl TransposedConvolution {
         output: &mut [f32],
         workspace: &mut [f32],
     ) {
-        self.check(input, filter, output);
-        assert!(bias.is_none_or(|bias| bias.len() == self.channels_out), "bias length");
-        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
+        let epilogue = Epilogue { bias, relu: false, statistics: None };
+        self.fprop_fused(threads, Input::plain(input, self.channels_in), filter, epilogue, output, workspace);
+    }
+
+    /// fprop from an input that is normalised while it is loaded if asked, with an [`Epilogue`].
+    /// `workspace` needs [`TransposedConvolution::fprop_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, or the workspace is too short.
+    pub fn fprop_fused(
+        &self,
+        threads: &Threads,
+        input: Input<'_>,
+        filter: &[f32],
+        epilogue: Epilogue<'_>,
+        output: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        epilogue.check(self.channels_out);
+        let source = self.source(input, filter, output);
         let (pair, workspace) = workspace.split_at_mut(2 * self.channels_out);
-        let bias = bias.map(|bias| {
+        let bias = epilogue.bias.map(|bias| {
             pair.chunks_exact_mut(self.channels_out).for_each(|part| part.copy_from_slice(bias));
             &*pair
         });
@@ -87,8 +104,7 @@ impl TransposedConvolution {
             output,
             strides: phase_strides(self.input, self.channels_out),
             group_offsets: std::array::from_fn(|phase| phase_offset(self.input, self.channels_out, phase)),
-            bias,
-            relu: false,
+            epilogue: Epilogue { bias, ..epilogue },
         };
         self.forward().run(threads, &source, (filter, &self.layout()), target, workspace);
     }
@@ -110,7 +126,7 @@ impl TransposedConvolution {
             ..layout
         };
         let strides = dense_strides(self.input, self.channels_in);
-        let target = Target { output: dx, strides, group_offsets: [0; PHASES], bias: None, relu: false };
+        let target = Target { output: dx, strides, group_offsets: [0; PHASES], epilogue: Epilogue::default() };
         self.backward().run(threads, &source, (filter, &layout), target, workspace);
     }
 
@@ -127,15 +143,39 @@ impl TransposedConvolution {
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
     ) {
-        self.check(input, dfilter, dy);
-        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
+        self.wgrad_fused(threads, Input::plain(input, self.channels_in), dy, dfilter, dbias, workspace);
+    }
+
+    /// wgrad from an input that is normalised while it is loaded if asked.
+    /// `workspace` needs [`TransposedConvolution::wgrad_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, or the workspace is too short.
+    pub fn wgrad_fused(
+        &self,
+        threads: &Threads,
+        input: Input<'_>,
+        dy: &[f32],
+        dfilter: &mut [f32],
+        dbias: Option<&mut [f32]>,
+        workspace: &mut [f32],
+    ) {
+        let source = self.source(input, dfilter, dy);
         let gradients: [Source<'_>; PHASES] = std::array::from_fn(|phase| {
             Source::new([Segment::phase(dy, self.input, self.channels_out, phase)], self.input)
         });
-        self.gradient().run(threads, &source, &gradients, dfilter, &self.layout(), workspace);
-        if let Some(dbias) = dbias {
-            reduce::sum(threads, dy, self.channels_out, dbias, workspace);
-        }
+        self.gradient().run(threads, &source, &gradients, dfilter, &self.layout(), dbias, workspace);
+    }
+
+    fn source<'a>(&self, input: Input<'a>, filter: &[f32], output: &[f32]) -> Source<'a> {
+        assert_eq!(input.channels, self.channels_in, "input channels of {self:?}");
+        self.check(input.data, filter, output);
+        let affine = input.scale_shift.map(|(scale, shift)| {
+            assert!(scale.len() == input.channels && shift.len() == input.channels, "coefficients per channel");
+            [scale, shift]
+        });
+        let segment = Segment { affine, ..Segment::dense(input.data, self.input, self.channels_in) };
+        Source::new([segment], self.input)
     }
 
     fn check(&self, input: &[f32], filter: &[f32], output: &[f32]) {

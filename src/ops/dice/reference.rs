@@ -16,11 +16,11 @@ impl DiceLoss {
         for (index, (voxel, &label)) in logits.data.chunks_exact(c).zip(&labels.data).enumerate() {
             let p = probabilities(voxel);
             let chosen = arg_max(voxel);
-            for class in 0..c {
+            for (class, &p) in p.iter().enumerate() {
                 let t = T::of(f64::from(u8::from(is_class(label, class, c))));
                 let hit = T::of(f64::from(u8::from(chosen == Some(class))));
                 let row = &mut sums.data[(index / sample * c + class) * SUMS..][..SUMS];
-                for (sum, term) in row.iter_mut().zip([p[class] * t, p[class] * p[class], t, p[class], hit * t, hit]) {
+                for (sum, term) in row.iter_mut().zip([p * t, p * p, t, p, hit * t, hit]) {
                     *sum += term;
                 }
             }

@@ -1,5 +1,7 @@
 //! Arrays as the file holds them, and the exact way there from the order that Gyrus computes in.
 
+use ndarray::ArrayViewD;
+
 use crate::{Error, Result};
 
 /// An fp32 array in a checkpoint: dense, row-major.
@@ -67,25 +69,11 @@ impl Layout {
     }
 }
 
-/// `output[i] = input[j]` where axis `a` of the output is axis `axes[a]` of the input.
+/// Axis `a` of the output is axis `axes[a]` of the input.
 fn permute(extents: &[usize], input: &[f32], axes: [usize; 5]) -> (Vec<usize>, Vec<f32>) {
-    let mut strides = [1; 5];
-    for axis in (0..4).rev() {
-        strides[axis] = strides[axis + 1] * extents[axis + 1];
-    }
-    let [a, b, c, d, e] = axes.map(|axis| (extents[axis], strides[axis]));
-    let mut output = Vec::with_capacity(input.len());
-    for i in 0..a.0 {
-        for j in 0..b.0 {
-            for k in 0..c.0 {
-                for l in 0..d.0 {
-                    let start = i * a.1 + j * b.1 + k * c.1 + l * d.1;
-                    output.extend((0..e.0).map(|m| input[start + m * e.1]));
-                }
-            }
-        }
-    }
-    (axes.map(|axis| extents[axis]).to_vec(), output)
+    let view = ArrayViewD::from_shape(extents, input).expect("the elements fill the extents");
+    let view = view.permuted_axes(&axes[..]);
+    (view.shape().to_vec(), view.iter().copied().collect())
 }
 
 #[cfg(test)]
