@@ -31,7 +31,7 @@ fn main() {
 
 fn bench(criterion: &mut Criterion, case: &Case, matrix: f64, copy: f64) {
     let graph = record(case);
-    let mut session = Session::bind(std::slice::from_ref(&graph), Threads::new(0));
+    let mut session = Session::bind(std::slice::from_ref(&graph), Threads::new(0)).expect("the memory is there");
     for (index, operand) in case.operands.iter().enumerate() {
         let (name, values) = (format!("operand.{index}"), operand.elements(&case.name));
         match operand.spec.dtype {

@@ -38,7 +38,7 @@ fn main() {
         let optimizer = Optimizer { rule, clip: 50.0 };
         let step = StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer };
         let graph = record_training(&step).expect("the extents are multiples of 16");
-        let mut session = Session::bind(std::slice::from_ref(&graph), Threads::new(0));
+        let mut session = Session::bind(std::slice::from_ref(&graph), Threads::new(0)).expect("the memory is there");
         let mut stream = Stream::new(0, name);
         session.f32_mut(names::IMAGES).iter_mut().for_each(|x| *x = stream.normal() as f32);
         session.u8_mut(names::LABELS).iter_mut().for_each(|x| *x = stream.below(classes) as u8);

@@ -56,7 +56,7 @@ pub enum Error {
         advice: String,
     },
     /// Reading or writing failed for a reason outside this program.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source} (see to the machine, then try again)", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -87,13 +87,21 @@ impl Error {
         Self::Shape { node: node.to_string(), cause: cause.to_string() }
     }
 
-    /// An operating-system failure at a path. A missing file is bad input; everything else is the machine's.
+    /// An operating-system failure at a path. What lies in the path itself is the user's to mend; the rest, such as a
+    /// full disk, is the machine's.
     pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
-        if source.kind() == io::ErrorKind::NotFound {
-            return Self::input(path, "no such file or folder", "check the path");
-        }
-        Self::Io { path, source }
+        let (cause, advice) = match source.kind() {
+            io::ErrorKind::NotFound => ("no such file or folder", "check the path"),
+            io::ErrorKind::NotADirectory => ("a part of the path is a file, not a folder", "check the path"),
+            io::ErrorKind::IsADirectory => ("a folder, where a file is meant", "check the path"),
+            io::ErrorKind::AlreadyExists => ("exists already", "choose another name"),
+            io::ErrorKind::InvalidFilename => ("not a name that the file system takes", "choose a shorter one"),
+            io::ErrorKind::PermissionDenied => ("permission denied", "choose another place, or change its permissions"),
+            io::ErrorKind::ReadOnlyFilesystem => ("a read-only file system", "choose another place"),
+            _ => return Self::Io { path, source },
+        };
+        Self::input(path, cause, advice)
     }
 
     /// The process exit status that this error means: 2 for what the user can mend, 130 for a requested stop, else 1.

@@ -10,7 +10,7 @@ use super::{
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
 use crate::{
-    Result,
+    Error, Result,
     cpu::peak,
     graph::Graph,
     nn::{StepConfig, initial_parameters, names, record_training},
@@ -19,6 +19,9 @@ use crate::{
     session::Session,
     train::state,
 };
+
+/// Every time of every node is kept for the medians.
+const MOST_STEPS: usize = 100_000;
 
 /// Time a training step on random data: per operation and as a whole.
 ///
@@ -89,20 +92,26 @@ pub fn run(options: Options) -> Result<()> {
     let network = options.network.network(None, None);
     let extent = options.network.extent();
     network.check(extent)?;
+    network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
+    options.optimizer.check()?;
+    if !(1..=MOST_STEPS).contains(&options.steps) {
+        let cause = format!("{} steps", options.steps);
+        return Err(Error::usage("--steps", cause, format!("give 1 to {MOST_STEPS}")));
+    }
     let graph = record_training(&StepConfig {
         network,
-        batch: options.train_batch_size.max(1),
+        batch: options.train_batch_size,
         extent,
         loss: options.loss.into(),
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     })?;
-    let (matrix_gflops, copy_gbs) = (peak::matrix_product(&threads), peak::copy(&threads));
-    let mut session = Session::bind(std::slice::from_ref(&graph), threads);
+    let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
+    let (matrix_gflops, copy_gbs) = (peak::matrix_product(session.threads()), peak::copy(session.threads()));
     fill(&mut session, &graph, network.classes);
     for _ in 0..options.warmup {
         session.run(0);
     }
-    let steps = options.steps.max(1);
+    let steps = options.steps;
     let mut node_ms: Vec<Vec<f64>> = vec![Vec::with_capacity(steps); graph.nodes.len()];
     let mut step_ms: Vec<f64> = (0..steps)
         .map(|_| {
@@ -124,9 +133,9 @@ pub fn run(options: Options) -> Result<()> {
         operations: lines(&graph, node_ms, step, options.nodes),
     };
     if options.json {
-        super::print_json(&serde_json::to_value(&report).expect("plain data"));
+        super::output::print_json(&serde_json::to_value(&report).expect("plain data"))?;
     } else {
-        print_table(&report);
+        print_table(&report)?;
     }
     Ok(())
 }
@@ -165,18 +174,26 @@ fn lines(graph: &Graph, node_ms: Vec<Vec<f64>>, step: f64, by_node: bool) -> Vec
     lines
 }
 
-fn print_table(report: &Report) {
-    println!(
+fn print_table(report: &Report) -> Result<()> {
+    say!(
         "{} threads; matrix product {:.0} GFLOP/s, copy {:.1} GB/s on this machine now",
-        report.threads, report.matrix_gflops, report.copy_gbs
+        report.threads,
+        report.matrix_gflops,
+        report.copy_gbs
     );
-    println!(
+    say!(
         "{:<44} {:>5} {:>10} {:>7} {:>9} {:>7} {:>8}",
-        "operation", "calls", "ms", "share", "GFLOP/s", "% peak", "GB/s"
+        "operation",
+        "calls",
+        "ms",
+        "share",
+        "GFLOP/s",
+        "% peak",
+        "GB/s"
     );
     for line in &report.operations {
         let work = |text: String| if line.gflops > 0.0 { text } else { String::new() };
-        println!(
+        say!(
             "{:<44} {:>5} {:>10.3} {:>6.1}% {:>9} {:>7} {:>8.1}",
             line.kind,
             line.calls,
@@ -187,7 +204,7 @@ fn print_table(report: &Report) {
             line.gbs,
         );
     }
-    println!(
+    say!(
         "step: {:.1} ms (median of {}), {:.1} GFLOP/s ({:.1} % of the matrix product), arena {:.1} MiB",
         report.step_ms,
         report.steps,
@@ -195,6 +212,7 @@ fn print_table(report: &Report) {
         100.0 * report.step_gflops / report.matrix_gflops,
         report.arena_bytes as f64 / f64::from(1 << 20),
     );
+    Ok(())
 }
 
 fn median(values: &mut [f64]) -> f64 {

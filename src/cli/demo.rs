@@ -14,6 +14,9 @@ use crate::{Error, Result, demo};
 /// The folder that the demo makes if none is named.
 const FOLDER: &str = "gyrus-demo";
 
+/// One of as many parts of the cases validates.
+const FOLDS: usize = 5;
+
 /// Try everything: make a small synthetic dataset, train on it, predict, evaluate. Takes about two minutes on two cores.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -42,14 +45,20 @@ pub struct Options {
 pub fn run(options: Options) -> Result<()> {
     let start = Instant::now();
     let folder = &options.output;
+    if options.cases < FOLDS || options.training_epochs == 0 {
+        let cause = format!("{} cases, {} epochs", options.cases, options.training_epochs);
+        let advice = format!("give at least {FOLDS} cases and 1 epoch");
+        return Err(Error::usage("--cases, --training-epochs", cause, advice));
+    }
     prepare(folder, options.overwrite)?;
     let path = |name: &str| folder.join(name).into_os_string();
     let (data, model, predictions) = (path("dataset"), path("model"), path("predictions"));
 
-    eprintln!("making {} synthetic cases in {}", options.cases, Path::new(&data).display());
+    note!("making {} synthetic cases in {}", options.cases, Path::new(&data).display());
     demo::synthesize(Path::new(&data), options.seed, options.cases)?;
     let [depth, width, height] = demo::EXTENTS.map(|extent| extent.to_string());
     let (seed, epochs) = (options.seed.to_string(), options.training_epochs.to_string());
+    let folds = FOLDS.to_string();
     command(
         "train",
         &[
@@ -63,6 +72,7 @@ pub fn run(options: Options) -> Result<()> {
             ("--lr", "0.003".as_ref()),
             ("--lr-schedule", "cosine".as_ref()),
             ("--augment", "flip".as_ref()),
+            ("--folds", folds.as_ref()),
             ("--training-epochs", epochs.as_ref()),
             ("--seed", seed.as_ref()),
         ],
@@ -70,7 +80,13 @@ pub fn run(options: Options) -> Result<()> {
     )?;
     command(
         "predict",
-        &[("--model-path", &model), ("--dataset", &data), ("--seed", seed.as_ref()), ("--output", &predictions)],
+        &[
+            ("--model-path", &model),
+            ("--dataset", &data),
+            ("--folds", folds.as_ref()),
+            ("--seed", seed.as_ref()),
+            ("--output", &predictions),
+        ],
         &[],
     )?;
     let truth = Path::new(&data).join("labelsTr").into_os_string();
@@ -78,15 +94,15 @@ pub fn run(options: Options) -> Result<()> {
     let positional = [predictions.clone(), truth, "--only-predicted".into()];
     command("evaluate", &[("--dataset", &data), ("--csv", &csv)], &positional)?;
 
-    println!();
-    println!("everything is in {} ({:.0} s):", folder.display(), start.elapsed().as_secs_f64());
-    println!("  dataset      {}", Path::new(&data).display());
-    println!(
+    say!("");
+    say!("everything is in {} ({:.0} s):", folder.display(), start.elapsed().as_secs_f64());
+    say!("  dataset      {}", Path::new(&data).display());
+    say!(
         "  model        {}: best.safetensors, history.csv, curves.svg, TensorBoard events",
         Path::new(&model).display()
     );
-    println!("  label maps   {}", Path::new(&predictions).display());
-    println!("  scores       {}", Path::new(&csv).display());
+    say!("  label maps   {}", Path::new(&predictions).display());
+    say!("  scores       {}", Path::new(&csv).display());
     Ok(())
 }
 
@@ -122,6 +138,6 @@ fn command(name: &str, options: &[(&str, &std::ffi::OsStr)], positional: &[OsStr
     }
     line.extend_from_slice(positional);
     let shown: Vec<_> = line.iter().map(|word| word.to_string_lossy()).collect();
-    eprintln!("\n$ {}", shown.join(" "));
+    note!("\n$ {}", shown.join(" "));
     super::run(super::parse(line).expect("the demo's own command line is right"))
 }

@@ -59,11 +59,21 @@ impl DeviceOptions {
         if self.precision != Precision::Fp32 {
             return Err(Error::usage("--precision", "the CPU device computes in fp32", "use --precision fp32"));
         }
-        if self.threads > 1024 {
-            return Err(Error::usage("--threads", format!("{} threads", self.threads), "give at most 1024"));
-        }
+        check_threads("--threads", self.threads)?;
         Ok(Threads::new(self.threads))
     }
+}
+
+/// Checks a number of threads.
+///
+/// # Errors
+/// Naming the option.
+pub fn check_threads(option: &str, threads: usize) -> Result<()> {
+    const MOST: usize = 256;
+    if threads > MOST {
+        return Err(Error::usage(option, format!("{threads} threads"), format!("give at most {MOST}")));
+    }
+    Ok(())
 }
 
 impl FromStr for Device {

@@ -4,6 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 
+use super::device::check_threads;
 use crate::{
     Result,
     data::dataset::Dataset,
@@ -53,6 +54,7 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<()> {
+    check_threads("--threads", options.threads)?;
     let existing = if options.overwrite { Existing::Replace } else { Existing::Keep };
     if let (Some(path), Existing::Keep) = (&options.csv, existing) {
         files::refuse_existing(path)?;
@@ -69,9 +71,9 @@ pub fn run(options: Options) -> Result<()> {
         files::write(path, existing, |writer| writer.write_all(report.csv().as_bytes()))?;
     }
     if options.json {
-        super::print_json(&report.json());
+        super::output::print_json(&report.json())?;
     } else {
-        print!("{}", report.table());
+        super::output::print(format_args!("{}", report.table()))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 
+use super::device::check_threads;
 use crate::{
     Result,
     data::dataset::Dataset,
@@ -37,6 +38,7 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<()> {
+    check_threads("--threads", options.threads)?;
     let existing = if options.overwrite { Existing::Replace } else { Existing::Keep };
     if let (Some(path), Existing::Keep) = (&options.html, existing) {
         files::refuse_existing(path)?;
@@ -47,9 +49,9 @@ pub fn run(options: Options) -> Result<()> {
         files::write(path, existing, |writer| writer.write_all(report.html().as_bytes()))?;
     }
     if options.json {
-        super::print_json(&report.json());
+        super::output::print_json(&report.json())?;
     } else {
-        print!("{}", report.table());
+        super::output::print(format_args!("{}", report.table()))?;
     }
     Ok(())
 }

@@ -40,9 +40,9 @@ fn checkpoint(options: &Options) -> Result<()> {
     if options.json {
         let mut value = serde_json::to_value(&description).expect("plain data");
         value["kind"] = "checkpoint".into();
-        super::print_json(&value);
+        super::output::print_json(&value)?;
     } else {
-        println!("{description}");
+        say!("{description}");
     }
     Ok(())
 }
@@ -74,25 +74,25 @@ fn image(options: &Options) -> Result<()> {
             "mean": mean,
             "non_finite": non_finite,
         });
-        super::print_json(&value);
+        super::output::print_json(&value)?;
         return Ok(());
     }
     let number = |value: Option<f64>| value.map_or("n/a".to_owned(), |value| format!("{value:.6}"));
     let [x, y, z] = header.extents;
     let [sx, sy, sz] = header.spacing();
-    println!("extents      {x} x {y} x {z}, {} channels", header.channels);
-    println!("voxel type   {voxel_type}");
-    println!("spacing      {sx:.4} x {sy:.4} x {sz:.4} mm");
-    println!("orientation  {}", header.orientation());
+    say!("extents      {x} x {y} x {z}, {} channels", header.channels);
+    say!("voxel type   {voxel_type}");
+    say!("spacing      {sx:.4} x {sy:.4} x {sz:.4} mm");
+    say!("orientation  {}", header.orientation());
     for (index, row) in affine.iter().enumerate() {
         let title = if index == 0 { "affine (mm)" } else { "" };
-        println!("{title:<12} [{:10.4} {:10.4} {:10.4} {:10.4}]", row[0], row[1], row[2], row[3]);
+        say!("{title:<12} [{:10.4} {:10.4} {:10.4} {:10.4}]", row[0], row[1], row[2], row[3]);
     }
-    println!("minimum      {}", number(minimum));
-    println!("maximum      {}", number(maximum));
-    println!("mean         {}", number(mean));
+    say!("minimum      {}", number(minimum));
+    say!("maximum      {}", number(maximum));
+    say!("mean         {}", number(mean));
     if non_finite > 0 {
-        println!("not finite   {non_finite} voxels");
+        say!("not finite   {non_finite} voxels");
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! The command line: one file per subcommand, each of which turns options into calls and results into text.
 
+#[macro_use]
+mod output;
+
 mod bench;
 mod demo;
 mod device;
@@ -50,7 +53,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match run(command) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("error: {error}");
+            note!("error: {error}");
             error.exit_code()
         }
     }
@@ -71,11 +74,6 @@ fn run(command: Command) -> Result<()> {
         Command::Demo(options) => demo::run(options),
         Command::Bench(options) => bench::run(options),
     }
-}
-
-/// Prints JSON for people and programs. A closed pipe is the reader's wish.
-fn print_json(value: &serde_json::Value) {
-    println!("{value:#}");
 }
 
 /// Every option may be spelt with underscores, as in the training script that this program replaces:

@@ -5,8 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::{
+    Result,
     nn::{Architecture, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
+    train::config,
 };
 
 /// The network and its extents.
@@ -135,6 +137,14 @@ impl OptimizerOptions {
             OptimizerName::Adam => Rule::Adam { beta1, beta2, epsilon, amsgrad: self.use_amsgrad_adam },
             OptimizerName::Nadam => Rule::Nadam { beta1, beta2, epsilon },
         }
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// Naming the option that does not work.
+    pub fn check(&self) -> Result<()> {
+        config::check_optimizer(&self.rule(), self.clip_value)
     }
 }
 

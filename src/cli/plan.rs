@@ -48,9 +48,12 @@ pub fn run(options: Options) -> Result<()> {
     let network = options.network.network(None, None);
     let extent = options.network.extent();
     network.check(extent)?;
+    network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
+    network.check_batch("--val-batch-size", options.val_batch_size, extent)?;
+    options.optimizer.check()?;
     let step = |batch: usize| StepConfig {
         network,
-        batch: batch.max(1),
+        batch,
         extent,
         loss: options.loss.into(),
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
@@ -61,18 +64,17 @@ pub fn run(options: Options) -> Result<()> {
     if options.json {
         let mut value = serde_json::to_value(&report).expect("plain data");
         value["total_bytes"] = layout.total.into();
-        super::print_json(&value);
+        super::output::print_json(&value)?;
         return Ok(());
     }
-    print_table(&report, layout.total);
-    Ok(())
+    print_table(&report, layout.total)
 }
 
-fn print_table(report: &Report, total: usize) {
-    println!("{:<34} {:>22} {:>14} {:>14} {:>12}", "layer", "output", "forward GFLOP", "backward GFLOP", "MiB");
+fn print_table(report: &Report, total: usize) -> Result<()> {
+    say!("{:<34} {:>22} {:>14} {:>14} {:>12}", "layer", "output", "forward GFLOP", "backward GFLOP", "MiB");
     for layer in &report.layers {
         let giga = |flops: u64| if flops == 0 { String::new() } else { format!("{:.3}", flops as f64 / 1e9) };
-        println!(
+        say!(
             "{:<34} {:>22} {:>14} {:>14} {:>12.2}",
             layer.layer,
             layer.output.trim_end_matches(" fp32"),
@@ -81,21 +83,22 @@ fn print_table(report: &Report, total: usize) {
             mib(layer.activation_bytes),
         );
     }
-    println!();
-    println!("{:<34} {:>10} {:>14}", "bytes by role", "values", "MiB");
+    say!("");
+    say!("{:<34} {:>10} {:>14}", "bytes by role", "values", "MiB");
     for line in &report.roles {
-        println!("{:<34} {:>10} {:>14.2}", line.role, line.values, mib(line.bytes));
+        say!("{:<34} {:>10} {:>14.2}", line.role, line.values, mib(line.bytes));
     }
-    println!();
-    println!("parameters    {}", report.parameters);
-    println!("work          {:.1} GFLOP per step", report.flops as f64 / 1e9);
-    println!("peak          {:.2} MiB, at {}", mib(report.peak_bytes), report.peak_at);
-    println!(
+    say!("");
+    say!("parameters    {}", report.parameters);
+    say!("work          {:.1} GFLOP per step", report.flops as f64 / 1e9);
+    say!("peak          {:.2} MiB, at {}", mib(report.peak_bytes), report.peak_at);
+    say!(
         "transient     {:.2} MiB; no layout can be below {:.2} MiB",
         mib(report.transient_bytes),
         mib(report.transient_lower_bound),
     );
-    println!("allocated     {:.2} MiB, with the validation pass in the same arena", mib(total));
+    say!("allocated     {:.2} MiB, with the validation pass in the same arena", mib(total));
+    Ok(())
 }
 
 fn mib(bytes: usize) -> f64 {

@@ -1,6 +1,9 @@
 //! `gyrus predict`: label maps for new images.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, Args};
 
@@ -57,7 +60,7 @@ pub struct Options {
     #[arg(long)]
     overwrite: bool,
 
-    /// Also write probabilities, as NAME_probabilities.nii.gz with the classes in the fourth axis
+    /// Also write probabilities, into DIR/probabilities under the images' names, with the classes in the fourth axis
     #[arg(long)]
     probabilities: bool,
 
@@ -73,6 +76,9 @@ pub struct Options {
     device: DeviceOptions,
 }
 
+/// The folder of the probabilities, within that of the label maps.
+const PROBABILITIES: &str = "probabilities";
+
 /// One image and where its results go.
 struct Job {
     case: Case,
@@ -87,11 +93,17 @@ pub fn run(options: Options) -> Result<()> {
     let infer_options =
         infer::Options { overlap: options.overlap, mirror: [options.mirror; 3], ..infer::Options::default() };
     let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, threads)?;
-    std::fs::create_dir_all(&options.output).map_err(|error| Error::io(&options.output, error))?;
+    // Every image is read twice, so that the last one cannot end the command when the others are written. Beside the
+    // network's work that is little.
+    for job in &jobs {
+        predictor.check(&nifti::read_image(&job.case.image)?, &job.case.image)?;
+    }
+    let folder = if options.probabilities { options.output.join(PROBABILITIES) } else { options.output.clone() };
+    std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
     for (index, job) in jobs.iter().enumerate() {
         let image = nifti::read_image(&job.case.image)?;
         let header = image.header.clone();
-        eprintln!("{}/{} {} ({} windows)", index + 1, jobs.len(), job.case.name, predictor.runs(header.extents));
+        note!("{}/{} {} ({} windows)", index + 1, jobs.len(), job.case.name, predictor.runs(header.extents));
         let prediction = predictor.predict(image, &job.case.image, options.probabilities)?;
         if let Some(probabilities) = &prediction.probabilities {
             let channels = probabilities.len() / header.voxels();
@@ -99,7 +111,7 @@ pub fn run(options: Options) -> Result<()> {
         }
         nifti::write_labels(&job.labels, &header, &prediction.labels[..])?;
     }
-    println!("{} label maps in {}", jobs.len(), options.output.display());
+    say!("{} label maps in {}", jobs.len(), options.output.display());
     Ok(())
 }
 
@@ -111,25 +123,29 @@ impl Options {
             let file_name = case.image.file_name().unwrap_or_default().to_owned();
             let job = Job {
                 labels: self.output.join(&file_name),
-                probabilities: self.output.join(format!("{}_probabilities.nii.gz", case.name)),
+                // In a folder of their own, so that the folder of label maps can be evaluated as it is.
+                probabilities: self.output.join(PROBABILITIES).join(&file_name),
                 case,
             };
-            if jobs.iter().any(|other| other.labels == job.labels) {
-                let cause = "two images have this file name";
-                return Err(Error::input(&job.case.image, cause, "predict them into different folders"));
-            }
-            let is_input = |path: &Path| same_file(path, &job.case.image);
-            if is_input(&job.labels) {
-                let cause = "the label map would replace its image";
-                return Err(Error::input(&job.case.image, cause, "choose another --output"));
-            }
-            if !self.overwrite {
-                files::refuse_existing(&job.labels)?;
-                if self.probabilities {
-                    files::refuse_existing(&job.probabilities)?;
+            jobs.push(job);
+        }
+        // By sorted sets, as a folder may hold thousands of images.
+        let images: BTreeSet<PathBuf> = jobs.iter().filter_map(|job| job.case.image.canonicalize().ok()).collect();
+        let mut outputs = BTreeSet::new();
+        for job in &jobs {
+            for path in std::iter::once(&job.labels).chain(self.probabilities.then_some(&job.probabilities)) {
+                if !outputs.insert(path) {
+                    let cause = format!("{} would be the output of two images", path.display());
+                    return Err(Error::input(&job.case.image, cause, "predict them into different folders"));
+                }
+                if path.canonicalize().is_ok_and(|path| images.contains(&path)) {
+                    let cause = format!("{} would replace an image", path.display());
+                    return Err(Error::input(&job.case.image, cause, "choose another --output"));
+                }
+                if !self.overwrite {
+                    files::refuse_existing(path)?;
                 }
             }
-            jobs.push(job);
         }
         Ok(jobs)
     }
@@ -162,8 +178,4 @@ impl Options {
 /// The checkpoint itself, or the best one of a run's folder.
 pub fn checkpoint_path(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(BEST) } else { path.to_owned() }
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

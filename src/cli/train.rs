@@ -12,7 +12,7 @@ use std::{
 use clap::{ArgAction, Args};
 
 use super::{
-    device::DeviceOptions,
+    device::{DeviceOptions, check_threads},
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
 use crate::{
@@ -219,7 +219,11 @@ pub fn run(options: Options) -> Result<()> {
     let source = options.data.source(options.seed)?;
     let classes = (!source.labels.is_empty()).then_some(source.labels.len());
     let network = options.network.network(source.channels, classes);
-    network.check(options.network.extent())?;
+    let Split { train, validation } = source.split;
+    let steps = (train.len() as u64).div_ceil(options.train_batch_size.max(1) as u64);
+    let config = options.config(network, steps.saturating_mul(options.training_epochs as u64));
+    config.check()?;
+    check_threads("--num-workers", options.data.num_workers)?;
     let start = options.start()?;
 
     let labels = label_names(&source.labels, network.classes);
@@ -229,16 +233,20 @@ pub fn run(options: Options) -> Result<()> {
         class_names: labels.clone(),
         ..Expectation::default()
     };
-    let Split { train, validation } = source.split;
-    eprintln!("checking {} training and {} validation cases", train.len(), validation.len());
+    note!("checking {} training and {} validation cases", train.len(), validation.len());
     let fingerprint = survey(&train, &validation, &expectation, &|| ())?;
     let preprocessing =
         Preprocessing::new(options.network.extent(), options.data.normalization, options.data.fit, &fingerprint)?;
     let class_weights = class_weights(&options, &fingerprint.class_weights(), network.outputs());
 
-    let steps = (train.len().div_ceil(options.train_batch_size.max(1)) * options.training_epochs) as u64;
-    let config = options.config(network, steps);
-    config.check()?;
+    let (train_batch, validation_batch, augmentation) =
+        (config.train_batch, config.validation_batch, config.augmentation);
+    // Memory and the checkpoint to resume come before the first folder is made.
+    let mut trainer = Trainer::new(config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
+    let folder = &options.model_path;
+    if start == Start::Resume {
+        trainer.resume(&folder.join(LAST))?;
+    }
     let loader = |cases: Vec<Case>, order, batch, augmentation| {
         Loader::new(
             cases,
@@ -254,16 +262,11 @@ pub fn run(options: Options) -> Result<()> {
             },
         )
     };
-    let training = loader(train, Order::Shuffled, config.train_batch, config.augmentation)?;
-    let validating = loader(validation, Order::Fixed, config.validation_batch, Augmentation::default())?;
+    let training = loader(train, Order::Shuffled, train_batch, augmentation)?;
+    let validating = loader(validation, Order::Fixed, validation_batch, Augmentation::default())?;
 
-    let mut trainer = Trainer::new(config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
-    let folder = &options.model_path;
-    if start == Start::Resume {
-        trainer.resume(&folder.join(LAST))?;
-    }
     let plan = trainer.session().plan();
-    eprintln!(
+    note!(
         "memory: {:.2} GiB planned and allocated, {:.2} of it parameters, gradients and optimizer state",
         gib(plan.total),
         gib(plan.persistent_bytes),
@@ -273,7 +276,7 @@ pub fn run(options: Options) -> Result<()> {
     let run =
         RunOptions { folder: folder.clone(), time_budget: options.time_budget, stop: &|| stop.load(Ordering::Relaxed) };
     let ending = trainer.run(&training, &validating, &run, &mut record);
-    report(&ending, folder, trainer.best());
+    report(&ending, folder, trainer.best())?;
     ending.map(|_| ())
 }
 
@@ -388,19 +391,20 @@ fn stop_flag() -> Arc<AtomicBool> {
     flag
 }
 
-fn report(ending: &Result<Ending>, folder: &Path, best: Option<(f64, u64)>) {
+fn report(ending: &Result<Ending>, folder: &Path, best: Option<(f64, u64)>) -> Result<()> {
     let resume = "continue with --resume-train true";
     match ending {
-        Ok(Ending::Completed) => eprintln!("done"),
-        Ok(Ending::Stopped) => eprintln!("done: the validation Dice coefficient no longer improves"),
-        Ok(Ending::TimeUp) => eprintln!("the time is up: {resume}"),
-        Err(Error::Stopped) => eprintln!("stopped; everything is saved: {resume}"),
-        Err(_) => return,
+        Ok(Ending::Completed) => note!("done"),
+        Ok(Ending::Stopped) => note!("done: the validation Dice coefficient no longer improves"),
+        Ok(Ending::TimeUp) => note!("the time is up: {resume}"),
+        Err(Error::Stopped) => note!("stopped; everything is saved: {resume}"),
+        Err(_) => return Ok(()),
     }
     if let Some((dice, epoch)) = best {
-        println!("best checkpoint: {} (epoch {epoch}, soft validation Dice {dice:.4})", folder.join(BEST).display());
+        say!("best checkpoint: {} (epoch {epoch}, soft validation Dice {dice:.4})", folder.join(BEST).display());
     }
-    println!("history and curves: {}", folder.display());
+    say!("history and curves: {}", folder.display());
+    Ok(())
 }
 
 fn axes(text: &str) -> Result<[bool; 3], String> {

@@ -2,7 +2,6 @@
 
 pub mod augment;
 pub mod dataset;
-pub mod files;
 pub mod fingerprint;
 pub mod loader;
 pub mod nifti;

@@ -53,7 +53,7 @@ impl Predictor {
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
         let graph = record_prediction(config.network, 1, preprocessing.extent)?;
         let saved = state::saved_values(&graph);
-        let mut session = Session::bind(std::slice::from_ref(&graph), threads);
+        let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
         let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
         Ok(Self { session, network: config.network, preprocessing, labels, options })
@@ -78,6 +78,22 @@ impl Predictor {
             Fit::Pad => self.predict_windows(image, path, with_probabilities),
             Fit::Resize => self.predict_resized(image, path, with_probabilities),
         }
+    }
+
+    /// Whether an image can be labelled. `path` is for messages.
+    ///
+    /// # Errors
+    /// An image with other channels than the network's, or with voxels that are not finite.
+    pub fn check(&self, image: &nifti::Image, path: &Path) -> Result<()> {
+        let found = image.header.channels;
+        if found != self.network.channels {
+            let cause = format!("{found} channels, where the network expects {}", self.network.channels);
+            return Err(Error::input(path, cause, "give images like those of the training set"));
+        }
+        if image.voxels.iter().any(|value| !value.is_finite()) {
+            return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
+        }
+        Ok(())
     }
 
     /// At the image's own resolution, window by window.
@@ -149,14 +165,8 @@ impl Predictor {
 
     /// Normalises the whole image and puts its channels innermost; returns its extents D, H, W too.
     fn interleaved(&self, mut image: nifti::Image, path: &Path) -> Result<([usize; 3], Vec<f32>)> {
+        self.check(&image, path)?;
         let found = image.header.channels;
-        if found != self.network.channels {
-            let cause = format!("{found} channels, where the network expects {}", self.network.channels);
-            return Err(Error::input(path, cause, "give images like those of the training set"));
-        }
-        if image.voxels.iter().any(|value| !value.is_finite()) {
-            return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
-        }
         let [x, y, z] = image.header.extents;
         normalize(&mut image.voxels, [z, y, x], self.preprocessing.normalization, &self.preprocessing.ct);
         if found == 1 {

@@ -9,6 +9,11 @@ use crate::{Error, Result};
 /// The network's levels; extents are halved between them, so they must be multiples of 16.
 pub const LEVELS: usize = 5;
 
+/// The most channels of an image or of the head, and the most voxels of a batch: far beyond any machine, and small
+/// enough that no sum of bytes or operations over a network overflows.
+const MOST_CHANNELS: usize = 4096;
+const MOST_VOXELS: usize = 1 << 32;
+
 /// How the decoder enlarges, and how blocks are regularised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -102,13 +107,19 @@ impl UNetConfig {
     /// # Errors
     /// Naming the option that does not work.
     pub fn check(&self, extent: [usize; 3]) -> Result<()> {
-        let smallest = self.up_filters().into_iter().chain(self.filters()).min().unwrap_or(0);
-        if self.resize_factor == 0 || smallest == 0 {
+        // Asked in this order: numbers of filters are quotients.
+        let is_empty = || self.up_filters().into_iter().chain(self.filters()).any(|filters| filters == 0);
+        if self.resize_factor == 0 || is_empty() {
             let cause = format!("{} leaves layers without filters", self.resize_factor);
             return Err(Error::usage("--unet-resize-factor", cause, "choose 1 to 32"));
         }
-        if self.channels == 0 {
-            return Err(Error::usage("--num-channels", "0 channels", "give at least 1"));
+        if !(1..=MOST_CHANNELS).contains(&self.channels) {
+            let cause = format!("{} channels", self.channels);
+            return Err(Error::usage("--num-channels", cause, format!("give 1 to {MOST_CHANNELS}")));
+        }
+        if self.head_filters > MOST_CHANNELS {
+            let cause = format!("{} filters", self.head_filters);
+            return Err(Error::usage("--head-filters", cause, format!("give at most {MOST_CHANNELS}")));
         }
         if !(2..=256).contains(&self.classes) {
             let cause = format!("{} classes", self.classes);
@@ -120,13 +131,33 @@ impl UNetConfig {
         }
         for (extent, option) in extent.into_iter().zip(["--mri-depth", "--mri-width", "--mri-height"]) {
             if extent == 0 || extent % 16 != 0 {
-                let (below, above) = (extent / 16 * 16, (extent / 16 + 1) * 16);
+                let (below, above) = (extent / 16 * 16, (extent / 16).saturating_add(1).saturating_mul(16));
                 let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
                 return Err(Error::usage(option, format!("{extent} is no multiple of 16"), advice));
             }
         }
-        Ok(())
+        check_voxels("--mri-depth, --mri-width, --mri-height", 1, extent)
     }
+
+    /// Checks a number of samples of these extents.
+    ///
+    /// # Errors
+    /// Naming the option that says how many.
+    pub fn check_batch(&self, option: &str, batch: usize, extent: [usize; 3]) -> Result<()> {
+        if batch == 0 {
+            return Err(Error::usage(option, "0 samples", "give at least 1"));
+        }
+        check_voxels(option, batch, extent)
+    }
+}
+
+fn check_voxels(option: &str, batch: usize, [depth, width, height]: [usize; 3]) -> Result<()> {
+    let voxels = [depth, width, height].into_iter().try_fold(batch, usize::checked_mul);
+    if voxels.is_none_or(|voxels| voxels > MOST_VOXELS) {
+        let cause = format!("{batch} x {depth} x {width} x {height} voxels exceed {MOST_VOXELS}");
+        return Err(Error::usage(option, cause, "choose smaller extents or batches"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -147,5 +178,31 @@ mod tests {
         let error = config.check([155, 240, 240]).unwrap_err().to_string();
         assert_eq!(error, "--mri-depth: 155 is no multiple of 16 (try 144 or 160)");
         assert!(UNetConfig { resize_factor: 64, ..config }.check([16; 3]).is_err());
+    }
+
+    #[test]
+    fn numbers_whose_products_would_overflow_are_refused() {
+        let config = UNetConfig {
+            architecture: Architecture::default(),
+            resize_factor: 1,
+            dropout_rate: 0.3,
+            channels: MOST_CHANNELS,
+            classes: 256,
+            head_filters: MOST_CHANNELS,
+        };
+        let largest = [1024, 2048, 2048];
+        config.check(largest).unwrap();
+        config.check_batch("--train-batch-size", 1, largest).unwrap();
+        let huge = usize::MAX / 16 * 16;
+        for extent in [[huge; 3], [huge, 16, 16], [usize::MAX; 3], [2048; 3]] {
+            assert_eq!(config.check(extent).unwrap_err().exit_code(), 2, "{extent:?}");
+        }
+        for batch in [0, 2, usize::MAX] {
+            assert!(config.check_batch("--train-batch-size", batch, largest).is_err(), "{batch}");
+        }
+        assert!(UNetConfig { channels: usize::MAX, ..config }.check([16; 3]).is_err());
+        assert!(UNetConfig { head_filters: usize::MAX, ..config }.check([16; 3]).is_err());
+        assert!(UNetConfig { resize_factor: usize::MAX, ..config }.check([16; 3]).is_err());
+        assert!(UNetConfig { resize_factor: 0, ..config }.check([16; 3]).is_err());
     }
 }

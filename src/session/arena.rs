@@ -22,9 +22,9 @@ impl std::fmt::Debug for Arena {
 }
 
 impl Arena {
-    /// Zeroed bytes, fresh from the operating system where it can give zeroed pages.
-    pub(super) fn new(bytes: usize) -> Self {
-        Self { lines: bytemuck::zeroed_slice_box(bytes.div_ceil(64)), bytes }
+    /// Zeroed bytes, fresh from the operating system where it can give zeroed pages; none when it refuses.
+    pub(super) fn new(bytes: usize) -> Option<Self> {
+        bytemuck::try_zeroed_slice_box(bytes.div_ceil(64)).ok().map(|lines| Self { lines, bytes })
     }
 
     pub(super) fn bytes(&self) -> usize {

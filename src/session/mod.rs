@@ -2,11 +2,13 @@
 
 mod arena;
 mod call;
+mod memory;
 
 use std::collections::HashMap;
 
 use self::{arena::Arena, call::BoundNode};
 use crate::{
+    Result,
     cpu::Threads,
     graph::Graph,
     plan::{self, MemoryPlan, Options, Place},
@@ -27,30 +29,39 @@ pub struct Session {
 impl Session {
     /// Plans a program for these threads and binds it. All bytes of the arena start as zero.
     ///
-    /// # Panics
-    /// If the plan does not pass [`plan::verify`]: that is a bug in the planner, and running would corrupt results.
-    pub fn bind(graphs: &[Graph], threads: Threads) -> Self {
-        let options = Options::for_threads(threads.count());
-        let plan = plan::plan(graphs, options);
-        Self::bind_planned(graphs, plan, threads)
-    }
-
-    /// Binds a program to a plan that was made for it.
+    /// # Errors
+    /// [`crate::Error::Memory`] if the machine does not have the planned bytes free.
     ///
     /// # Panics
-    /// As [`Session::bind`].
+    /// If the plan does not pass [`plan::verify`]: that is a bug in the planner, and running would corrupt results.
+    pub fn bind(graphs: &[Graph], threads: Threads) -> Result<Self> {
+        let options = Options::for_threads(threads.count());
+        let plan = plan::plan(graphs, options);
+        // Asked first: an operating system that promises more than it has would kill the program later, in mid-run.
+        memory::require(plan.total, memory::available())?;
+        Self::verified(graphs, plan, threads)
+    }
+
+    /// Binds a program to a plan that was made for it, whatever else runs on the machine.
+    ///
+    /// # Panics
+    /// As [`Session::bind`], and if the operating system refuses the memory.
     pub fn bind_planned(graphs: &[Graph], plan: MemoryPlan, threads: Threads) -> Self {
+        Self::verified(graphs, plan, threads).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn verified(graphs: &[Graph], plan: MemoryPlan, threads: Threads) -> Result<Self> {
         if let Err(violation) = plan::verify(graphs, &plan) {
             panic!("the memory plan is wrong: {violation}");
         }
-        let arena = Arena::new(plan.total);
+        let arena = Arena::new(plan.total).ok_or_else(|| memory::refused(plan.total, None))?;
         let entries = graphs
             .iter()
             .zip(&plan.entries)
             .map(|(graph, entry)| (0..graph.nodes.len()).map(|node| BoundNode::new(graph, entry, node)).collect())
             .collect();
         let directory = plan.persistent.iter().map(|value| (value.name.clone(), (value.spec, value.place))).collect();
-        Self { threads, arena, plan, entries, directory }
+        Ok(Self { threads, arena, plan, entries, directory })
     }
 
     /// The layout in force.

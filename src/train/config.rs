@@ -61,15 +61,40 @@ impl TrainConfig {
         self.network.check(self.extent)?;
         self.schedule.validate()?;
         for (batch, option) in [(self.train_batch, "--train-batch-size"), (self.validation_batch, "--val-batch-size")] {
-            if batch == 0 {
-                return Err(Error::usage(option, "0 samples", "give at least 1"));
-            }
+            self.network.check_batch(option, batch, self.extent)?;
+        }
+        // Kernels compute in single precision, where a rate may be too large or too small although f64 holds it.
+        if !(self.schedule.lr as f32).is_normal() {
+            return Err(Error::usage(
+                "--lr",
+                format!("{:e} cannot work", self.schedule.lr),
+                "give a number such as 1e-4",
+            ));
         }
         if self.epochs == 0 {
             return Err(Error::usage("--training-epochs", "0 epochs", "give at least 1"));
         }
-        if !(self.clip.is_finite() && self.clip >= 0.0) {
-            return Err(Error::usage("--clip-value", self.clip, "give 0 (off) or a positive number"));
+        check_optimizer(&self.rule, self.clip)?;
+        self.check_augmentation()
+    }
+
+    fn check_augmentation(&self) -> Result<()> {
+        let Augmentation { flip: _, rotation, zoom, scale, shift, gamma, noise } = self.augmentation;
+        for (option, value, most) in [
+            ("--rotation", rotation, 180.0),
+            ("--zoom", zoom, 10.0),
+            ("--intensity-scale", scale, 1.0),
+            ("--intensity-shift", shift, 1000.0),
+            ("--gamma", gamma, 10.0),
+            ("--noise", noise, 1000.0),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return Err(Error::usage(
+                    option,
+                    format!("{value} cannot work"),
+                    format!("give a number from 0 to {most}"),
+                ));
+            }
         }
         Ok(())
     }
@@ -111,5 +136,24 @@ impl TrainConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// Checks the numbers of an update rule, and the bound of gradients.
+///
+/// # Errors
+/// Naming the option that does not work.
+pub fn check_optimizer(rule: &Rule, clip: f32) -> Result<()> {
+    if !(clip.is_finite() && clip >= 0.0) {
+        return Err(Error::usage("--clip-value", format!("{clip} cannot work"), "give 0 (off) or a positive number"));
+    }
+    match *rule {
+        Rule::Sgd { momentum, .. } if !(0.0..1.0).contains(&momentum) => {
+            Err(Error::usage("--momentum", format!("{momentum} cannot work"), "give 0 or more, below 1"))
+        }
+        Rule::Adam { epsilon, .. } | Rule::Nadam { epsilon, .. } if !(epsilon.is_normal() && epsilon > 0.0) => {
+            Err(Error::usage("--epsilon", format!("{epsilon:e} cannot work"), "give a positive number such as 1e-7"))
+        }
+        _ => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ pub trait Observer {
     /// A step is done: its loss, its soft Dice coefficient and its duration, waiting for data included.
     fn step(&mut self, loss: f64, dice: f64, took: Duration);
 
-    /// An epoch is done and its checkpoints are on disk.
+    /// An epoch is done. The checkpoint that says so is written after this returns.
     ///
     /// # Errors
     /// If what should be kept cannot be written.

@@ -74,7 +74,7 @@ impl Progress {
     /// Says something while the bar stays below, such as what validation is doing.
     pub fn say(&mut self, line: &str) {
         match &mut self.output {
-            Output::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
+            Output::Bar(bar) => bar.suspend(|| drop(writeln!(io::stderr(), "{line}"))),
             Output::Lines { sink, .. } => {
                 let _ = writeln!(sink, "{line}");
             }
@@ -87,7 +87,8 @@ impl Progress {
         match self.output {
             Output::Bar(bar) => {
                 bar.finish_and_clear();
-                eprintln!("{line}");
+                // A terminal that has gone is no reason to end a training run either.
+                let _ = writeln!(io::stderr(), "{line}");
             }
             Output::Lines { mut sink, .. } => {
                 let _ = writeln!(sink, "{line}");

@@ -9,10 +9,11 @@ use super::{
     checkpoint::Position,
     curves,
     figures::{EpochFigures, Figures},
-    history::{History, Row, Scores},
+    history::{self, History, Row, Scores},
     observer::Observer,
     progress::Progress,
     tensorboard::Events,
+    trainer::{BEST, LAST},
 };
 use crate::{Error, Result, files::Existing};
 
@@ -44,7 +45,10 @@ impl Record {
         std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
         let history = match start {
             Start::New => History::create(folder, &classes, Existing::Keep)?,
-            Start::Replace => History::create(folder, &classes, Existing::Replace)?,
+            Start::Replace => {
+                remove_run(folder)?;
+                History::create(folder, &classes, Existing::Replace)?
+            }
             Start::Resume => History::resume(folder, &classes, position.epoch)?,
         };
         let events = Events::create(folder, position.global_step)?;
@@ -77,6 +81,20 @@ impl Record {
         let scalars: Vec<(&str, f64)> = scalars.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         self.events.scalars(row.step, &scalars)
     }
+}
+
+/// Removes what an earlier run left. Its best checkpoint must not pass for one of the run that replaces it.
+fn remove_run(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| Error::io(folder, error))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_events = name.starts_with("events.out.tfevents.") && name.ends_with(".gyrus");
+        if is_events || [BEST, LAST, history::CSV, history::JSON, curves::SVG].contains(&&*name) {
+            std::fs::remove_file(&path).map_err(|error| Error::io(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 impl Observer for Record {

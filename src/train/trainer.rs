@@ -100,7 +100,7 @@ impl Trainer {
     ) -> Result<Self> {
         config.check()?;
         let graphs = [record_training(&config.training_step())?, record_validation(&config.validation_step())?];
-        let mut session = Session::bind(&graphs, threads);
+        let mut session = Session::bind(&graphs, threads)?;
         state::initialise(&mut session, &initial_parameters(&graphs[TRAINING], config.seed));
         session.f32_mut(names::CLASS_WEIGHTS).copy_from_slice(&class_weights);
         session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
@@ -190,6 +190,9 @@ impl Trainer {
                 let batch = batch?;
                 let (loss, dice) = self.step(&batch);
                 training.recycle(batch);
+                if !loss.is_finite() {
+                    return Err(self.diverged());
+                }
                 let now = Instant::now();
                 observer.step(loss, dice, now - previous);
                 previous = now;
@@ -202,8 +205,10 @@ impl Trainer {
             if figures.is_best {
                 self.save(&options.folder.join(BEST))?;
             }
-            self.save(&options.folder.join(LAST))?;
+            // Records before the checkpoint that says the epoch is done: after a kill in between, the resumed run
+            // repeats the epoch and its records; the other way round, they would be missing for good.
             observer.epoch_ends(&figures)?;
+            self.save(&options.folder.join(LAST))?;
             if self.config.early_stop.as_ref().is_some_and(|rule| rule.stops(&self.early_stop)) {
                 return Ok(Ending::Stopped);
             }
@@ -232,6 +237,13 @@ impl Trainer {
         self.position.step_in_epoch += 1;
         self.position.global_step += 1;
         step
+    }
+
+    /// Weights that gave no finite loss never recover, and are not worth a checkpoint: the last one on disk is sound.
+    fn diverged(&self) -> Error {
+        let Position { epoch, step_in_epoch, .. } = self.position;
+        let cause = format!("the loss is no longer a number (epoch {}, step {step_in_epoch})", epoch + 1);
+        Error::usage("--lr", cause, "train anew with a lower learning rate or a lower --clip-value")
     }
 
     fn validate(&mut self, loader: &Loader) -> Result<Figures> {
@@ -266,7 +278,8 @@ impl Trainer {
         if let Some(rule) = &self.config.early_stop {
             self.early_stop = rule.next(&self.early_stop, metric);
         }
-        let is_best = self.best.is_none_or(|(best, _)| metric > best);
+        // A metric that is not a number is never the best: nothing would compare as better afterwards.
+        let is_best = metric.is_finite() && self.best.is_none_or(|(best, _)| metric > best);
         if is_best {
             self.best = Some((metric, self.position.epoch));
         }

@@ -14,7 +14,8 @@ use std::{
 use super::LoaderSettings;
 use crate::{
     Error, Result,
-    data::{dataset::Case, files::write_atomically},
+    data::dataset::Case,
+    files::{self, Existing},
 };
 
 const MAGIC: &[u8; 12] = b"GYRUS CASE 1";
@@ -97,7 +98,7 @@ impl Entry {
         let mut checksum = crc32fast::Hasher::new();
         parts.iter().for_each(|part| checksum.update(part));
         let sum = checksum.finalize().to_le_bytes();
-        write_atomically(&self.path, |file| {
+        files::write(&self.path, Existing::Replace, |file| {
             parts.iter().try_for_each(|part| file.write_all(part))?;
             file.write_all(&sum)
         })

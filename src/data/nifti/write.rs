@@ -11,7 +11,10 @@ use super::{
     header::{Geometry, Header},
     voxels::VoxelType,
 };
-use crate::{Error, Result, data::files::write_atomically};
+use crate::{
+    Error, Result,
+    files::{self, Existing},
+};
 
 /// A label map in memory, `[z, y, x]` row-major.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +86,7 @@ fn write(
         )
     })?;
     let is_gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-    write_atomically(path, |file| {
+    files::write(path, Existing::Replace, |file| {
         if !is_gzip {
             return put(file, &header, voxels);
         }
