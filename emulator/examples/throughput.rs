@@ -37,11 +37,17 @@ fn convolution(checks: Checks) -> Case {
     Case { device, function, launch, arguments }
 }
 
-fn matmul(checks: Checks) -> Case {
+/// The product with tiles of 64x64 per CTA, or of 64x64 per warp as fast kernels have them.
+fn matmul(checks: Checks, wide: bool) -> Case {
     let (m, n, k) = (512u64, 512u64, 512u64);
     let mut device = device(checks);
-    let module = device.load_module(include_str!("../tests/programs/matmul.ptx")).expect("it loads");
-    let function = module.function("matmul").expect("it is there");
+    let (ptx, name, tile) = if wide {
+        (include_str!("../tests/programs/matmul_wide.ptx"), "matmul_wide", 128)
+    } else {
+        (include_str!("../tests/programs/matmul.ptx"), "matmul", 64)
+    };
+    let module = device.load_module(ptx).expect("it loads");
+    let function = module.function(name).expect("it is there");
     let mut arguments = Vec::new();
     for bytes in [m * k * 2, k * n * 2, m * n * 4] {
         let array = device.allocate(bytes).expect("it fits");
@@ -49,7 +55,7 @@ fn matmul(checks: Checks) -> Case {
         arguments.push(array.0.to_le_bytes().to_vec());
     }
     arguments.extend([m, n, k].map(|e| (e as i32).to_le_bytes().to_vec()));
-    let launch = LaunchConfig::new([n as u32 / 64, m as u32 / 64, 1], [128, 1, 1]);
+    let launch = LaunchConfig::new([n as u32 / tile, m as u32 / tile, 1], [128, 1, 1]);
     Case { device, function, launch, arguments }
 }
 
@@ -62,12 +68,15 @@ fn processor_seconds() -> f64 {
 fn main() {
     let only = std::env::args().nth(1);
     for (name, checks) in [("checked", Checks::ALL), ("unchecked", Checks::NONE)] {
-        for kernel in ["convolution", "matmul"] {
+        for kernel in ["convolution", "matmul", "matmul_wide"] {
             let label = format!("{name} {kernel}");
             if only.as_ref().is_some_and(|only| *only != label) {
                 continue;
             }
-            let mut case = if kernel == "matmul" { matmul(checks) } else { convolution(checks) };
+            let mut case = match kernel {
+                "convolution" => convolution(checks),
+                _ => matmul(checks, kernel == "matmul_wide"),
+            };
             let begin = processor_seconds();
             let mut total = Counters::default();
             for _ in 0..5 {

@@ -3,7 +3,7 @@
 use crate::memory::W;
 use crate::numeric::Rounding;
 use crate::numeric::single::{Single, canonical};
-use crate::tensor::{TileA, TileB, TileC};
+use crate::tensor::{Multiply, TileA, TileB, TileC};
 
 /// A fused multiply-add of 32 lanes, rounded once to nearest, NaN canonical.
 pub(crate) type Fma = Box<dyn Fn(&W, &W, &W) -> W + Send + Sync>;
@@ -63,15 +63,34 @@ fn multiply_avx2(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
 }
 
 #[inline(always)]
-fn multiply_with(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
-    for (row, sums) in a.iter().zip(c) {
-        let mut sum = *sums;
+pub(crate) fn multiply_with(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
+    // Four rows at a time: their sums are independent, so the adders never wait for each other.
+    for (rows, sums) in a.chunks_exact(4).zip(c.chunks_exact_mut(4)) {
+        let mut sum = [sums[0], sums[1], sums[2], sums[3]];
         // No fused multiply-add: the products are exact, and all hosts shall agree.
-        for (&x, column) in row.iter().zip(b).take(k) {
-            for j in 0..8 {
-                sum[j] += x * column[j];
+        for (i, column) in b.iter().enumerate().take(k) {
+            for (sum, row) in sum.iter_mut().zip(rows) {
+                for j in 0..8 {
+                    sum[j] += row[i] * column[j];
+                }
             }
         }
-        *sums = sum;
+        sums.copy_from_slice(&sum);
     }
+}
+
+/// `mma.sync` on the registers of a warp.
+pub(crate) fn product(multiply: &Multiply, w: &mut [W]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_fma() {
+        // SAFETY: the host has AVX2, as just asked.
+        return unsafe { product_avx2(multiply, w) };
+    }
+    multiply.apply(w);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn product_avx2(multiply: &Multiply, w: &mut [W]) {
+    multiply.apply(w);
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Argument, Bench};
-use ptx_emulator::{Access, Checks, Config, Fault, FaultKind, LaunchConfig};
+use ptx_emulator::{Access, Checks, Config, Device, DevicePointer, Fault, FaultKind, LaunchConfig};
 
 const PTX: &str = include_str!("programs/checks.ptx");
 
@@ -200,4 +200,23 @@ fn any_order_of_blocks_and_warps_gives_the_same_result() {
         })
         .collect();
     assert!(results.iter().all(|r| *r == results[0]));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "unoptimised builds touch all of it")]
+fn an_arena_costs_only_what_is_used() {
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
+    };
+    let before = resident();
+    let mut device = Device::new(Config::default());
+    let arena = device.allocate(4 << 30).unwrap();
+    let last = DevicePointer(arena.0 + (4 << 30) - 8);
+    device.copy_to_device(last, &[7; 8]).unwrap();
+    let mut found = [0; 8];
+    device.copy_to_host(&mut found, last).unwrap();
+    assert_eq!(found, [7; 8]);
+    let cost = resident().saturating_sub(before);
+    assert!(cost < 64 << 20, "4 GiB that nothing uses occupy {cost} bytes");
 }

@@ -50,7 +50,7 @@ impl Decoder<'_> {
         // The usual ones, as loops that vectorise.
         match (to_reg, from) {
             (Reg::D(d), Reg::W(w)) => match (to_ty, ty) {
-                (Type::S64 | Type::U64, Type::S32) => return Ok(w_to_d(|a| a as i32 as i64 as u64, d, w)),
+                (Type::S64 | Type::U64, Type::S32) if plain => return Ok(w_to_d(|a| a as i32 as i64 as u64, d, w)),
                 (Type::S64 | Type::U64, Type::U32) if plain => return Ok(w_to_d(u64::from, d, w)),
                 (Type::F64, Type::S32) if nearest => return Ok(w_to_d(|a| (a as i32 as f64).to_bits(), d, w)),
                 _ => {}
@@ -118,7 +118,7 @@ impl Decoder<'_> {
             if relu && x <= 0.0 {
                 return 0;
             }
-            format.clamp(narrow(x, format, rounding), satfinite)
+            format.clamp(narrow(x, format, rounding), satfinite && !x.is_nan())
         };
         if ty == Type::F16x2 {
             let [to, a] = operands(ins)?;

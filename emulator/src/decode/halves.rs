@@ -30,6 +30,7 @@ impl Decoder<'_> {
         } * if packed { 2 } else { 1 };
         if rounding.is_some_and(|r| r != Rounding::Nearest)
             || approximate != matches!(base, "ex2" | "tanh")
+            || (approximate && ftz != (base == "ex2" && half == Half::Bf16))
             || (nan && !matches!(base, "min" | "max"))
         {
             return Err(Refusal::Unsupported);

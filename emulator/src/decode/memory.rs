@@ -9,7 +9,7 @@ use crate::counters::Class;
 use crate::memory::{AtomicFn, AtomicOp};
 use crate::numeric::Rounding;
 use crate::numeric::half::{Half, HalfMath};
-use crate::numeric::single::{Single, extremum};
+use crate::numeric::single::Single;
 use crate::syntax::{Instruction, Operand, Space, Type};
 
 /// Memory orderings and scopes: CTAs share nothing without a race but through atomics and fences, which the emulator
@@ -157,7 +157,7 @@ impl Decoder<'_> {
         if count != 1 || matches!(ty, Type::B128) {
             return Err(Refusal::Unsupported);
         }
-        let from = &ins.operands[reduce as usize ^ 1..];
+        let from = ins.operands.get(reduce as usize ^ 1..).unwrap_or_default();
         if from.len() != 2 + (op == "cas") as usize {
             return Err(Refusal::Unsupported);
         }
@@ -190,12 +190,12 @@ fn atomic_function(op: &str, ty: Type) -> Option<AtomicFn> {
     let single = Single { rounding: Rounding::Nearest, ftz: false, sat: false };
     let half = |half| HalfMath { half, ftz: false, sat: false, relu: false };
     Some(match (op, ty) {
-        ("exch", B32 | B64 | U32 | U64 | S32 | F32) => Box::new(|_, b, _| b),
-        ("cas", B16 | B32 | B64 | U32 | U64 | S32) => Box::new(|old, b, c| if old == b { c } else { old }),
+        ("exch", B32 | B64) => Box::new(|_, b, _| b),
+        ("cas", B16 | B32 | B64) => Box::new(|old, b, c| if old == b { c } else { old }),
         ("and", B32 | B64) => Box::new(|old, b, _| old & b),
         ("or", B32 | B64) => Box::new(|old, b, _| old | b),
         ("xor", B32 | B64) => Box::new(|old, b, _| old ^ b),
-        ("add", U32 | S32 | U64 | S64) => Box::new(|old, b, _| old.wrapping_add(b)),
+        ("add", U32 | S32 | U64) => Box::new(|old, b, _| old.wrapping_add(b)),
         ("add", F32) => Box::new(move |old, b, _| single.add(old as u32, b as u32) as u64),
         ("add", F64) => {
             Box::new(|old, b, _| crate::numeric::double::canonical(f64::from_bits(old) + f64::from_bits(b)).to_bits())
@@ -213,8 +213,6 @@ fn atomic_function(op: &str, ty: Type) -> Option<AtomicFn> {
                 (f(old & 0xffff, b & 0xffff) | f(old >> 16, b >> 16) << 16) as u64
             })
         }
-        ("min", F32) => Box::new(|old, b, _| extremum(old as u32, b as u32, false, false) as u64),
-        ("max", F32) => Box::new(|old, b, _| extremum(old as u32, b as u32, true, false) as u64),
         ("min", U32 | U64) => Box::new(|old, b, _| old.min(b)),
         ("max", U32 | U64) => Box::new(|old, b, _| old.max(b)),
         ("min", S32) => Box::new(|old, b, _| (old as i32).min(b as i32) as u32 as u64),

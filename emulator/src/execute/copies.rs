@@ -107,6 +107,7 @@ impl Context<'_, '_> {
             self.launch.view.load(self.worker, &batch.from, whole, batch.bytes, &mut planes)?;
         }
         for lane in lanes(due & !whole) {
+            planes.iter_mut().for_each(|plane| plane[lane] = 0);
             // A short source: read by bytes, since it may end anywhere.
             for byte in 0..batch.source_bytes[lane] {
                 let mut one = [[0; 32]; 4];
@@ -118,6 +119,11 @@ impl Context<'_, '_> {
         }
         let who = Who { warp, clocks: &self.cta.clocks, collective: false };
         for lane in lanes(due) {
+            if batch.bytes == 16 {
+                let values = [planes[0][lane], planes[1][lane], planes[2][lane], planes[3][lane]];
+                self.cta.shared.land_quad(who, lane, batch.to[lane], values)?;
+                continue;
+            }
             for k in 0..batch.bytes as usize / 4 {
                 self.cta.shared.land_word(who, lane, batch.to[lane] + 4 * k as u64, planes[k][lane])?;
             }

@@ -83,26 +83,44 @@ fn sectors(address: &D, mask: u32) -> u64 {
 }
 
 /// The most words that any one bank must deliver.
+#[inline(always)]
 fn passes(address: &D, mask: u32, words: u64) -> u64 {
-    // Neighbouring lanes on neighbouring words: the usual case, free of conflicts.
-    let first = mask.trailing_zeros() as usize;
-    if lanes(mask).all(|lane| address[lane] == address[first] + (lane - first) as u64 * 4 * words) {
-        return 1;
-    }
-    let mut seen = [[0u64; 32]; 32];
-    let mut depth = [0u8; 32];
-    let mut most = 1;
+    // No bank is asked for two words: the usual case.
+    let mut taken = [0u64; 32];
+    let mut used = 0u32;
     for lane in lanes(mask) {
-        for k in 0..words {
-            let word = (address[lane] >> 2) + k;
+        let first = address[lane] >> 2;
+        for word in first..first + words {
             let bank = word as usize & 31;
-            let used = &mut depth[bank];
-            if !seen[bank][..*used as usize].contains(&word) && (*used as usize) < 32 {
-                seen[bank][*used as usize] = word;
-                *used += 1;
-                most = most.max(*used as u64);
+            if used >> bank & 1 == 0 {
+                used |= 1 << bank;
+                taken[bank] = word;
+            } else if taken[bank] != word {
+                return conflicting_passes(address, mask, words);
             }
         }
     }
-    most
+    1
+}
+
+#[inline(never)]
+fn conflicting_passes(address: &D, mask: u32, words: u64) -> u64 {
+    // At most 32 words, since wide accesses go by parts of the warp: distinct ones, counted by bank.
+    let mut all = [u64::MAX; 32];
+    let mut count = 0;
+    for lane in lanes(mask) {
+        for k in 0..words {
+            all[count] = (address[lane] >> 2) + k;
+            count += 1;
+        }
+    }
+    let all = &mut all[..count];
+    all.sort_unstable();
+    let mut depth = [0u64; 32];
+    let mut last = u64::MAX;
+    for &word in &*all {
+        depth[word as usize & 31] += u64::from(word != last);
+        last = word;
+    }
+    depth.into_iter().max().unwrap_or(1)
 }

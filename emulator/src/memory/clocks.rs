@@ -79,7 +79,7 @@ impl Clocks {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Shadow {
     /// atomic << 31 | clock << 10 | thread; 0: never written.
     pub(super) write: u32,

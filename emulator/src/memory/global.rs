@@ -24,6 +24,12 @@ pub(crate) struct Allocation {
     pub owners: Vec<AtomicU64>,
 }
 
+/// Zeroed memory comes from the system page by page, when it is first touched, and the conversion to atomics happens in
+/// place and compiles to nothing: an arena of many GiB costs only the parts that are used.
+fn no_owners(count: usize) -> Vec<AtomicU64> {
+    vec![0; count].into_iter().map(AtomicU64::new).collect()
+}
+
 impl Allocation {
     fn new(base: u64, size: u64, constant: bool) -> Allocation {
         let count = size.div_ceil(4) as usize;
@@ -31,9 +37,9 @@ impl Allocation {
             base,
             size,
             constant,
-            words: (0..count).map(|_| AtomicU32::new(0)).collect(),
-            state: (0..count).map(|_| AtomicU8::new(0)).collect(),
-            owners: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            words: vec![0; count].into_iter().map(AtomicU32::new).collect(),
+            state: vec![0; count].into_iter().map(AtomicU8::new).collect(),
+            owners: no_owners(count),
         }
     }
 
@@ -153,10 +159,12 @@ impl GlobalMemory {
         (offset <= allocation.size && size <= allocation.size - offset).then_some((&**allocation, offset))
     }
 
-    pub(crate) fn forget_owners(&self) {
-        for allocation in self.live.values() {
-            for owner in &allocation.owners {
-                owner.store(0, Relaxed);
+    pub(crate) fn forget_owners(&mut self) {
+        for allocation in self.live.values_mut() {
+            match Arc::get_mut(allocation) {
+                // New pages rather than cleared ones: what was never touched stays unallocated.
+                Some(allocation) => allocation.owners = no_owners(allocation.owners.len()),
+                None => allocation.owners.iter().for_each(|owner| owner.store(0, Relaxed)),
             }
         }
     }

@@ -4,6 +4,7 @@ mod atomic;
 mod clocks;
 mod global;
 mod owners;
+mod quads;
 mod shared;
 mod transfer;
 mod view;
@@ -28,6 +29,8 @@ pub(crate) const VALID: u8 = 0x0f;
 pub(crate) const IN_FLIGHT: u8 = 0x10;
 /// An asynchronous copy will read this word.
 pub(crate) const LEAVING: u8 = 0x20;
+/// Shared memory only: the word's bytes have race records of their own.
+pub(crate) const SPLIT: u8 = 0x40;
 
 /// The lanes of a mask, lowest first.
 #[inline(always)]

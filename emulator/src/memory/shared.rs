@@ -3,7 +3,7 @@
 //! Each word has one shadow entry; words whose bytes differ in owner are split into bytes.
 
 use super::clocks::{Clocks, Shadow, Who};
-use super::{D, IN_FLIGHT, LEAVING, Planes, VALID, byte_mask, lanes, value_mask};
+use super::{D, IN_FLIGHT, LEAVING, Planes, SPLIT, VALID, byte_mask, lanes, value_mask};
 use crate::fault::{Checked, FaultKind, problem};
 use crate::launch::Checks;
 
@@ -15,12 +15,11 @@ pub(crate) const SHARED_BASE: u64 = 1024;
 pub(crate) struct SharedMemory {
     size: u64,
     words: Vec<u32>,
-    state: Vec<u8>,
-    shadow: Vec<Shadow>,
-    /// Per byte, for the words marked in `is_split`; empty until needed.
+    pub(super) state: Vec<u8>,
+    pub(super) shadow: Vec<Shadow>,
+    /// Per byte, for the words whose state is `SPLIT`; empty until needed.
     bytes: Vec<[Shadow; 4]>,
-    is_split: Vec<bool>,
-    checks: Checks,
+    pub(super) checks: Checks,
 }
 
 impl SharedMemory {
@@ -35,10 +34,8 @@ impl SharedMemory {
         self.state.resize(words, 0);
         self.shadow.clear();
         self.bytes.clear();
-        self.is_split.clear();
         if checks.shared_races {
             self.shadow.resize(words, Shadow::default());
-            self.is_split.resize(words, false);
         }
     }
 
@@ -46,7 +43,7 @@ impl SharedMemory {
     pub(crate) fn keep_clock(&mut self, clocks: &mut Clocks) {
         if clocks.is_spent() {
             self.shadow.fill(Shadow::default());
-            self.is_split.fill(false);
+            self.state.iter_mut().for_each(|state| *state &= !SPLIT);
             clocks.renew();
         }
     }
@@ -85,8 +82,8 @@ impl SharedMemory {
         if self.bytes.is_empty() {
             self.bytes.resize(self.words.len(), [Shadow::default(); 4]);
         }
-        if !self.is_split[index] {
-            self.is_split[index] = true;
+        if self.state[index] & SPLIT == 0 {
+            self.state[index] |= SPLIT;
             self.bytes[index] = [self.shadow[index]; 4];
         }
     }
@@ -100,7 +97,7 @@ impl SharedMemory {
         if !self.checks.shared_races {
             return Ok(());
         }
-        if need == VALID && !self.is_split[index] {
+        if need == VALID && self.state[index] & SPLIT == 0 {
             if self.shadow[index].read(who, lane) {
                 return Ok(());
             }
@@ -124,7 +121,7 @@ impl SharedMemory {
         if !self.checks.shared_races {
             return Ok(());
         }
-        if need == VALID && !self.is_split[index] {
+        if need == VALID && self.state[index] & SPLIT == 0 {
             return match self.shadow[index].write(who, lane) {
                 Ok(()) => Ok(()),
                 // Two threads that store the same value are harmless and common ("any thread sets the flag").
@@ -141,7 +138,7 @@ impl SharedMemory {
             }
         }
         if need == VALID {
-            self.is_split[index] = false;
+            self.state[index] &= !SPLIT;
             self.shadow[index] = self.bytes[index][0];
         }
         Ok(())
@@ -169,6 +166,12 @@ impl SharedMemory {
                 out[0][lane] = self.words[index] >> ((at & 3) * 8) & value_mask(bytes);
                 continue;
             }
+            if bytes == 16 && self.read_quad(who, lane, index) {
+                for k in 0..4 {
+                    out[k][lane] = self.words[index + k];
+                }
+                continue;
+            }
             for k in 0..bytes as usize / 4 {
                 self.note_read(who, lane, index + k, VALID)?;
                 out[k][lane] = self.words[index + k];
@@ -190,6 +193,12 @@ impl SharedMemory {
                 self.words[index] = self.words[index] & !cover | value;
                 continue;
             }
+            if bytes == 16 && self.write_quad(who, lane, index) {
+                for k in 0..4 {
+                    self.words[index + k] = data[k][lane];
+                }
+                continue;
+            }
             for k in 0..bytes as usize / 4 {
                 let value = data[k][lane];
                 self.note_write(who, lane, index + k, VALID, self.words[index + k] == value)?;
@@ -206,7 +215,7 @@ impl SharedMemory {
             let index = self.index(lane, address, bytes)?;
             let need = byte_mask(address, bytes);
             for word in index..index + bytes.div_ceil(4) as usize {
-                if need == VALID && !self.is_split[word] {
+                if need == VALID && self.state[word] & SPLIT == 0 {
                     if let Err(written) = self.shadow[word].atomic(who, lane) {
                         return self.race(lane, word, "updates", self.shadow[word], written);
                     }
@@ -268,6 +277,13 @@ impl SharedMemory {
     /// Marks words as the target of an unfinished copy.
     pub(crate) fn begin_copy(&mut self, who: Who, lane: usize, address: u64, bytes: u32) -> Checked {
         let index = self.index(lane, address, bytes)?;
+        if bytes == 16 && self.quad_is_quiet(index, IN_FLIGHT | SPLIT, 0) {
+            let mut probe = self.shadow.get(index).copied().unwrap_or_default();
+            if !self.checks.shared_races || probe.write(who, lane).is_ok() {
+                self.state[index..index + 4].iter_mut().for_each(|state| *state |= IN_FLIGHT);
+                return Ok(());
+            }
+        }
         for k in 0..bytes.div_ceil(4) as usize {
             let word = index + k;
             if self.state[word] & IN_FLIGHT != 0 {
@@ -275,7 +291,7 @@ impl SharedMemory {
             }
             if self.checks.shared_races {
                 // The copy overwrites what others may still be reading: that is a race now, not when it lands.
-                let mut probe = if self.is_split[word] { self.bytes[word][0] } else { self.shadow[word] };
+                let mut probe = if self.state[word] & SPLIT != 0 { self.bytes[word][0] } else { self.shadow[word] };
                 if let Err(written) = probe.write(who, lane) {
                     return self.race(lane, word, "starts a copy into", self.shadow[word], written);
                 }
@@ -290,6 +306,20 @@ impl SharedMemory {
         let index = self.index(lane, address, bytes)?;
         for state in &mut self.state[index..index + bytes.div_ceil(4) as usize] {
             *state = if leaving { *state | LEAVING } else { *state & !LEAVING };
+        }
+        Ok(())
+    }
+
+    /// Sixteen bytes of a copy arrive.
+    pub(crate) fn land_quad(&mut self, who: Who, lane: usize, address: u64, values: [u32; 4]) -> Checked {
+        let index = self.index(lane, address, 16)?;
+        self.state[index..index + 4].iter_mut().for_each(|state| *state &= !IN_FLIGHT);
+        if self.write_quad(who, lane, index) {
+            self.words[index..index + 4].copy_from_slice(&values);
+            return Ok(());
+        }
+        for (k, value) in values.into_iter().enumerate() {
+            self.land_word(who, lane, address + 4 * k as u64, value)?;
         }
         Ok(())
     }

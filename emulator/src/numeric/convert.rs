@@ -94,9 +94,12 @@ impl Conversion {
         self.cut(if self.sat { value.clamp(low, high) } else { value })
     }
 
-    /// Float to integer always saturates; NaN becomes 0.
+    /// Float to integer always saturates. NaN becomes 0, or if either side has 64 bits, the top bit alone.
     fn truncated(self, x: f64) -> u64 {
         let (low, high) = self.range();
+        if x.is_nan() && (self.from.bytes() == 8 || self.to.bytes() == 8) {
+            return self.cut(1 << (self.to.bytes() * 8 - 1));
+        }
         let whole = integral(x, self.integral.unwrap_or(Rounding::Zero));
         let value = if x.is_nan() { 0 } else { (whole as i128).clamp(low, high) };
         self.cut(value)

@@ -40,10 +40,10 @@ impl Format {
     pub(crate) const E4M3: Format = Format { mantissa: 3, exponent: 4, nan: 0x7f, max: 0x7e, infinity: None };
     pub(crate) const E5M2: Format = Format { mantissa: 2, exponent: 5, nan: 0x7f, max: 0x7b, infinity: Some(0x7c) };
 
-    /// `.satfinite`: infinities become the largest finite number.
+    /// `.satfinite` for a result that is not NaN: what overflowed becomes the largest finite number.
     pub(crate) fn clamp(self, bits: u32, satfinite: bool) -> u32 {
         let magnitude = bits & (self.sign_bit() - 1);
-        let overflown = self.infinity == Some(magnitude);
+        let overflown = magnitude > self.max;
         if satfinite && overflown { bits & self.sign_bit() | self.max } else { bits }
     }
 

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use super::product::{Input, TileA, TileB, TileC, tile_a};
+use super::product::{Input, TileA, TileB, TileC, fragment_c, tile_a, tile_c};
 use super::whole_warp;
 use crate::copy::Swizzle;
 use crate::decode::{Outcome, Pred, Rare, Slot};
 use crate::execute::Context;
 use crate::fault::{Checked, FaultKind, problem};
 use crate::memory::Who;
-use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_f16};
+use crate::numeric::half::{bf16_to_f32, f16_to_f32};
 use crate::simd;
 
 /// Where A comes from.
@@ -174,8 +174,8 @@ impl PendingMatrix {
         let mut a: TileA = [[0.0; 16]; 16];
         match (&shape.a, self.a) {
             (Source::Registers(slots), _) => {
-                let rows: Vec<_> = slots.iter().map(|&slot| cx.warp.registers.w[slot as usize]).collect();
-                a = tile_a(shape.input, &rows);
+                let rows: Vec<_> = slots.iter().map(|&slot| &cx.warp.registers.w[slot as usize]).collect();
+                tile_a(shape.input, &rows, &mut a);
             }
             (_, Some(descriptor)) => {
                 let first = cx.warp.index % 4 * 16;
@@ -208,29 +208,15 @@ impl PendingMatrix {
         let shape = &*self.shape;
         let w = &mut cx.warp.registers.w;
         let mut c: TileC = [[0.0; 8]; 16];
+        let count = if shape.half { 2 } else { 4 };
+        let slots = &shape.d[count * block..][..count];
         if self.accumulate {
-            for i in 0..4 {
-                let row = if shape.half {
-                    w[shape.d[2 * block + i / 2] as usize].map(|x| f16_to_f32(x >> (i % 2 * 16) & 0xffff).to_bits())
-                } else {
-                    w[shape.d[4 * block + i] as usize]
-                };
-                for lane in 0..32 {
-                    c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2] = f32::from_bits(row[lane]);
-                }
-            }
+            let rows: Vec<_> = slots.iter().map(|&slot| &w[slot as usize]).collect();
+            tile_c(shape.half, &rows, &mut c);
         }
         simd::multiply(a, b, &mut c, shape.k);
-        let result = |i: usize, lane: usize| c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
-        for i in 0..if shape.half { 2 } else { 4 } {
-            let slot = shape.d[block * if shape.half { 2 } else { 4 } + i];
-            for (lane, out) in w[slot as usize].iter_mut().enumerate() {
-                *out = if shape.half {
-                    f32_to_f16(result(2 * i, lane)) | f32_to_f16(result(2 * i + 1, lane)) << 16
-                } else {
-                    crate::numeric::single::canonical(result(i, lane))
-                };
-            }
+        for (i, &slot) in slots.iter().enumerate() {
+            fragment_c(shape.half, &c, i, &mut w[slot as usize]);
         }
     }
 }
