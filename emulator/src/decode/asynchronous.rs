@@ -1,0 +1,13 @@
+//! Asynchronous copies and mbarriers.
+
+use super::function::Decoder;
+use super::modifiers::Modifiers;
+use super::op::Op;
+use super::{Decoded, Refusal};
+use crate::syntax::Instruction;
+
+impl Decoder<'_> {
+    pub(super) fn asynchronous(&mut self, _base: &str, _ins: &Instruction, _m: &mut Modifiers) -> Decoded<Op> {
+        Err(Refusal::Unsupported)
+    }
+}

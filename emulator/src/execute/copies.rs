@@ -1,0 +1,120 @@
+//! Asynchronous copies that have been issued and have not arrived.
+//!
+//! A copy takes effect when something waits for it, never earlier: a kernel that forgets the wait reads bytes that
+//! are marked as in flight, on every run.
+
+use super::Context;
+use crate::fault::Checked;
+use crate::memory::{D, W, Who, lanes};
+
+/// `cp.async` of one warp instruction.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    /// Lanes whose copy has not landed.
+    pub left: u32,
+    pub to: D,
+    pub from: D,
+    pub bytes: u32,
+    /// Bytes read per lane; the rest is zero.
+    pub source_bytes: W,
+    /// Group of each lane, counted from 0.
+    pub group: W,
+}
+
+/// A part of a bulk copy that is contiguous on both sides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    pub shared: u64,
+    /// `None` fills with zeros (or leaves out, when storing).
+    pub global: Option<u64>,
+    pub bytes: u32,
+}
+
+/// A bulk copy (TMA), complete when an mbarrier or a bulk group says so.
+#[derive(Debug, Clone)]
+pub(crate) struct Bulk {
+    pub warp: usize,
+    pub lane: usize,
+    pub pieces: Vec<Piece>,
+    /// To shared memory: the mbarrier and the bytes it is told of.
+    pub barrier: Option<(u64, u32)>,
+    /// To global memory: the bulk group of the issuing thread.
+    pub group: u32,
+    /// What to do when storing.
+    pub reduce: Option<crate::copy::Reduction>,
+}
+
+/// An arrival at an mbarrier that happens when a thread's earlier copies have landed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub barrier: u64,
+    pub warp: usize,
+    pub lane: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    pub warps: Vec<WarpCopies>,
+    pub bulk: Vec<Bulk>,
+    pub arrivals: Vec<Arrival>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct WarpCopies {
+    pub batches: Vec<Batch>,
+    /// Groups committed so far.
+    pub committed: W,
+    /// Bulk groups committed so far.
+    pub bulk_committed: W,
+}
+
+impl Copies {
+    pub(super) fn reset(&mut self, warps: usize) {
+        self.warps.clear();
+        self.warps.resize_with(warps, WarpCopies::default);
+        self.bulk.clear();
+        self.arrivals.clear();
+    }
+}
+
+impl Context<'_, '_> {
+    /// Lands the copies of these lanes of `warp` whose group is before `before[lane]`.
+    pub(crate) fn land_copies(&mut self, warp: usize, mask: u32, before: &W) -> Checked {
+        let mut batches = std::mem::take(&mut self.cta.copies.warps[warp].batches);
+        for batch in &mut batches {
+            let due = lanes(batch.left & mask).filter(|&lane| batch.group[lane] < before[lane]).fold(0, |m, l| m | 1 << l);
+            if due != 0 {
+                self.land_batch(warp, batch, due)?;
+                batch.left &= !due;
+            }
+        }
+        batches.retain(|batch| batch.left != 0);
+        self.cta.copies.warps[warp].batches = batches;
+        Ok(())
+    }
+
+    fn land_batch(&mut self, warp: usize, batch: &Batch, due: u32) -> Checked {
+        let mut planes = [[0; 32]; 4];
+        let whole = lanes(due).filter(|&lane| batch.source_bytes[lane] == batch.bytes).fold(0, |m, l| m | 1 << l);
+        if whole != 0 {
+            self.launch.view.load(self.worker, &batch.from, whole, batch.bytes, &mut planes)?;
+        }
+        for lane in lanes(due & !whole) {
+            // A short source: read by bytes, since it may end anywhere.
+            for byte in 0..batch.source_bytes[lane] {
+                let mut one = [[0; 32]; 4];
+                let mut at = [0; 32];
+                at[lane] = batch.from[lane] + byte as u64;
+                self.launch.view.load(self.worker, &at, 1 << lane, 1, &mut one)?;
+                planes[byte as usize / 4][lane] |= one[0][lane] << (byte % 4 * 8);
+            }
+        }
+        let who = Who { warp, clocks: &self.cta.clocks, collective: false };
+        for lane in lanes(due) {
+            for k in 0..batch.bytes as usize / 4 {
+                self.cta.shared.land_word(who, lane, batch.to[lane] + 4 * k as u64, planes[k][lane])?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! Spreads the CTAs of a launch over host threads.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::cta::{Cta, run_cta, scramble, shuffle};
+use super::{Launch, Warp};
+use crate::counters::Counters;
+use crate::fault::Fault;
+use crate::memory::Worker;
+
+/// Grids up to this size are permuted when a seed is given; larger ones start at a drawn offset.
+const SHUFFLED: u64 = 1 << 20;
+
+/// Runs all CTAs. Of several faults, the one of the first CTA in running order is returned, whatever thread met it.
+pub(crate) fn run(launch: &Launch) -> Result<Counters, Box<Fault>> {
+    let count: u64 = launch.grid.iter().map(|&n| n as u64).product();
+    let order: Option<Vec<u32>> = launch.seed.filter(|_| count <= SHUFFLED).map(|seed| {
+        let mut order: Vec<u32> = (0..count as u32).collect();
+        shuffle(&mut order, scramble(seed));
+        order
+    });
+    let nth = |i: u64| match (&order, launch.seed) {
+        (Some(order), _) => order[i as usize] as u64,
+        (None, Some(seed)) => (i + scramble(seed) % count) % count,
+        (None, None) => i,
+    };
+    let next = AtomicU64::new(0);
+    // CTAs at or after this place need not run: one before them failed.
+    let stop = AtomicU64::new(u64::MAX);
+    let failed: Mutex<Option<(u64, Box<Fault>)>> = Mutex::new(None);
+    let total = Mutex::new(Counters::default());
+    let work = || {
+        let mut worker = Worker::default();
+        let mut cta = Cta::new();
+        let mut warps: Vec<Warp> = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Relaxed);
+            if place >= count || place >= stop.load(Relaxed) {
+                break;
+            }
+            if let Err(fault) = run_cta(launch, &mut worker, &mut cta, &mut warps, nth(place)) {
+                stop.fetch_min(place, Relaxed);
+                let mut failed = failed.lock().expect("no panics while locked");
+                if failed.as_ref().is_none_or(|(earlier, _)| place < *earlier) {
+                    *failed = Some((place, fault));
+                }
+            }
+        }
+        total.lock().expect("no panics while locked").add(&cta.counters);
+    };
+    let ordered = launch.kernel.ordered;
+    let threads = if ordered { 1 } else { launch.threads.min(count as usize).max(1) };
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+    match failed.into_inner().expect("no panics while locked") {
+        Some((_, fault)) => Err(fault),
+        None => Ok(total.into_inner().expect("no panics while locked")),
+    }
+}

@@ -1,0 +1,45 @@
+//! Runs decoded kernels: lanes within warps, warps within CTAs, CTAs over host threads.
+
+mod barrier;
+mod collective;
+mod copies;
+mod counting;
+mod cta;
+mod grid;
+mod registers;
+mod transfer;
+mod warp;
+
+pub(crate) use copies::Copies;
+pub(crate) use cta::Cta;
+pub(crate) use grid::run;
+pub(crate) use registers::Registers;
+pub(crate) use transfer::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_MASK};
+pub(crate) use warp::Warp;
+
+use crate::decode::Kernel;
+use crate::memory::{GlobalView, Worker};
+
+/// What does not change during a launch.
+pub(crate) struct Launch<'a> {
+    pub kernel: &'a Kernel,
+    pub view: GlobalView<'a>,
+    /// The argument block.
+    pub arguments: &'a [u8],
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub dynamic_shared: u32,
+    pub shared_bytes: u32,
+    pub seed: Option<u64>,
+    pub step_limit: u64,
+    pub multiprocessors: u32,
+    pub threads: usize,
+}
+
+/// Everything that one instruction of one warp can reach.
+pub(crate) struct Context<'a, 'b> {
+    pub launch: &'a Launch<'b>,
+    pub worker: &'a mut Worker,
+    pub cta: &'a mut Cta,
+    pub warp: &'a mut Warp,
+}

@@ -1,0 +1,53 @@
+//! Device memories with shadow state: what is written, who wrote it, what is still in flight.
+
+mod atomic;
+mod global;
+mod owners;
+mod shared;
+mod view;
+
+pub(crate) use atomic::AtomicOp;
+pub(crate) use global::{Allocation, GlobalMemory};
+pub(crate) use owners::Races;
+pub(crate) use shared::{Clocks, SHARED_BASE, SharedMemory, Who};
+pub(crate) use view::{GlobalView, Worker};
+
+/// A 32-bit value per lane.
+pub(crate) type W = [u32; 32];
+/// A 64-bit value per lane.
+pub(crate) type D = [u64; 32];
+/// Up to 16 bytes per lane, as planes of words. Values of one or two bytes stand in the low bits of the first plane.
+pub(crate) type Planes = [W; 4];
+
+/// The low four bits of a word's state: which of its bytes hold a value.
+pub(crate) const VALID: u8 = 0x0f;
+/// An asynchronous copy will write this word.
+pub(crate) const IN_FLIGHT: u8 = 0x10;
+/// An asynchronous copy will read this word.
+pub(crate) const LEAVING: u8 = 0x20;
+
+/// The lanes of a mask, lowest first.
+#[inline(always)]
+pub(crate) fn lanes(mask: u32) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        if rest == 0 {
+            return None;
+        }
+        let lane = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        Some(lane)
+    })
+}
+
+/// Byte mask within a word for an access of 1, 2 or 4 bytes at `address`.
+#[inline(always)]
+pub(crate) fn byte_mask(address: u64, bytes: u32) -> u8 {
+    if bytes >= 4 { VALID } else { ((1u8 << bytes) - 1) << (address & 3) }
+}
+
+/// The bits of a word that an access of 1, 2 or 4 bytes covers, before shifting into place.
+#[inline(always)]
+pub(crate) fn value_mask(bytes: u32) -> u32 {
+    if bytes >= 4 { u32::MAX } else { (1 << (bytes * 8)) - 1 }
+}
