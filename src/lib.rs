@@ -13,6 +13,7 @@ pub mod error;
 pub mod evaluate;
 pub mod graph;
 pub mod infer;
+pub mod machine;
 pub mod nn;
 pub mod ops;
 pub mod optim;

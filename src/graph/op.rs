@@ -3,7 +3,7 @@
 use std::{any::Any, fmt::Debug};
 
 use super::{Backward, reference::Dense};
-use crate::{Result, session::CpuCall, tensor::Spec};
+use crate::{Error, Result, machine::lower::Lower, session::CpuCall, tensor::Spec};
 
 /// What the planner must know about the CPU device to size a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub trait Op: Debug + Send + Sync + Any {
     /// # Errors
     /// If the operation has no derivative, or a recorded operation refuses its operands.
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
-        Err(crate::Error::shape(cx.name(), format_args!("{} has no derivative", self.kind())))
+        Err(Error::shape(cx.name(), format_args!("{} has no derivative", self.kind())))
     }
 
     /// Pairs (input, output) where the output is the input's next version and must occupy its bytes, for a node with
@@ -68,4 +68,13 @@ pub trait Op: Debug + Send + Sync + Any {
 
     /// Computes the outputs on the CPU. Allocates nothing.
     fn run_cpu(&self, call: &CpuCall<'_>);
+
+    /// Turns itself into launches of GPU kernels; what it asks for as workspace is planned.
+    ///
+    /// # Errors
+    /// If there is no kernel for these operands.
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        let cause = format!("{} has no GPU kernel yet; use --device cpu", self.kind());
+        Err(Error::shape(cx.name(), cause))
+    }
 }

@@ -42,11 +42,20 @@ impl Place {
     }
 }
 
+/// Who runs the program: operations want different scratch memory on a CPU and on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This CPU.
+    Cpu(CpuTarget),
+    /// Any GPU.
+    Gpu,
+}
+
 /// How to lay out.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The CPU whose workspaces are planned.
-    pub target: CpuTarget,
+    /// The device whose workspaces are planned.
+    pub target: Target,
     /// Bytes left free behind every range, so that tests can see who writes past the end.
     pub guard: usize,
     /// Whether outputs may take over the bytes of inputs that die.
@@ -56,7 +65,12 @@ pub struct Options {
 impl Options {
     /// The usual layout for this number of threads.
     pub fn for_threads(threads: usize) -> Self {
-        Self { target: CpuTarget { threads }, guard: 0, in_place: true }
+        Self { target: Target::Cpu(CpuTarget { threads }), guard: 0, in_place: true }
+    }
+
+    /// The usual layout for a GPU, real or emulated: the same for all of them.
+    pub fn for_gpu() -> Self {
+        Self { target: Target::Gpu, guard: 0, in_place: true }
     }
 }
 

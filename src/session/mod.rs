@@ -2,6 +2,7 @@
 
 mod arena;
 mod call;
+mod device;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use crate::{
     tensor::{DType, Spec},
 };
 pub use call::CpuCall;
+pub use device::DeviceSession;
 
 /// A program on the CPU device: its arena and its bound nodes. Nothing is allocated after [`Session::bind`].
 #[derive(Debug)]

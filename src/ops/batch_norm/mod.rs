@@ -6,6 +6,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -14,6 +15,7 @@ use super::{activation, operands, vector};
 use crate::{
     Result,
     graph::{Backward, CpuTarget, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -83,6 +85,10 @@ impl Op for BatchNorm {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::train(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::train(self, cx)
+    }
 }
 
 impl Op for BatchNormBackward {
@@ -115,6 +121,10 @@ impl Op for BatchNormBackward {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::backward(self, cx)
+    }
 }
 
 impl Op for BatchNormRunning {
@@ -138,6 +148,10 @@ impl Op for BatchNormRunning {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::running(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::running(self, cx)
     }
 }
 
@@ -169,5 +183,9 @@ impl Op for BatchNormInference {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::inference(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::inference(self, cx)
     }
 }

@@ -14,13 +14,16 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Result,
     graph::Op,
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{DType, Spec},
@@ -131,5 +134,9 @@ impl Op for Optimizer {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::run(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::lower(self, cx)
     }
 }
