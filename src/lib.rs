@@ -2,15 +2,41 @@
 //!
 //! # One idea
 //!
-//! Record, differentiate, plan, bind, replay. A training step (forward, loss, backward, optimizer) is data: a list of
-//! operations over values of known shape, recorded on a tape. Everything hard is a pure function on that list.
+//! Record, differentiate, plan, bind, replay. A training step (forward, loss, backward, clipping, update) is data: a
+//! list of operations over values of known shape, recorded on a tape. Everything hard is a pure function on that list.
 //! A device sees one arena and a list of operations, and nothing is allocated after binding.
+//!
+//! # The house, floor by floor
+//!
+//! | module | what it holds | uses |
+//! |---|---|---|
+//! | [`tensor`], [`random`], [`error`], [`files`] | extents and element types; Philox; the error type; atomic writing | |
+//! | [`cpu`] | threads, SIMD microkernels, direct convolutions | nothing above |
+//! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, the f64 interpreter | [`tensor`] |
+//! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`cpu`] |
+//! | [`plan`] | lifetimes, placement, report, independent verification | [`graph`] |
+//! | [`session`] | the arena; binds a planned program and runs it | [`plan`], [`cpu`] |
+//! | [`nn`], [`optim`] | the U-Nets and the graphs of a step; learning-rate corrections | [`ops`], [`graph`] |
+//! | [`data`] | NIfTI, datasets, validation, fingerprint, normalisation, augmentation, loader | [`tensor`] |
+//! | [`train`], [`infer`], [`evaluate`], [`explore`], [`demo`], [`chart`] | the loop and its records; windows; metrics; surveys; synthetic data; pictures | all of the above |
+//! | [`cli`] | one file per command | everything |
+//!
+//! # Words
+//!
+//! *fprop, dgrad, wgrad*: a convolution's forward pass and its gradients by input and filter. *filter*: a convolution's
+//! weights ("kernel" is a GPU function, or the extents of a filter). *arena*: the one allocation. *levels*: the network's
+//! depth ("depth" is the D axis). *rematerialise*: compute an activation again instead of keeping it. *checkpoint*: saved
+//! training state. *case*: an image with its labels. *patch, spacing, affine, fold, fingerprint*: as nnU-Net uses them.
 
+pub mod chart;
+pub mod cli;
 pub mod cpu;
 pub mod data;
 pub mod demo;
 pub mod error;
 pub mod evaluate;
+pub mod explore;
+pub mod files;
 pub mod graph;
 pub mod infer;
 pub mod machine;

@@ -1,2 +1,7 @@
 //! The `gyrus` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(gyrus::cli::main(std::env::args_os()))
+}

@@ -101,7 +101,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.kernel, self.kind.name(), self.message)?;
         if let Some(site) = &self.site {
-            write!(f, "; CTA {:?}, thread {:?}, `{}`, PTX line {}", site.cta, site.thread, site.instruction, site.ptx_line)?;
+            write!(
+                f,
+                "; CTA {:?}, thread {:?}, `{}`, PTX line {}",
+                site.cta, site.thread, site.instruction, site.ptx_line
+            )?;
             if let Some((file, line)) = &site.source {
                 write!(f, ", {file}:{line}")?;
             }

@@ -20,6 +20,7 @@ mod simd;
 pub mod syntax;
 mod tensor;
 
+pub use copy::{Element, Swizzle, TensorMap, TensorMapError};
 pub use counters::{Class, Counters};
 pub use coverage::{Missing, coverage, forms};
 pub use decode::Parameter;

@@ -199,7 +199,7 @@ impl Prepared {
             if function.kind != FunctionKind::Entry || function.body.is_none() {
                 continue;
             }
-            match decode_kernel(function, &shared, &globals, &self.files, self.target) {
+            match decode_kernel(function, &shared, &globals, &self.files) {
                 Ok(kernel) => {
                     kernels.insert(function.name.clone(), Arc::new(kernel));
                 }

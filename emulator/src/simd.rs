@@ -1,8 +1,9 @@
 //! The few loops that need more than the baseline instruction set to be fast: chosen once, when a kernel is decoded.
 
 use crate::memory::W;
-use crate::numeric::single::{Single, canonical};
 use crate::numeric::Rounding;
+use crate::numeric::single::{Single, canonical};
+use crate::tensor::{TileA, TileB, TileC};
 
 /// A fused multiply-add of 32 lanes, rounded once to nearest, NaN canonical.
 pub(crate) type Fma = Box<dyn Fn(&W, &W, &W) -> W + Send + Sync>;
@@ -43,4 +44,34 @@ pub(crate) fn fma_portable(a: &W, b: &W, c: &W) -> W {
         out[lane] = math.fma(a[lane], b[lane], c[lane]);
     }
     out
+}
+
+/// C += A B for the first `k` columns of A: products and sums in f32, in ascending k.
+pub(crate) fn multiply(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if has_fma() {
+        // SAFETY: the host has AVX2, as just asked.
+        return unsafe { multiply_avx2(a, b, c, k) };
+    }
+    multiply_with(a, b, c, k);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_avx2(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
+    multiply_with(a, b, c, k);
+}
+
+#[inline(always)]
+fn multiply_with(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
+    for (row, sums) in a.iter().zip(c) {
+        let mut sum = *sums;
+        // No fused multiply-add: the products are exact, and all hosts shall agree.
+        for (&x, column) in row.iter().zip(b).take(k) {
+            for j in 0..8 {
+                sum[j] += x * column[j];
+            }
+        }
+        *sums = sum;
+    }
 }

@@ -91,3 +91,31 @@ fn convolution_is_bit_identical_to_the_loops() {
     }
     assert_eq!(bench.read::<f32>(dy, voxels * k), expected);
 }
+
+fn bf16(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|&v| half::bf16::from_f32(v).to_bits()).collect()
+}
+
+#[test]
+fn tiled_matmul_on_tensor_cores_equals_the_triple_loop() {
+    let (m, n, k) = (128usize, 64usize, 96usize);
+    let mut random = Random(3);
+    let a: Vec<f32> = (0..m * k).map(|_| random.small()).collect();
+    let b: Vec<f32> = (0..k * n).map(|_| random.small()).collect();
+    let mut bench = Bench::new(include_str!("programs/matmul.ptx"));
+    let (da, db) = (bench.array(&bf16(&a)), bench.array(&bf16(&b)));
+    let dc = bench.empty::<f32>(m * n);
+    let grid = [n as u32 / 64, m as u32 / 64, 1];
+    let counters =
+        bench.launch("matmul", grid, [128, 1, 1], &[&da, &db, &dc, &(m as i32), &(n as i32), &(k as i32)]).unwrap();
+    let mut expected = vec![0f32; m * n];
+    for row in 0..m {
+        for column in 0..n {
+            expected[row * n + column] = (0..k).map(|i| a[row * k + i] * b[i * n + column]).sum();
+        }
+    }
+    assert_eq!(bench.read::<f32>(dc, m * n), expected);
+    assert_eq!(counters.tensor_flops, 2 * (m * n * k) as u64);
+    // Only the copies into A conflict: eight lanes cover two rows of 80 bytes, and the last chunk meets the first.
+    assert_eq!(counters.bank_conflicts, 192);
+}

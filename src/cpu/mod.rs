@@ -7,11 +7,16 @@
 //! `*_workspace` functions: nothing here allocates while it computes. Every result has the same bits for any number of threads: the
 //! work, and every reduction, is cut by the problem alone.
 
+#![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike on both sides of an assignment")]
+
 mod conv;
+pub mod elementwise;
+pub mod peak;
+pub mod pool;
 pub mod reduce;
 mod simd;
 mod threads;
 
-pub use conv::{Convolution, TransposedConvolution};
+pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
 pub use simd::Isa;
 pub use threads::Threads;

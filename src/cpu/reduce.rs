@@ -1,6 +1,6 @@
 //! Sums over voxels, per channel: deterministic, and accurate enough for a variance.
 //!
-//! Voxels are cut into slices by their number alone. Within a slice, runs of [`RUN`] voxels are summed in fp32 and added to the slice's sum;
+//! Voxels are cut into slices by their number alone. Within a slice, runs of 64 voxels are summed in fp32 and added to the slice's sum;
 //! the slices' sums are added in slice order in double precision. So no fp32 sum is longer than a few dozen terms.
 
 use super::{
@@ -35,6 +35,25 @@ pub fn sum(threads: &Threads, x: &[f32], channels: usize, sum: &mut [f32], works
         channels,
         workspace,
         |channel, [total, _]| {
+            sum[channel] = total as f32;
+        },
+    );
+}
+
+/// `sum[c] = sum over voxels of x[v][c]` where the ReLU's result `relu[v][c]`, if given, is positive.
+/// `workspace`: [`sums_workspace`] elements.
+pub fn masked_sum(threads: &Threads, x: &[f32], relu: Option<&[f32]>, sum: &mut [f32], workspace: &mut [f32]) {
+    let channels = sum.len();
+    let Some(y) = relu else {
+        return self::sum(threads, x, channels, sum, workspace);
+    };
+    assert_eq!(x.len(), y.len(), "lengths of the tensor and the ReLU's result");
+    reduce(
+        threads,
+        Terms { x, y, affine: None, second: Second::Masked },
+        channels,
+        workspace,
+        |channel, [_, total]| {
             sum[channel] = total as f32;
         },
     );
@@ -82,7 +101,22 @@ pub fn normalisation_sums(
     });
 }
 
-/// What is summed: `x`, and `x * f(y)`.
+/// `mean[c]` of `x[v][c]` over voxels, and their mean squared distance from it, in two passes: sums of squares would
+/// cancel where the mean is large. `workspace`: [`sums_workspace`] elements.
+pub fn mean_and_variance(threads: &Threads, x: &[f32], mean: &mut [f32], variance: &mut [f32], workspace: &mut [f32]) {
+    let channels = mean.len();
+    let count = (x.len() / channels) as f64;
+    let plain = Terms { x, y: x, affine: None, second: Second::None };
+    reduce(threads, plain, channels, workspace, |channel, [total, _]| mean[channel] = (total / count) as f32);
+    let centred = Terms { x, y: x, affine: Some((mean, mean)), second: Second::Centred };
+    reduce(threads, centred, channels, workspace, |channel, [drift, squares]| {
+        // The mean was rounded; the square of what it is off by is what the squares are too large by.
+        let drift = drift / count;
+        variance[channel] = (squares / count - drift * drift).max(0.0) as f32;
+    });
+}
+
+/// What is summed: `x`, and a second term of `x` and `y`.
 #[derive(Clone, Copy)]
 struct Terms<'a> {
     x: &'a [f32],
@@ -95,7 +129,12 @@ struct Terms<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Second {
     None,
+    /// `x * f(y)`.
     Product,
+    /// `x` where `y > 0`.
+    Masked,
+    /// `(x - mean)^2`; and the first sum is of `x - mean`.
+    Centred,
 }
 
 fn reduce(
@@ -170,41 +209,110 @@ unsafe fn run_sums<S: Simd, const WHOLE: bool>(
 ) {
     // SAFETY: the caller's promise: these voxels and lanes exist.
     unsafe {
-        let load = |from: *const f32| if WHOLE { S::load(from) } else { S::load_partial(from, lanes) };
         let (mean, rstd) = match terms.affine {
-            Some((mean, rstd)) => (load(mean.as_ptr().add(first)), load(rstd.as_ptr().add(first))),
+            Some((mean, rstd)) => (
+                S::load_lanes::<WHOLE>(mean.as_ptr().add(first), lanes),
+                S::load_lanes::<WHOLE>(rstd.as_ptr().add(first), lanes),
+            ),
             None => (S::zero(), S::splat(1.0)),
         };
-        let mut total = [S::zero(); 2];
-        let mut second = [S::zero(); 2];
-        let mut add = |chain: usize, voxel: usize| {
-            let x = load(terms.x.as_ptr().add(voxel * channels + first));
-            total[chain] = S::add(total[chain], x);
-            if terms.second == Second::Product {
-                let mut y = load(terms.y.as_ptr().add(voxel * channels + first));
+        // Two chains hide half of the addition's latency.
+        let mut total = [[S::zero(); 2]; 2];
+        let mut voxel = voxels.start;
+        while voxel < voxels.end {
+            for chain in 0..2 {
+                let at = (voxel + chain) * channels + first;
+                if voxel + chain >= voxels.end {
+                    break;
+                }
+                let mut x = S::load_lanes::<WHOLE>(terms.x.as_ptr().add(at), lanes);
+                if terms.second == Second::Centred {
+                    x = S::sub(x, mean);
+                    total[0][chain] = S::add(total[0][chain], x);
+                    total[1][chain] = S::fma(x, x, total[1][chain]);
+                    continue;
+                }
+                total[0][chain] = S::add(total[0][chain], x);
+                if terms.second == Second::None {
+                    continue;
+                }
+                let mut y = S::load_lanes::<WHOLE>(terms.y.as_ptr().add(at), lanes);
+                if terms.second == Second::Masked {
+                    total[1][chain] = S::add(total[1][chain], S::keep_where_greater(y, S::zero(), x));
+                    continue;
+                }
                 if terms.affine.is_some() {
                     y = S::mul(S::sub(y, mean), rstd);
                 }
-                second[chain] = S::fma(x, y, second[chain]);
+                total[1][chain] = S::fma(x, y, total[1][chain]);
             }
-        };
-        // Two chains hide half of the addition's latency.
-        let mut voxel = voxels.start;
-        while voxel + 2 <= voxels.end {
-            add(0, voxel);
-            add(1, voxel + 1);
             voxel += 2;
         }
-        if voxel < voxels.end {
-            add(0, voxel);
-        }
-        for (offset, total) in [(first, total), (channels + first, second)] {
+        for (offset, total) in [(first, total[0]), (channels + first, total[1])] {
             let to = sums.as_mut_ptr().add(offset);
-            let total = S::add(total[0], total[1]);
-            if WHOLE {
-                S::store(to, S::add(S::load(to), total));
-            } else {
-                S::store_partial(to, S::add(S::load_partial(to, lanes), total), lanes);
+            let sum = S::add(S::load_lanes::<WHOLE>(to, lanes), S::add(total[0], total[1]));
+            S::store_lanes::<WHOLE>(to, sum, lanes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+
+    fn values(count: usize, step: f32, offset: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * step).sin() + offset).collect()
+    }
+
+    /// Errors of `got` and of a sequential fp32 sum against f64. A sequential sum can be exact by luck, so one rounding of the
+    /// sum of magnitudes is always granted.
+    fn assert_as_accurate(got: f64, terms: impl Iterator<Item = (f64, f32)>) {
+        let (mut exact, mut plain, mut magnitude) = (0.0f64, 0.0f32, 0.0f64);
+        terms.for_each(|(e, p)| {
+            exact += e;
+            plain += p;
+            magnitude += e.abs();
+        });
+        let limit = 2.0 * (f64::from(plain) - exact).abs().max(magnitude * f64::from(f32::EPSILON) / 2.0);
+        assert!((got - exact).abs() <= limit, "{got} is not {exact} within {limit:e}");
+    }
+
+    #[test]
+    fn sums_are_as_accurate_as_plain_loops_and_the_same_for_any_thread_count() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            for (voxels, channels) in [(1, 1), (63, 3), (1025, 16), (5000, 33), (300_000, 2)] {
+                // A mean three times the deviation, as after a ReLU with a large bias.
+                let (x, dy) = (values(voxels * channels, 0.7, 2.0), values(voxels * channels, 0.3, 0.1));
+                let (mean, rstd) = (values(channels, 1.0, 2.0), values(channels, 1.0, 3.0));
+                let mut first = None;
+                for count in 1..4 {
+                    let threads = Threads::with_isa(count, isa);
+                    let mut workspace = vec![f32::NAN; sums_workspace(voxels, channels)];
+                    let (mut plain, mut total, mut squares) =
+                        (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+                    sum(&threads, &x, channels, &mut plain, &mut workspace);
+                    sum_and_squares(&threads, &x, channels, &mut total, &mut squares, &mut workspace);
+                    let (mut s, mut dot) = (vec![0.0; channels], vec![0.0; channels]);
+                    normalisation_sums(&threads, &dy, &x, &mean, &rstd, &mut s, &mut dot, &mut workspace);
+                    let all = (plain, total, squares, s, dot);
+                    assert_eq!(*first.get_or_insert_with(|| all.clone()), all);
+                }
+                let (plain, total, squares, s, dot) = first.expect("three thread counts ran");
+                for c in 0..channels {
+                    let channel = || (0..voxels).map(|v| v * channels + c);
+                    assert_as_accurate(plain[c].into(), channel().map(|i| (x[i].into(), x[i])));
+                    assert_as_accurate(total[c], channel().map(|i| (x[i].into(), x[i])));
+                    assert_as_accurate(squares[c], channel().map(|i| (f64::from(x[i]).powi(2), x[i] * x[i])));
+                    assert_as_accurate(s[c].into(), channel().map(|i| (dy[i].into(), dy[i])));
+                    assert_as_accurate(
+                        dot[c].into(),
+                        channel().map(|i| {
+                            let x_hat = (f64::from(x[i]) - f64::from(mean[c])) * f64::from(rstd[c]);
+                            (f64::from(dy[i]) * x_hat, dy[i] * ((x[i] - mean[c]) * rstd[c]))
+                        }),
+                    );
+                }
             }
         }
     }

@@ -42,11 +42,19 @@ impl Isa {
     }
 }
 
+/// Elements of a cache line, and of the widest vector: a load that crosses lines costs two.
+pub(crate) const ALIGNMENT: usize = 16;
+
+/// The part of a workspace that begins at a cache line.
+pub(crate) fn aligned(workspace: &mut [f32]) -> &mut [f32] {
+    let skip = workspace.as_ptr().align_offset(size_of::<f32>() * ALIGNMENT).min(workspace.len());
+    &mut workspace[skip..]
+}
+
 /// fp32 vectors of one instruction set.
 ///
 /// # Safety
 /// Every function requires the instruction set; loads and stores require `LANES` (or `count`) readable or writable elements.
-#[expect(clippy::missing_safety_doc, reason = "one contract for all, stated on the trait")]
 pub(crate) trait Simd: Copy + 'static {
     /// A register.
     type V: Copy;
@@ -68,6 +76,43 @@ pub(crate) trait Simd: Copy + 'static {
     /// `value` where `a > b`, else 0.
     unsafe fn keep_where_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V;
 
+    /// `value` where not `a > b`, else 0.
+    unsafe fn keep_where_not_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V;
+
+    /// `to[i][j] = from[j][i]` for LANES x LANES elements, rows `from_stride` and `to_stride` apart.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: both squares are readable and writable (the trait's contract).
+        unsafe {
+            for i in 0..Self::LANES {
+                for j in 0..Self::LANES {
+                    *to.add(i * to_stride + j) = *from.add(j * from_stride + i);
+                }
+            }
+        }
+    }
+
+    /// Sum of the lanes, by halves.
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: LANES <= 16.
+        unsafe { Self::store(lanes.as_mut_ptr(), v) };
+        for width in [8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+        }
+        lanes[0]
+    }
+
+    /// Sums of the lanes of four vectors.
+    #[inline(always)]
+    unsafe fn sum4(v: [Self::V; 4]) -> [f32; 4] {
+        // SAFETY: the trait's contract.
+        v.map(|v| unsafe { Self::sum(v) })
+    }
+
     /// All lanes 0.
     #[inline(always)]
     unsafe fn zero() -> Self::V {
@@ -81,11 +126,23 @@ pub(crate) trait Simd: Copy + 'static {
         let mut lanes = [0.0f32; 16];
         // SAFETY: count <= LANES <= 16 elements are readable (the trait's contract).
         unsafe {
-            for lane in 0..count {
-                lanes[lane] = *from.add(lane);
-            }
+            std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
             Self::load(lanes.as_ptr())
         }
+    }
+
+    /// All lanes (`WHOLE`) or the first `count`.
+    #[inline(always)]
+    unsafe fn load_lanes<const WHOLE: bool>(from: *const f32, count: usize) -> Self::V {
+        // SAFETY: the trait's contract.
+        unsafe { if WHOLE { Self::load(from) } else { Self::load_partial(from, count) } }
+    }
+
+    /// All lanes (`WHOLE`) or the first `count`.
+    #[inline(always)]
+    unsafe fn store_lanes<const WHOLE: bool>(to: *mut f32, v: Self::V, count: usize) {
+        // SAFETY: the trait's contract.
+        unsafe { if WHOLE { Self::store(to, v) } else { Self::store_partial(to, v, count) } }
     }
 
     /// Stores the first `count` lanes.
@@ -95,9 +152,7 @@ pub(crate) trait Simd: Copy + 'static {
         // SAFETY: count <= LANES <= 16 elements are writable (the trait's contract).
         unsafe {
             Self::store(lanes.as_mut_ptr(), v);
-            for lane in 0..count {
-                *to.add(lane) = lanes[lane];
-            }
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
         }
     }
 }
@@ -181,6 +236,11 @@ impl Simd for Portable {
     unsafe fn keep_where_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V {
         std::array::from_fn(|i| if a[i] > b[i] { value[i] } else { 0.0 })
     }
+    #[inline(always)]
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "not a number is not greater")]
+    unsafe fn keep_where_not_greater(a: Self::V, b: Self::V, value: Self::V) -> Self::V {
+        std::array::from_fn(|i| if !(a[i] > b[i]) { value[i] } else { 0.0 })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -229,11 +289,61 @@ mod x86 {
             max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
             keep_where_greater(a: __m512, b: __m512, value: __m512) -> __m512 =
                 _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), value);
+            keep_where_not_greater(a: __m512, b: __m512, value: __m512) -> __m512 =
+                _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NGT_UQ>(a, b), value);
             load_partial(from: *const f32, count: usize) -> __m512 =
                 _mm512_maskz_loadu_ps(((1u32 << count) - 1) as u16, from);
             store_partial(to: *mut f32, v: __m512, count: usize) =
                 _mm512_mask_storeu_ps(to, ((1u32 << count) - 1) as u16, v);
+            sum(v: __m512) -> f32 = _mm512_reduce_add_ps(v);
+            sum4(v: [__m512; 4]) -> [f32; 4] = {
+                // Within each 128-bit lane add the four vectors' elements, so that it holds one partial sum of each; then the lanes.
+                let pair = |a, b| _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+                let (a, b) = (pair(v[0], v[1]), pair(v[2], v[3]));
+                let low = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                let four = _mm512_add_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+                let half = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0x4e>(_mm512_castps_pd(four), _mm512_castps_pd(four)));
+                let two = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_castps512_ps256(half));
+                let one = _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps::<1>(two));
+                let mut sums = [0.0; 4];
+                _mm_storeu_ps(sums.as_mut_ptr(), one);
+                sums
+            };
+            transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) = {
+                // 4x4 squares within the 128-bit lanes first: q[g][k], lane l, holds rows 4g..4g+4 of column 4l+k.
+                let mut q = [[_mm512_setzero_ps(); 4]; 4];
+                for g in 0..4 {
+                    let row = |i: usize| _mm512_loadu_ps(from.add((4 * g + i) * from_stride));
+                    let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                    let pair = |x, y| _mm512_castps_pd(_mm512_unpacklo_ps(x, y));
+                    let high = |x, y| _mm512_castps_pd(_mm512_unpackhi_ps(x, y));
+                    q[g] = [
+                        _mm512_castpd_ps(_mm512_unpacklo_pd(pair(a, b), pair(c, d))),
+                        _mm512_castpd_ps(_mm512_unpackhi_pd(pair(a, b), pair(c, d))),
+                        _mm512_castpd_ps(_mm512_unpacklo_pd(high(a, b), high(c, d))),
+                        _mm512_castpd_ps(_mm512_unpackhi_pd(high(a, b), high(c, d))),
+                    ];
+                }
+                // Then the lanes: even ones of two registers, then even and odd ones of those.
+                for k in 0..4 {
+                    let even = _mm512_shuffle_f32x4::<0x88>(q[0][k], q[1][k]);
+                    let even_below = _mm512_shuffle_f32x4::<0x88>(q[2][k], q[3][k]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(q[0][k], q[1][k]);
+                    let odd_below = _mm512_shuffle_f32x4::<0xdd>(q[2][k], q[3][k]);
+                    _mm512_storeu_ps(to.add(k * to_stride), _mm512_shuffle_f32x4::<0x88>(even, even_below));
+                    _mm512_storeu_ps(to.add((4 + k) * to_stride), _mm512_shuffle_f32x4::<0x88>(odd, odd_below));
+                    _mm512_storeu_ps(to.add((8 + k) * to_stride), _mm512_shuffle_f32x4::<0xdd>(even, even_below));
+                    _mm512_storeu_ps(to.add((12 + k) * to_stride), _mm512_shuffle_f32x4::<0xdd>(odd, odd_below));
+                }
+            };
         }
+    }
+
+    /// All bits of the first `count` lanes.
+    #[inline(always)]
+    unsafe fn first_lanes(count: usize) -> __m256i {
+        // SAFETY: the caller runs AVX2.
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
     }
 
     #[derive(Clone, Copy)]
@@ -253,6 +363,10 @@ mod x86 {
             max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
             keep_where_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
                 _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), value);
+            keep_where_not_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_NGT_UQ>(a, b), value);
+            load_partial(from: *const f32, count: usize) -> __m256 = _mm256_maskload_ps(from, first_lanes(count));
+            store_partial(to: *mut f32, v: __m256, count: usize) = _mm256_maskstore_ps(to, first_lanes(count), v);
         }
     }
 }

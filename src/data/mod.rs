@@ -4,6 +4,7 @@ pub mod augment;
 pub mod dataset;
 pub mod files;
 pub mod fingerprint;
+pub mod loader;
 pub mod nifti;
 pub mod preprocess;
 pub mod validate;

@@ -14,7 +14,8 @@ use serde_json::json;
 use self::phantom::Phantom;
 use crate::{
     Error, Result,
-    data::{dataset::Dataset, files::write_atomically, nifti},
+    data::{dataset::Dataset, nifti},
+    files::{self, Existing},
 };
 
 /// Names of the labels 0, 1 and 2 of the synthetic dataset.
@@ -64,7 +65,7 @@ pub fn synthesize(folder: &Path, seed: u64, cases: usize) -> Result<Dataset> {
     });
     // Written last: a folder that was left half made is not a dataset.
     let text = serde_json::to_string_pretty(&description).expect("plain JSON");
-    write_atomically(&folder.join("dataset.json"), |file| writeln!(file, "{text}"))?;
+    files::write(&folder.join("dataset.json"), Existing::Keep, |file| writeln!(file, "{text}"))?;
     Dataset::open(folder)
 }
 

@@ -16,6 +16,16 @@
 //!
 //! A class that is in neither map has no Dice, HD95 or surface Dice. A class that is in one of them has Dice 0 and
 //! surface Dice 0 (nothing overlaps), and no HD95 (there is nothing to measure a distance to).
+//!
+//! ```
+//! use gyrus::evaluate::{LabelVolume, score_classes};
+//!
+//! let (extents, spacing) = ([1, 1, 4], [3.0, 1.0, 1.0]);
+//! let prediction = LabelVolume::new(&[0u8, 1, 1, 0], extents, spacing);
+//! let truth = LabelVolume::new(&[0u8, 0, 1, 1], extents, spacing);
+//! let scores = score_classes(prediction, truth, 2, 1.0);
+//! assert_eq!((scores[0].dice, scores[0].surface_dice), (Some(0.5), Some(1.0)));
+//! ```
 
 use super::{
     distance::squared_distances,
@@ -262,6 +272,24 @@ mod tests {
             prop_assert!(close(small.dice, large.dice));
             prop_assert!(close(small.surface_dice, large.surface_dice));
             prop_assert!(close(Some(small.truth_ml * factor.powi(3)), Some(large.truth_ml)));
+        }
+
+        #[test]
+        fn a_shifted_map_is_as_far_as_the_shift_at_most((extents, spacing, map, _) in maps(), shift in prop::array::uniform3(0usize..4)) {
+            let wide: [usize; 3] = std::array::from_fn(|axis| extents[axis] + shift[axis]);
+            let placed = |at: [usize; 3]| {
+                let mut placed = vec![0; wide.iter().product()];
+                for (row, line) in map.chunks(extents[2]).enumerate() {
+                    let (z, y) = (row / extents[1] + at[0], row % extents[1] + at[1]);
+                    placed[(z * wide[1] + y) * wide[2] + at[2]..][..line.len()].copy_from_slice(line);
+                }
+                placed
+            };
+            let distance = (0..3).map(|axis| (shift[axis] as f64 * spacing[axis]).powi(2)).sum::<f64>().sqrt();
+            let slack = 1.0 + 1e-12;
+            let scores = score(&placed([0; 3]), &placed(shift), wide, spacing, distance * slack);
+            prop_assert!(scores.hd95_mm.is_none_or(|mm| mm <= distance * slack));
+            prop_assert_eq!(scores.surface_dice, map.contains(&1).then_some(1.0));
         }
 
         #[test]

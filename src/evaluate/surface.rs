@@ -179,11 +179,30 @@ mod tests {
     }
 
     #[test]
-    fn bent_loops_have_the_published_areas() {
+    fn bent_loops_are_cut_into_the_triangles_of_largest_area() {
         // Three corners in an L (code 7): triangles of 1/2, sqrt(3)/4 and sqrt(3)/8 in a unit cube.
         let areas = areas_by_code([1.0; 3]);
         assert_relative_eq!(areas[0b0000_0111], 0.5 + 3f64.sqrt() * 0.375, max_relative = 1e-15);
         // Diagonal corners of a face are cut off one by one: two corner triangles.
         assert_relative_eq!(areas[0b0000_0110], 2.0 * 3f64.sqrt() / 8.0, max_relative = 1e-15);
+    }
+
+    #[test]
+    fn all_codes_have_the_published_areas() {
+        #[derive(serde::Deserialize)]
+        struct Published {
+            spacing: [f64; 3],
+            areas: Vec<f64>,
+        }
+        let text = include_str!("../../tests/fixtures/metrics/areas.json");
+        let published: Vec<Published> = serde_json::from_str(text).unwrap();
+        assert_eq!(published.len(), 2);
+        for Published { spacing, areas } in published {
+            assert_eq!(areas.len(), CODES);
+            for (ours, theirs) in areas_by_code(spacing).into_iter().zip(areas) {
+                // They are written with 13 digits.
+                assert_relative_eq!(ours, theirs, max_relative = 1e-12);
+            }
+        }
     }
 }

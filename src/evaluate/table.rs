@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{COLUMNS, DEFINITIONS, Mean, Report, columns};
+use crate::chart::text_table;
 
 /// Headings of the scores, and digits after the point.
 const HEADINGS: [(&str, usize); 5] =
@@ -19,7 +20,7 @@ impl Report {
                 rows.push(row);
             }
         }
-        let mut text = aligned(&rows);
+        let mut text = text_table(&rows, 2);
 
         let mean = |(mean, (_, digits)): (&Mean, (&str, usize))| format!("{} ({})", number(mean.mean, digits), mean.n);
         let mut rows = vec![headings("mean (n)")];
@@ -31,10 +32,10 @@ impl Report {
         let mut row = vec!["over classes".to_owned(), String::new()];
         row.extend(self.overall_means().columns().iter().zip(HEADINGS).map(mean));
         rows.push(row);
-        write!(text, "\n{}\n", aligned(&rows)).expect("text");
+        write!(text, "\n{}\n", text_table(&rows, 2)).expect("text");
 
         for (name, definition) in DEFINITIONS {
-            writeln!(text, "{name}: {definition}").expect("text");
+            text.push_str(&wrapped(&format!("{name}: {definition}")));
         }
         writeln!(text, "Tolerance of the surface Dice: {} mm", self.tolerance_mm).expect("text");
         text
@@ -82,26 +83,21 @@ fn field(text: &str) -> String {
     }
 }
 
-/// Columns as wide as their widest entry, two spaces apart; the first two flush left, numbers flush right.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
-    for row in rows {
-        for (width, entry) in widths.iter_mut().zip(row) {
-            *width = entry.chars().count().max(*width);
-        }
-    }
+/// Lines of at most 100 characters, those after the first indented by two.
+fn wrapped(paragraph: &str) -> String {
     let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (entry, width)) in row.iter().zip(&widths).enumerate() {
-            match column {
-                0 | 1 => write!(line, "{entry:<width$}  "),
-                _ => write!(line, "{entry:>width$}  "),
-            }
-            .expect("text");
+    let mut room = 100;
+    for word in paragraph.split(' ') {
+        let length = word.chars().count();
+        if length > room {
+            text.push_str("\n ");
+            room = 99;
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+        room = room.saturating_sub(length + 1);
     }
-    text
+    text + "\n"
 }

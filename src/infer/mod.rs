@@ -1,1 +1,193 @@
 //! From a trained network to label maps: tiling, blending, mirroring.
+//!
+//! A volume of any extents is covered by windows of the network's extents. Each window's class probabilities are
+//! averaged over mirrored copies, then blended into the volume with weights that fall off towards the window's border,
+//! where a network sees least context. Windows come in order of D, so finished slices leave at one end while windows
+//! enter at the other: memory holds as many slices as a window is deep, however deep the volume.
+
+mod blend;
+mod mirror;
+mod predictor;
+mod windows;
+
+pub use blend::{Accumulator, Slice, gaussian};
+pub use mirror::{flip, flips};
+pub use predictor::{Prediction, Predictor};
+pub use windows::{padding_before, starts, windows};
+
+use crate::{Error, Result};
+
+/// A network: gets a window `[D, H, W, C]` and fills in probabilities `[D, H, W, classes]`.
+pub type Network<'a> = dyn FnMut(&[f32], &mut [f32]) -> Result<()> + 'a;
+
+/// Whoever takes the finished slices.
+pub type Sink<'a> = dyn FnMut(Slice) -> Result<()> + 'a;
+
+/// A volume to segment: D H W C, the channel innermost, already normalised.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    /// Voxels.
+    pub voxels: &'a [f32],
+    /// Extents D, H, W.
+    pub extent: [usize; 3],
+    /// Channels.
+    pub channels: usize,
+}
+
+/// How a volume is covered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The share of a window's extent by which neighbours overlap at least; in [0, 1). nnU-Net's is 0.5.
+    pub overlap: f64,
+    /// The axes D, H, W to mirror: every combination is predicted and averaged, 2^n runs of the network.
+    pub mirror: [bool; 3],
+    /// What surrounds a volume that is smaller than a window; 0 is the mean of a standardised image.
+    pub fill: f32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { overlap: 0.5, mirror: [false; 3], fill: 0.0 }
+    }
+}
+
+impl Options {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the option.
+    pub fn validate(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.overlap) {
+            return Err(Error::usage("--overlap", format!("{} cannot work", self.overlap), "give 0 or more, below 1"));
+        }
+        if !self.fill.is_finite() {
+            return Err(Error::usage("padding value", format!("{} cannot work", self.fill), "give a finite number"));
+        }
+        Ok(())
+    }
+
+    /// How often the network runs for a volume: for progress bars.
+    pub fn runs(&self, extent: [usize; 3], patch: [usize; 3]) -> usize {
+        windows(extent, patch, self.overlap).len() * flips(self.mirror).len()
+    }
+}
+
+/// Segments a volume, slice by slice.
+///
+/// `network` gets a window `[D, H, W, C]` of extents `patch` and fills in probabilities `[D, H, W, classes]`; with one
+/// class that is the foreground's probability. `sink` gets every slice of the volume once, in order of D.
+///
+/// # Errors
+/// [`Error::Shape`] when extents do not fit each other or the network's probabilities are not finite,
+/// [`Error::Usage`] for options that cannot work, and whatever `network` or `sink` return.
+pub fn segment(
+    image: &Image,
+    classes: usize,
+    patch: [usize; 3],
+    options: &Options,
+    network: &mut Network,
+    sink: &mut Sink,
+) -> Result<()> {
+    options.validate()?;
+    check(image, classes, patch)?;
+    let mut predictor = WindowRunner::new(image.channels, classes, patch, options);
+    let mut accumulator = Accumulator::new(image.extent, patch, classes);
+    for window in windows(image.extent, patch, options.overlap) {
+        accumulator.finish_before(window[0], sink)?;
+        image.cut(window, patch, options.fill, &mut predictor.window);
+        accumulator.add(window, predictor.predict(network)?)?;
+    }
+    accumulator.finish(sink)
+}
+
+fn check(image: &Image, classes: usize, patch: [usize; 3]) -> Result<()> {
+    let Image { voxels, extent, channels } = *image;
+    let elements = |extent: [usize; 3], c: usize| extent.iter().try_fold(c, |n, &e| n.checked_mul(e));
+    let refuse = |cause: String| Err(Error::shape("segmentation", cause));
+    if extent.contains(&0) || patch.contains(&0) || channels == 0 {
+        return refuse(format!("a volume of {extent:?} x {channels} with windows of {patch:?} is empty"));
+    }
+    if !(1..=256).contains(&classes) {
+        return refuse(format!("{classes} classes do not fit label maps of 8 bits"));
+    }
+    if elements(extent, channels) != Some(voxels.len()) {
+        return refuse(format!("{} voxels for extents {extent:?} x {channels}", voxels.len()));
+    }
+    match elements(patch, channels.max(classes)).and_then(|n| n.checked_mul(size_of::<f32>())) {
+        Some(_) => Ok(()),
+        None => refuse(format!("windows of {patch:?} are larger than any memory")),
+    }
+}
+
+impl Image<'_> {
+    /// Copies the window that begins at `start` of the padded volume.
+    fn cut(&self, start: [usize; 3], patch: [usize; 3], fill: f32, window: &mut [f32]) {
+        let [_, height, width] = self.extent;
+        let c = self.channels;
+        let [d, h, w] = [0, 1, 2].map(|axis| windows::overlap(self.extent[axis], patch[axis], start[axis]));
+        if w.count < patch[2] || h.count < patch[1] || d.count < patch[0] {
+            window.fill(fill);
+        }
+        for z in 0..d.count {
+            for y in 0..h.count {
+                let from = (((d.volume + z) * height + h.volume + y) * width + w.volume) * c;
+                let to = (((d.window + z) * patch[1] + h.window + y) * patch[2] + w.window) * c;
+                window[to..to + w.count * c].copy_from_slice(&self.voxels[from..from + w.count * c]);
+            }
+        }
+    }
+}
+
+/// Buffers for one window and its mirrored copies.
+struct WindowRunner {
+    patch: [usize; 3],
+    channels: usize,
+    classes: usize,
+    flips: Vec<[bool; 3]>,
+    /// The window as it lies in the volume.
+    window: Vec<f32>,
+    mirrored: Vec<f32>,
+    output: Vec<f32>,
+    mean: Vec<f32>,
+}
+
+impl WindowRunner {
+    fn new(channels: usize, classes: usize, patch: [usize; 3], options: &Options) -> Self {
+        let voxels: usize = patch.iter().product();
+        let flips = flips(options.mirror);
+        let copies = usize::from(flips.len() > 1);
+        Self {
+            patch,
+            channels,
+            classes,
+            flips,
+            window: vec![0.0; voxels * channels],
+            mirrored: vec![0.0; voxels * channels * copies],
+            output: vec![0.0; voxels * classes],
+            mean: vec![0.0; voxels * classes * copies],
+        }
+    }
+
+    /// The probabilities of the window, averaged over its mirrored copies.
+    fn predict(&mut self, network: &mut Network) -> Result<&[f32]> {
+        if self.flips.len() == 1 {
+            network(&self.window, &mut self.output)?;
+            return Ok(&self.output);
+        }
+        for (run, &axes) in self.flips.iter().enumerate() {
+            flip(&self.window, self.patch, self.channels, axes, &mut self.mirrored);
+            network(&self.mirrored, &mut self.output)?;
+            let share = 1.0 / (run + 1) as f32;
+            // A running mean leaves equal predictions exactly as they are.
+            mirror::for_each_pair(self.patch, self.classes, axes, |here, there| {
+                for (mean, p) in self.mean[here].iter_mut().zip(&self.output[there]) {
+                    *mean = if run == 0 { *p } else { *mean + (p - *mean) * share };
+                }
+            });
+        }
+        Ok(&self.mean)
+    }
+}
+
+#[cfg(test)]
+mod tests;

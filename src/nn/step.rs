@@ -29,7 +29,7 @@ pub mod names {
     pub const LOSS_SCALE: &str = "loss_scale";
     /// The loss of a training step.
     pub const LOSS: &str = "loss";
-    /// The sums of a training step, `[C, 6]`.
+    /// The sums of a training step, `[N, C, 6]`.
     pub const SUMS: &str = "sums";
     /// The loss of a validation pass.
     pub const VALIDATION_LOSS: &str = "validation.loss";

@@ -67,7 +67,7 @@ impl Operand {
 
     /// Elements that are exact in fp32, the same for the same name.
     pub fn elements(&self, name: &str) -> Vec<f64> {
-        let mut stream = Stream::new(0x6779_7275_73, name);
+        let mut stream = Stream::new(0x0067_7972_7573, name);
         let count = self.spec.shape.elements();
         let exact = |x: f64| f64::from(x as f32);
         match self.fill {

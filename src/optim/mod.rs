@@ -23,6 +23,17 @@ impl Default for OptimizerState {
 }
 
 impl OptimizerState {
+    /// The state after this number of steps: the same bits as after taking them.
+    pub fn after(rule: &Rule, steps: u64) -> Self {
+        let mut state = Self::default();
+        if matches!(rule, Rule::Nadam { .. }) {
+            (0..steps).for_each(|_| {
+                state.advance(rule, 0.0, 1.0);
+            });
+        }
+        Self { step: steps, ..state }
+    }
+
     /// Takes one step at this learning rate: what the [`Optimizer`](crate::ops::optimizer::Optimizer) node reads.
     /// Gradients are divided by `loss_scale`.
     pub fn advance(&mut self, rule: &Rule, learning_rate: f64, loss_scale: f64) -> [f32; 4] {

@@ -142,7 +142,6 @@ impl<'a> CpuCall<'a> {
         bytemuck::cast_slice_mut(unsafe { self.arena.slice_mut(self.node.workspace) })
     }
 
-    #[expect(clippy::mut_from_ref, reason = "each output is handed out once, see the flag")]
     fn output(&self, index: usize, dtype: DType) -> &'a mut [u8] {
         let operand = &self.node.outputs[index];
         assert_eq!(operand.spec.dtype, dtype, "output {index} of {}", self.node.op.kind());

@@ -1,1 +1,17 @@
 //! The training loop and what it leaves behind: checkpoints, history, curves.
+
+pub mod checkpoint;
+pub mod config;
+pub mod curves;
+pub mod figures;
+pub mod history;
+pub mod observer;
+pub mod progress;
+pub mod record;
+pub mod schedule;
+pub mod state;
+pub mod tensorboard;
+pub mod trainer;
+
+pub use config::TrainConfig;
+pub use trainer::{Ending, RunOptions, Trainer};

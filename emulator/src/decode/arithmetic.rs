@@ -25,18 +25,23 @@ impl Decoder<'_> {
                 self.single_function(base, ins, m)
             }
             (
-                "add" | "sub" | "mul" | "fma" | "mad" | "neg" | "abs" | "min" | "max" | "div" | "rcp" | "sqrt" | "rsqrt",
+                "add" | "sub" | "mul" | "fma" | "mad" | "neg" | "abs" | "min" | "max" | "div" | "rcp" | "sqrt"
+                | "rsqrt",
                 Some(Type::F64),
             ) => self.double(base, ins, m),
             ("copysign" | "testp", _) => self.float_bits(base, ins, m),
             ("add" | "sub" | "addc" | "subc" | "madc", _) | ("mad", _) if self.is_carry(base, ins) => {
                 self.carry(base, ins, m)
             }
-            ("add" | "sub" | "mul" | "mad" | "mul24" | "mad24" | "sad" | "div" | "rem" | "abs" | "neg" | "min" | "max", _) => {
-                self.integer(base, ins, m)
-            }
+            (
+                "add" | "sub" | "mul" | "mad" | "mul24" | "mad24" | "sad" | "div" | "rem" | "abs" | "neg" | "min"
+                | "max",
+                _,
+            ) => self.integer(base, ins, m),
             ("dp4a" | "dp2a", _) => self.dot(base, ins, m),
-            ("and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt", _) => self.bits(base, ins, m),
+            ("and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt", _) => {
+                self.bits(base, ins, m)
+            }
             ("popc" | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "bmsk" | "szext" | "fns", _) => {
                 self.bit_fields(base, ins, m)
             }
@@ -44,15 +49,20 @@ impl Decoder<'_> {
             ("mov", _) => self.mov(ins, m),
             ("cvt", _) => self.convert(ins, m),
             ("cvta" | "isspacep", _) => self.convert_address(base, ins, m),
-            ("ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy", _) => {
-                self.memory(base, ins, m)
-            }
-            ("bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "call" | "griddepcontrol" | "setmaxnreg", _) => {
-                self.control(base, ins, m)
-            }
-            ("bar" | "barrier" | "membar" | "fence" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect", _) => {
-                self.synchronise(base, ins, m)
-            }
+            (
+                "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard"
+                | "createpolicy",
+                _,
+            ) => self.memory(base, ins, m),
+            (
+                "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "call" | "griddepcontrol"
+                | "setmaxnreg",
+                _,
+            ) => self.control(base, ins, m),
+            (
+                "bar" | "barrier" | "membar" | "fence" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect",
+                _,
+            ) => self.synchronise(base, ins, m),
             ("ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wgmma", _) => self.tensor(base, ins, m),
             ("cp" | "mbarrier", _) => self.asynchronous(base, ins, m),
             _ => Err(Refusal::Unsupported),

@@ -180,9 +180,7 @@ impl Decoder<'_> {
                     (false, false) => bits - 1 - zeros,
                 };
                 if bits == 64 {
-                    let f = move |a: u64| {
-                        finish(if signed && (a as i64) < 0 { !a } else { a }.leading_zeros())
-                    };
+                    let f = move |a: u64| finish(if signed && (a as i64) < 0 { !a } else { a }.leading_zeros());
                     return Ok(d_to_w(f, self.to_w(to)?, self.d(a, ty)?));
                 }
                 let f = move |a: u32| finish(if signed && (a as i32) < 0 { !a } else { a }.leading_zeros());

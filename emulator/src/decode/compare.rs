@@ -50,9 +50,7 @@ fn holds<T: PartialOrd>(a: T, b: T, wanted: u32) -> bool {
 /// A comparison of up to 32 bits as a scalar function.
 fn scalar(ty: Type, wanted: u32, ftz: bool) -> Decoded<Box<dyn Fn(u32, u32) -> bool + Send + Sync>> {
     Ok(match ty {
-        Type::F32 if ftz => {
-            Box::new(move |a, b| holds(flush(f32::from_bits(a)), flush(f32::from_bits(b)), wanted))
-        }
+        Type::F32 if ftz => Box::new(move |a, b| holds(flush(f32::from_bits(a)), flush(f32::from_bits(b)), wanted)),
         Type::F32 => Box::new(move |a, b| holds(f32::from_bits(a), f32::from_bits(b), wanted)),
         Type::F16 | Type::Bf16 => {
             let half = if ty == Type::F16 { Half::F16 } else { Half::Bf16 };

@@ -46,7 +46,11 @@ impl Decoder<'_> {
                 Ok(Op::Nop)
             }
             ("griddepcontrol", []) => {
-                if m.take("wait") || m.take("launch_dependents") { Ok(Op::Nop) } else { Err(Refusal::Unsupported) }
+                if m.take("wait") || m.take("launch_dependents") {
+                    Ok(Op::Nop)
+                } else {
+                    Err(Refusal::Unsupported)
+                }
             }
             ("setmaxnreg", [Operand::Integer(_)]) => {
                 if !(m.take("inc") || m.take("dec")) {

@@ -81,8 +81,8 @@ impl Decoder<'_> {
             },
             _ => {}
         }
-        let conversion = Conversion::new(to_ty, ty, rounding, integral, ftz, sat, relu, satfinite)
-            .ok_or(Refusal::Unsupported)?;
+        let conversion =
+            Conversion::new(to_ty, ty, rounding, integral, ftz, sat, relu, satfinite).ok_or(Refusal::Unsupported)?;
         // A signed result fills its register; an unsigned one is followed by zeros.
         let cover = if declared.bytes() >= 8 { u64::MAX } else { (1 << (declared.bytes() * 8)) - 1 };
         match (to_reg, from) {
@@ -218,9 +218,7 @@ impl Decoder<'_> {
             return Ok(Op::MovD(to, from));
         }
         Ok(Op::D1(
-            Box::new(move |a: &D| {
-                a.map(|at| if back { at.wrapping_sub(window) } else { at.wrapping_add(window) })
-            }),
+            Box::new(move |a: &D| a.map(|at| if back { at.wrapping_sub(window) } else { at.wrapping_add(window) })),
             to,
             from,
         ))

@@ -39,7 +39,6 @@ pub(crate) struct Decoder<'a> {
     pub flops: u32,
     pub ordered: bool,
     pub has_fences: bool,
-    pub target: u32,
     code: Vec<Instruction>,
     refused: Vec<Refused>,
     location: Option<Location>,
@@ -51,7 +50,6 @@ pub(crate) fn decode_kernel(
     module_shared: &[&Variable],
     globals: &HashMap<String, (Space, u64)>,
     files: &Arc<BTreeMap<u32, String>>,
-    target: u32,
 ) -> Result<Kernel, Vec<Refused>> {
     let mut decoder = Decoder {
         scopes: vec![Scope::default()],
@@ -70,7 +68,6 @@ pub(crate) fn decode_kernel(
         flops: 0,
         ordered: false,
         has_fences: false,
-        target,
         code: Vec::new(),
         refused: Vec::new(),
         location: None,

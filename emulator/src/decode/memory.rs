@@ -197,9 +197,9 @@ fn atomic_function(op: &str, ty: Type) -> Option<Box<dyn Fn(u64, u64, u64) -> u6
         ("xor", B32 | B64) => Box::new(|old, b, _| old ^ b),
         ("add", U32 | S32 | U64 | S64) => Box::new(|old, b, _| old.wrapping_add(b)),
         ("add", F32) => Box::new(move |old, b, _| single.add(old as u32, b as u32) as u64),
-        ("add", F64) => Box::new(|old, b, _| {
-            crate::numeric::double::canonical(f64::from_bits(old) + f64::from_bits(b)).to_bits()
-        }),
+        ("add", F64) => {
+            Box::new(|old, b, _| crate::numeric::double::canonical(f64::from_bits(old) + f64::from_bits(b)).to_bits())
+        }
         ("add" | "min" | "max", F16 | Bf16) => {
             let math = half(if ty == F16 { Half::F16 } else { Half::Bf16 });
             let f = half_atomic(op, math);

@@ -34,7 +34,10 @@ pub(crate) struct Address {
 pub(crate) enum Extend {
     Zero,
     /// From so many bits, as far as the declared width of the register.
-    Sign { bits: u32, cover: u64 },
+    Sign {
+        bits: u32,
+        cover: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -197,7 +200,9 @@ pub(crate) enum Op {
     Atomic(Box<Atomic>),
     Barrier(Barrier),
     Collective(Slot, Collective),
-    Fence { device: bool },
+    Fence {
+        device: bool,
+    },
     Rare(Box<dyn Rare>),
 }
 

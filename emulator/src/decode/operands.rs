@@ -6,7 +6,7 @@ use super::op::{Address, Op, Pred, Reg, Slot, Special};
 use super::scope::Symbol;
 use super::{Decoded, Refusal, malformed};
 use crate::memory::W;
-use crate::syntax::{AddressBase, Operand, Space, Type};
+use crate::syntax::{AddressBase, Operand, Type};
 
 fn special(name: &str) -> Option<Special> {
     let axis = |name: &str| match name {
@@ -111,9 +111,7 @@ impl Decoder<'_> {
                 }
                 Ok(immediate(self, *value))
             }
-            Operand::Single(bits) if ty == Type::F64 => {
-                Ok(immediate(self, (f32::from_bits(*bits) as f64).to_bits()))
-            }
+            Operand::Single(bits) if ty == Type::F64 => Ok(immediate(self, (f32::from_bits(*bits) as f64).to_bits())),
             Operand::Single(bits) => Ok(immediate(self, *bits as u64)),
             Operand::Double(bits) if wide => Ok(immediate(self, *bits)),
             Operand::Double(bits) => Ok(immediate(self, (f64::from_bits(*bits) as f32).to_bits() as u64)),
@@ -245,16 +243,5 @@ impl Decoder<'_> {
             (Reg::D(to), Reg::W(from)) => Op::WtoD(Box::new(|a: &W| a.map(u64::from)), to, from),
             (Reg::W(_), Reg::D(_)) => return Err(Refusal::Malformed("a 64-bit value into a narrower register".into())),
         })
-    }
-
-    /// The space that a name's variable lives in.
-    pub(crate) fn space_of(&mut self, name: &str) -> Option<Space> {
-        if self.is_dynamic_shared(name) {
-            return Some(Space::Shared);
-        }
-        match self.find(name)? {
-            Symbol::Variable(space, _) => Some(space),
-            _ => None,
-        }
     }
 }

@@ -22,7 +22,9 @@ impl Decoder<'_> {
         match (to, from) {
             (Operand::Vector(list), from) => self.unpack(ty, list, from),
             (to, Operand::Vector(list)) => self.pack(ty, to, list),
-            (to, Operand::Name(name)) if matches!(name.as_str(), "%clock" | "%clock64" | "%globaltimer" | "%clock_hi") => {
+            (to, Operand::Name(name))
+                if matches!(name.as_str(), "%clock" | "%clock64" | "%globaltimer" | "%clock_hi") =>
+            {
                 match self.to_any(to)? {
                     Some(to) => Ok(Op::Clock(to)),
                     None => Ok(Op::Nop),

@@ -124,8 +124,7 @@ impl Decoder<'_> {
             return Ok(Op::Fence { device });
         }
         if m.take("proxy") {
-            m.one_of(&[("async", ()), ("alias", ())])
-                .ok_or(Refusal::Unsupported)?;
+            m.one_of(&[("async", ()), ("alias", ())]).ok_or(Refusal::Unsupported)?;
             let _ = m.space();
             return Ok(Op::Fence { device: false });
         }

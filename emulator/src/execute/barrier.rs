@@ -37,7 +37,8 @@ impl Context<'_, '_> {
         let live = self.warp.live;
         if barrier.aligned && mask != live {
             let missing = live & !mask;
-            let message = format!("lanes 0x{missing:08x} of the warp are elsewhere while lanes 0x{mask:08x} are at barrier {id}");
+            let message =
+                format!("lanes 0x{missing:08x} of the warp are elsewhere while lanes 0x{mask:08x} are at barrier {id}");
             return problem(FaultKind::BarrierDivergence, lane, message);
         }
         let expected = barrier.count.map(|slot| self.warp.registers.w[slot as usize][lane]);

@@ -19,14 +19,18 @@ pub(crate) struct Batch {
     pub source_bytes: W,
     /// Group of each lane, counted from 0.
     pub group: W,
+    /// Place in the order of issue.
+    pub order: u32,
 }
 
-/// A part of a bulk copy that is contiguous on both sides.
+/// Sixteen bytes of a bulk copy. Of these, `bytes` from `first` on are in the tensor; the rest is outside: filled
+/// when loading, left out when storing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Piece {
     pub shared: u64,
-    /// `None` fills with zeros (or leaves out, when storing).
-    pub global: Option<u64>,
+    /// Address of the first byte that is in the tensor.
+    pub global: u64,
+    pub first: u32,
     pub bytes: u32,
 }
 
@@ -38,10 +42,10 @@ pub(crate) struct Bulk {
     pub pieces: Vec<Piece>,
     /// To shared memory: the mbarrier and the bytes it is told of.
     pub barrier: Option<(u64, u32)>,
+    /// What bytes outside the tensor become, per word.
+    pub fill: u32,
     /// To global memory: the bulk group of the issuing thread.
     pub group: u32,
-    /// What to do when storing.
-    pub reduce: Option<crate::copy::Reduction>,
 }
 
 /// An arrival at an mbarrier that happens when a thread's earlier copies have landed.
@@ -50,6 +54,8 @@ pub(crate) struct Arrival {
     pub barrier: u64,
     pub warp: usize,
     pub lane: usize,
+    /// Copies issued before this one must have landed.
+    pub order: u32,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +68,7 @@ pub(crate) struct Copies {
 #[derive(Debug, Default)]
 pub(crate) struct WarpCopies {
     pub batches: Vec<Batch>,
+    pub issued: u32,
     /// Groups committed so far.
     pub committed: W,
     /// Bulk groups committed so far.
@@ -78,14 +85,14 @@ impl Copies {
 }
 
 impl Context<'_, '_> {
-    /// Lands the copies of these lanes of `warp` whose group is before `before[lane]`.
-    pub(crate) fn land_copies(&mut self, warp: usize, mask: u32, before: &W) -> Checked {
+    /// Lands those copies of `warp` that are `due`, lane by lane.
+    pub(crate) fn land_copies(&mut self, warp: usize, mask: u32, due: impl Fn(&Batch, usize) -> bool) -> Checked {
         let mut batches = std::mem::take(&mut self.cta.copies.warps[warp].batches);
         for batch in &mut batches {
-            let due = lanes(batch.left & mask).filter(|&lane| batch.group[lane] < before[lane]).fold(0, |m, l| m | 1 << l);
-            if due != 0 {
-                self.land_batch(warp, batch, due)?;
-                batch.left &= !due;
+            let now = lanes(batch.left & mask).filter(|&lane| due(batch, lane)).fold(0, |m, lane| m | 1 << lane);
+            if now != 0 {
+                self.land_batch(warp, batch, now)?;
+                batch.left &= !now;
             }
         }
         batches.retain(|batch| batch.left != 0);

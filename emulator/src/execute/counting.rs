@@ -18,7 +18,7 @@ impl Context<'_, '_> {
 
     /// Counts a request to global memory.
     #[inline(always)]
-    pub(super) fn count_global(&mut self, address: &D, mask: u32, bytes: u32, write: bool) {
+    pub(crate) fn count_global(&mut self, address: &D, mask: u32, bytes: u32, write: bool) {
         let counters = &mut self.cta.counters;
         let total = mask.count_ones() as u64 * bytes as u64;
         if write {
@@ -31,7 +31,7 @@ impl Context<'_, '_> {
     }
 
     /// Counts a request to shared memory and the passes that its bank conflicts cost.
-    pub(super) fn count_shared(&mut self, address: &D, mask: u32, bytes: u32) {
+    pub(crate) fn count_shared(&mut self, address: &D, mask: u32, bytes: u32) {
         self.cta.counters.shared_requests += 1;
         // Wide accesses go by halves or quarters of the warp.
         let lanes_at_once = match bytes {
@@ -55,6 +55,10 @@ impl Context<'_, '_> {
 /// Distinct 32-byte sectors. Accesses are aligned and at most 16 bytes, so each lies in one sector.
 #[inline(always)]
 fn sectors(address: &D, mask: u32) -> u64 {
+    let first = address[mask.trailing_zeros() as usize & 31] >> 5;
+    if mask == u32::MAX && address.iter().fold(0, |other, at| other | (at >> 5 ^ first)) == 0 {
+        return 1;
+    }
     let mut count = 0;
     let mut last = u64::MAX;
     let mut ascending = true;

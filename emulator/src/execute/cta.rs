@@ -202,7 +202,8 @@ fn locate(launch: &Launch, cta: &Cta, warp: &Warp, problem: Problem) -> Box<Faul
 /// No warp can go on: says at what the first of them waits.
 fn stuck(launch: &Launch, cta: &Cta, warps: &[Warp]) -> Box<Fault> {
     let waiting = warps.iter().filter(|warp| !warp.groups.is_empty());
-    let (mut kind, mut message) = (FaultKind::Deadlock, "every warp waits for an mbarrier that nobody completes".to_owned());
+    let (mut kind, mut message) =
+        (FaultKind::Deadlock, "every warp waits for an mbarrier that nobody completes".to_owned());
     let mut place = None;
     for warp in waiting {
         for group in &warp.groups {
@@ -212,7 +213,12 @@ fn stuck(launch: &Launch, cta: &Cta, warps: &[Warp]) -> Box<Fault> {
                 Wait::Members(want) => {
                     let site = Some(site(launch.kernel, launch, cta, warp, group.pc, lane));
                     let message = format!("lanes 0x{:08x} wait for the rest of mask 0x{want:08x}", group.mask);
-                    return Box::new(Fault { kind: FaultKind::SyncMask, kernel: launch.kernel.name.clone(), site, message });
+                    return Box::new(Fault {
+                        kind: FaultKind::SyncMask,
+                        kernel: launch.kernel.name.clone(),
+                        site,
+                        message,
+                    });
                 }
                 Wait::Barrier(_) if kind == FaultKind::Deadlock => {
                     kind = FaultKind::BarrierDivergence;

@@ -10,7 +10,7 @@ mod registers;
 mod transfer;
 mod warp;
 
-pub(crate) use copies::Copies;
+pub(crate) use copies::{Arrival, Batch, Bulk, Copies, Piece};
 pub(crate) use cta::Cta;
 pub(crate) use grid::run;
 pub(crate) use registers::Registers;

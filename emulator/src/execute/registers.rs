@@ -1,6 +1,6 @@
 //! The register file of a warp and the instructions that touch nothing else.
 
-use crate::decode::{CarryKind, Carry, Join, Kernel, Op, Pred, Reg, SetTarget, Slot};
+use crate::decode::{Carry, CarryKind, Join, Kernel, Op, Pred, Reg, SetTarget, Slot};
 use crate::memory::{D, W};
 
 /// One row per register, one column per lane.
@@ -228,9 +228,8 @@ impl Registers {
     fn extended(&mut self, op: &Carry, mask: u32, live: u32) {
         let bits = if op.wide { 64 } else { 32 };
         let cover = (1u128 << bits) - 1;
-        let read = |slot: Slot| -> D {
-            if op.wide { self.d[slot as usize] } else { self.w[slot as usize].map(u64::from) }
-        };
+        let read =
+            |slot: Slot| -> D { if op.wide { self.d[slot as usize] } else { self.w[slot as usize].map(u64::from) } };
         let (a, b, c) = (read(op.a), read(op.b), read(op.c));
         let mut out = [0u64; 32];
         let mut carries = 0u32;

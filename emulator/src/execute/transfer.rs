@@ -48,12 +48,24 @@ impl Context<'_, '_> {
         }
     }
 
-    pub(crate) fn who(&self) -> Who<'_> {
-        Who { warp: self.warp.index, clocks: &self.cta.clocks, collective: false }
+    /// Addresses in shared memory, from shared or generic ones.
+    pub(crate) fn shared_addresses(&self, address: &Address, generic: bool, mask: u32) -> Checked<D> {
+        let found = self.addresses(address);
+        if !generic {
+            return Ok(found);
+        }
+        if let Some(lane) = lanes(mask).find(|&lane| space_of(found[lane]) != Space::Shared) {
+            return problem(FaultKind::BadOperand, lane, format!("0x{:x} is not in shared memory", found[lane]));
+        }
+        Ok(found.map(|at| at & !WINDOW_MASK))
     }
 
     #[inline(always)]
     pub(crate) fn check_alignment(&self, address: &D, mask: u32, bytes: u32) -> Checked {
+        let any = address.iter().fold(0, |any, at| any | at) & (bytes as u64 - 1);
+        if any == 0 {
+            return Ok(());
+        }
         let mut wrong = 0;
         for (lane, at) in address.iter().enumerate() {
             wrong |= u32::from(at & (bytes as u64 - 1) != 0) << lane;
@@ -228,7 +240,11 @@ impl Context<'_, '_> {
             let start = address[lane] as usize;
             let Some(found) = block.get(start..start.saturating_add(bytes as usize)) else {
                 let size = block.len();
-                return problem(FaultKind::OutOfBounds, lane, format!("{bytes} bytes at offset {start} of {size} bytes of parameters"));
+                return problem(
+                    FaultKind::OutOfBounds,
+                    lane,
+                    format!("{bytes} bytes at offset {start} of {size} bytes of parameters"),
+                );
             };
             for (k, chunk) in found.chunks(4).enumerate() {
                 let mut word = [0; 4];

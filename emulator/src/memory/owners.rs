@@ -147,9 +147,9 @@ impl Races {
     }
 
     /// The patterns that need no update: full words read before by me, by many, or read and written by me.
-    pub(crate) fn quiet(&self, me: u32) -> [u64; 3] {
+    pub(crate) fn quiet(&self, me: u32) -> [u64; 4] {
         let entry = |writer, reader, written, read| Entry { writer, reader, written, read }.pack(self.epoch);
-        [entry(0, MANY, 0, 15), entry(0, me, 0, 15), entry(me, 0, 15, 0)]
+        [entry(0, MANY, 0, 15), entry(0, me, 0, 15), entry(me, 0, 15, 0), entry(me, me, 15, 15)]
     }
 
     /// Records an access to `bytes` of the word with this entry. `Err` names the other CTA, if it is known.

@@ -118,10 +118,7 @@ impl Shadow {
             if old as usize & 31 != lane {
                 self.read |= several;
             }
-        } else if self.read == 0
-            || clock <= who.clocks.floor[who.warp]
-            || self.read >> 32 == 1 << who.warp
-        {
+        } else if self.read == 0 || clock <= who.clocks.floor[who.warp] || self.read >> 32 == 1 << who.warp {
             self.read = fresh;
         } else {
             // Readers at different clocks: keeping the lesser may miss a race, never invent one.
@@ -239,7 +236,11 @@ impl SharedMemory {
             format!("lane {} of warp(s) with mask 0x{warps:x} read", shadow.read & 31)
         };
         let offset = index * 4;
-        problem(FaultKind::SharedRace, lane, format!("{verb} shared offset {offset}, which {other} with no barrier between"))
+        problem(
+            FaultKind::SharedRace,
+            lane,
+            format!("{verb} shared offset {offset}, which {other} with no barrier between"),
+        )
     }
 
     fn split(&mut self, index: usize) {

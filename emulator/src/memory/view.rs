@@ -16,7 +16,7 @@ pub(crate) struct Worker {
     range_hint: usize,
     /// Race identity of the current CTA and the entries that need no update.
     pub identity: u32,
-    quiet: [u64; 3],
+    quiet: [u64; 4],
 }
 
 #[derive(Debug)]
@@ -170,10 +170,10 @@ impl<'a> GlobalView<'a> {
         touch: Touch,
     ) -> Checked {
         let bits = slot.load(Relaxed);
-        let [shared, read, written] = worker.quiet;
+        let [shared, read, written, both] = worker.quiet;
         let quiet = match touch {
-            Touch::Read => (bits == shared) | (bits == read),
-            Touch::Write => bits == written,
+            Touch::Read => (bits == shared) | (bits == read) | (bits == both),
+            Touch::Write => (bits == written) | (bits == both),
             Touch::Atomic => false,
         };
         if quiet {
@@ -193,6 +193,67 @@ impl<'a> GlobalView<'a> {
 
     /// Loads `bytes` (1, 2, 4, 8 or 16, aligned) per lane.
     pub(crate) fn load(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, out: &mut Planes) -> Checked {
+        let (low, high) = extent(address, mask);
+        // All lanes at one address: load once.
+        let first = mask.trailing_zeros() as usize;
+        let ask = if low == high { 1 << first } else { mask };
+        let end = high.saturating_add(bytes as u64);
+        let mut left = ask;
+        if let Some(a) = self.find(worker, low, end)
+            && (self.access.is_none() || self.declared(worker, low, end, false))
+        {
+            left = match bytes {
+                4 => self.load_words::<1>(worker, a, address, ask, out),
+                8 => self.load_words::<2>(worker, a, address, ask, out),
+                16 => self.load_words::<4>(worker, a, address, ask, out),
+                _ => ask,
+            };
+        }
+        if left != 0 {
+            self.load_slowly(worker, address, left, bytes, out)?;
+        }
+        if low == high {
+            for plane in &mut out[..bytes.div_ceil(4) as usize] {
+                *plane = [plane[first]; 32];
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads what needs no diagnosis and no new race record; returns the lanes that are left.
+    #[inline(always)]
+    fn load_words<const K: usize>(
+        &self,
+        worker: &Worker,
+        a: &Allocation,
+        address: &D,
+        mask: u32,
+        out: &mut Planes,
+    ) -> u32 {
+        let [shared, read, _, both] = worker.quiet;
+        let (no_init, no_races) = (!self.checks.uninitialised, !self.checks.global_races);
+        let mut left = mask;
+        for lane in lanes(mask) {
+            let at = ((address[lane] - a.base) >> 2) as usize;
+            let (Some(words), Some(state), Some(owners)) =
+                (a.words.get(at..at + K), a.state.get(at..at + K), a.owners.get(at..at + K))
+            else {
+                continue;
+            };
+            let mut fine = true;
+            for k in 0..K {
+                fine &= (state[k].load(Relaxed) == VALID) | no_init;
+                let owner = owners[k].load(Relaxed);
+                fine &= (owner == shared) | (owner == read) | (owner == both) | no_races;
+                out[k][lane] = words[k].load(Relaxed);
+            }
+            left &= !((fine as u32) << lane);
+        }
+        left
+    }
+
+    #[inline(never)]
+    fn load_slowly(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, out: &mut Planes) -> Checked {
         let words = bytes.div_ceil(4) as usize;
         let races = self.checks.global_races;
         self.each_lane(worker, address, mask, bytes, false, |worker, lane, a, index| {
@@ -218,8 +279,86 @@ impl<'a> GlobalView<'a> {
         })
     }
 
+    /// Checks the addresses of a copy when it is issued; its data is read when it lands.
+    pub(crate) fn check_range(
+        &self,
+        worker: &mut Worker,
+        address: &D,
+        mask: u32,
+        bytes: u32,
+        exact: &super::W,
+    ) -> Checked {
+        if lanes(mask).all(|lane| exact[lane] == bytes) {
+            return self.each_lane(worker, address, mask, bytes, false, |_, _, _, _| Ok(()));
+        }
+        for lane in lanes(mask) {
+            self.each_lane(worker, address, 1 << lane, exact[lane], false, |_, _, _, _| Ok(()))?;
+        }
+        Ok(())
+    }
+
     /// Stores `bytes` (1, 2, 4, 8 or 16, aligned) per lane.
     pub(crate) fn store(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
+        let (low, high) = extent(address, mask);
+        let end = high.saturating_add(bytes as u64);
+        let mut left = mask;
+        if bytes >= 4
+            && let Some(a) = self.find(worker, low, end)
+            && !a.constant
+            && (self.access.is_none() || self.declared(worker, low, end, true))
+        {
+            left = match bytes {
+                4 => self.store_words::<1>(worker, a, address, mask, data),
+                8 => self.store_words::<2>(worker, a, address, mask, data),
+                _ => self.store_words::<4>(worker, a, address, mask, data),
+            };
+        }
+        if left != 0 {
+            self.store_slowly(worker, address, left, bytes, data)?;
+        }
+        Ok(())
+    }
+
+    /// Stores where this CTA is the first to touch the words, or the only one; returns the lanes that are left.
+    #[inline(always)]
+    fn store_words<const K: usize>(
+        &self,
+        worker: &Worker,
+        a: &Allocation,
+        address: &D,
+        mask: u32,
+        data: &Planes,
+    ) -> u32 {
+        let [_, _, written, both] = worker.quiet;
+        let no_races = !self.checks.global_races;
+        let mut left = mask;
+        for lane in lanes(mask) {
+            let at = ((address[lane] - a.base) >> 2) as usize;
+            let (Some(words), Some(state), Some(owners)) =
+                (a.words.get(at..at + K), a.state.get(at..at + K), a.owners.get(at..at + K))
+            else {
+                continue;
+            };
+            let mut fine = true;
+            for owner in owners {
+                let bits = owner.load(Relaxed);
+                let stale = bits >> 56 != written >> 56;
+                fine &= (bits == written) | (bits == both) | no_races
+                    || (stale && owner.compare_exchange(bits, written, Relaxed, Relaxed).is_ok());
+            }
+            if fine {
+                for k in 0..K {
+                    words[k].store(data[k][lane], Relaxed);
+                    state[k].store(VALID, Relaxed);
+                }
+                left &= !(1 << lane);
+            }
+        }
+        left
+    }
+
+    #[inline(never)]
+    fn store_slowly(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
         let words = bytes.div_ceil(4) as usize;
         let races = self.checks.global_races;
         self.each_lane(worker, address, mask, bytes, true, |worker, lane, a, index| {

@@ -108,7 +108,11 @@ impl Conversion {
             let error = value - near as i128;
             let x = match self.rounding {
                 Rounding::Zero if error != 0 && (error < 0) == (value > 0) => {
-                    if value > 0 { near.next_down() } else { near.next_up() }
+                    if value > 0 {
+                        near.next_down()
+                    } else {
+                        near.next_up()
+                    }
                 }
                 Rounding::Down if error < 0 => near.next_down(),
                 Rounding::Up if error > 0 => near.next_up(),

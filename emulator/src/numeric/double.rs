@@ -24,7 +24,11 @@ fn direct(nearest: f64, error: f64, finite: bool, rounding: Rounding) -> f64 {
     }
     match rounding {
         Rounding::Zero if error != 0.0 && (error < 0.0) == (nearest > 0.0) && nearest != 0.0 => {
-            if nearest > 0.0 { nearest.next_down() } else { nearest.next_up() }
+            if nearest > 0.0 {
+                nearest.next_down()
+            } else {
+                nearest.next_up()
+            }
         }
         Rounding::Down if error < 0.0 => nearest.next_down(),
         Rounding::Up if error > 0.0 => nearest.next_up(),

@@ -61,11 +61,8 @@ impl Format {
         let bias = (1i32 << (self.exponent - 1)) - 1;
         let field = (magnitude >> self.mantissa) as i32;
         let fraction = (magnitude & ((1 << self.mantissa) - 1)) as f64 / (1u64 << self.mantissa) as f64;
-        let value = if field == 0 {
-            fraction * power_of_two(1 - bias)
-        } else {
-            (1.0 + fraction) * power_of_two(field - bias)
-        };
+        let value =
+            if field == 0 { fraction * power_of_two(1 - bias) } else { (1.0 + fraction) * power_of_two(field - bias) };
         sign * value
     }
 }
@@ -86,8 +83,20 @@ pub(crate) fn narrow(x: f64, format: Format, rounding: Rounding) -> u32 {
     let overflow = match rounding {
         Rounding::Nearest | Rounding::Away => format.infinity.unwrap_or(format.nan),
         Rounding::Zero => format.max,
-        Rounding::Down => if negative { format.infinity.unwrap_or(format.nan) } else { format.max },
-        Rounding::Up => if negative { format.max } else { format.infinity.unwrap_or(format.nan) },
+        Rounding::Down => {
+            if negative {
+                format.infinity.unwrap_or(format.nan)
+            } else {
+                format.max
+            }
+        }
+        Rounding::Up => {
+            if negative {
+                format.max
+            } else {
+                format.infinity.unwrap_or(format.nan)
+            }
+        }
     };
     if x.is_infinite() {
         return sign | format.infinity.unwrap_or(format.nan);

@@ -147,12 +147,8 @@ impl<'a> Lexer<'a> {
         let bad = |_| self.error(format!("bad number {text}"));
         let lower = text.as_bytes().get(1).map(u8::to_ascii_lowercase);
         Ok(match lower {
-            Some(b'f') if text.starts_with('0') => {
-                Token::Single(u32::from_str_radix(&text[2..], 16).map_err(bad)?)
-            }
-            Some(b'd') if text.starts_with('0') => {
-                Token::Double(u64::from_str_radix(&text[2..], 16).map_err(bad)?)
-            }
+            Some(b'f') if text.starts_with('0') => Token::Single(u32::from_str_radix(&text[2..], 16).map_err(bad)?),
+            Some(b'd') if text.starts_with('0') => Token::Double(u64::from_str_radix(&text[2..], 16).map_err(bad)?),
             _ => {
                 let digits = text.trim_end_matches('U');
                 let value = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {

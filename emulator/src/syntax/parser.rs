@@ -1,8 +1,8 @@
 //! Module level of the parser: directives, variables, functions.
 
+use super::SyntaxError;
 use super::ast::*;
 use super::lexer::{Spanned, Token, tokens};
-use super::SyntaxError;
 
 /// Blocks nested deeper than this are refused, so that hostile text cannot exhaust the stack.
 const MAX_NESTING: u32 = 64;
@@ -215,8 +215,16 @@ impl<'a> Parser<'a> {
             ".param" => Space::Param,
             other => return self.error(format!("unknown directive {other}")),
         };
-        let mut variable =
-            Variable { linkage, space, align: None, vector: 1, ty: Type::B8, name: String::new(), dims: Vec::new(), init: None };
+        let mut variable = Variable {
+            linkage,
+            space,
+            align: None,
+            vector: 1,
+            ty: Type::B8,
+            name: String::new(),
+            dims: Vec::new(),
+            init: None,
+        };
         let mut typed = false;
         loop {
             let word = self.word()?;

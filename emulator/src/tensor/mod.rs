@@ -1,5 +1,24 @@
 //! Matrix instructions: fragments, products, descriptors.
 
-/// A warpgroup product that has been issued and not waited for.
-#[derive(Debug)]
-pub(crate) struct PendingMatrix {}
+mod matrices;
+mod product;
+mod warpgroup;
+
+pub(crate) use matrices::{LoadMatrix, StoreMatrix, TransposeMatrix};
+pub(crate) use product::{Input, Multiply, TileA, TileB, TileC};
+pub(crate) use warpgroup::{PendingMatrix, Shape, Source, Wgmma, WgmmaCommit, WgmmaWait};
+
+use crate::execute::Context;
+use crate::fault::{Checked, FaultKind, problem};
+
+/// `.aligned` instructions need all 32 lanes of the warp, together.
+pub(crate) fn whole_warp(cx: &Context, mask: u32) -> Checked {
+    if mask == u32::MAX {
+        return Ok(());
+    }
+    let missing = !mask;
+    let message = format!("lanes 0x{missing:08x} are missing from an instruction of the whole warp");
+    problem(FaultKind::SyncMask, mask.trailing_zeros() as usize, message).inspect_err(|_| {
+        debug_assert!(cx.warp.live & mask == mask);
+    })
+}

@@ -1,27 +1,37 @@
 //! fprop and dgrad: a correlation of a staged source with a packed filter.
 //!
-//! A task owns a slab of output voxels and some output-channel blocks. It stages the slab's input with its halo once, then
-//! for each channel block walks the slab's register tiles while that block of the filter stays in the
-//! second-level cache. Many input channels are taken in chunks, so that filter block and slab both fit.
+//! A task owns some output-channel blocks of some slabs of output voxels. It packs its part of the filter once; then, slab by slab, it stages
+//! the input with its halo and walks the register tiles. Filter and slab stay in the second-level cache: many
+//! input channels are taken in chunks, so that both fit. Tasks that pack for themselves read a large filter exactly once from
+//! memory and write no copy of it back.
+
+use std::ops::Range;
 
 use super::{
-    pack::{FilterView, Packing},
-    stage::{BLOCK, Source, Window},
+    Epilogue,
+    pack::{FilterLayout, Packing},
+    stage::{BLOCK, PHASES, Source, Window},
     tile::{Tile, TileFunction, TileShape, choose},
 };
 use crate::cpu::{
-    simd::Isa,
+    simd::{ALIGNMENT, Isa, aligned},
     threads::{SharedMut, Threads},
 };
 
 /// Elements of a staged slab: 320 KiB, so that it shares a 1 MiB second-level cache with a filter block.
 const SLAB_LEN: usize = 80 * 1024;
 
-/// Elements of one filter block and chunk: 448 KiB.
+/// Elements of one task's packed filter: 448 KiB.
 const FILTER_LEN: usize = 112 * 1024;
 
-/// Tasks below which slabs and channel groups are cut finer, for the sake of many cores.
-const TASKS: usize = 32;
+/// Tasks to aim for: enough to keep many cores busy to the end.
+const TASKS: usize = 64;
+
+/// Most voxels of one task: its fp32 sums of the output stay short.
+const LONGEST_SUM: usize = 32 * 1024;
+
+/// Voxels below which packing the filter for a task would cost more than a few percent of the task.
+const TASK_VOXELS: usize = 512;
 
 /// Extents of a correlation.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +53,8 @@ pub(super) struct Target<'a> {
     /// Elements from one sample, plane, row and voxel to the next.
     pub strides: [usize; 4],
     /// First element of each group.
-    pub group_offsets: [usize; 8],
-    pub bias: Option<&'a [f32]>,
-    pub relu: bool,
+    pub group_offsets: [usize; PHASES],
+    pub epilogue: Epilogue<'a>,
 }
 
 /// How a correlation is cut. A function of its extents and the instruction set alone.
@@ -55,10 +64,12 @@ struct Blocking {
     packing: Packing,
     /// Output planes, rows and voxels of a slab.
     slab: [usize; 3],
-    /// Input channels staged at a time.
+    /// Input channels staged and packed at a time.
     chunk: usize,
     /// Output blocks, over all groups, of one task.
     blocks_per_task: usize,
+    /// Tasks along the slabs.
+    slab_groups: usize,
 }
 
 impl Extents {
@@ -66,29 +77,35 @@ impl Extents {
     pub(super) fn workspace(&self, threads: usize) -> usize {
         let need = |isa| {
             let blocking = self.blocking(isa);
-            blocking.packing.len() + threads * self.staged_len(&blocking)
+            self.partials_len(&blocking) + ALIGNMENT + threads * self.scratch_len(&blocking).iter().sum::<usize>()
         };
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
     }
 
+    fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
     fn blocking(&self, isa: Isa) -> Blocking {
-        let (shape, function) = choose(isa, self.output[1], self.output[2], self.channels_out);
-        let taps = self.kernel.iter().product::<usize>();
-        let width = shape.vectors * isa.lanes();
-        let packing = Packing {
-            groups: self.groups,
-            taps,
-            channels_in: self.channels_in,
-            channels_out: self.channels_out,
-            width,
-        };
-        let chunks = (taps * self.channels_in * width).div_ceil(FILTER_LEN).max(1);
+        let [_, rows, columns] = self.output;
+        let (shape, function) = choose(isa, [rows, columns], self.channels_in, self.channels_out);
+        let packing =
+            Packing { groups: self.groups, channels_out: self.channels_out, width: shape.width(isa), dot: shape.dot };
+        let chunks = packing.len(self.taps(), self.channels_in).div_ceil(FILTER_LEN).max(1);
         let chunk = self.channels_in.div_ceil(chunks).next_multiple_of(BLOCK);
-        let mut blocking = Blocking { shape, function, packing, slab: [0; 3], chunk, blocks_per_task: 1 };
+        let mut blocking =
+            Blocking { shape, function, packing, slab: [0; 3], chunk, blocks_per_task: 1, slab_groups: 1 };
         blocking.slab = self.choose_slab(&blocking);
+        let slabs = self.slabs(&blocking).iter().product::<usize>();
         let blocks = packing.groups * packing.blocks();
-        let groups = TASKS.div_ceil(self.slabs(&blocking).iter().product::<usize>()).clamp(1, blocks);
+        let voxels = self.batch * self.output.iter().product::<usize>();
+        // As many blocks per task as fit the cache, unless that leaves too few tasks.
+        let most = (FILTER_LEN / packing.len(self.taps(), chunk.min(self.channels_in))).clamp(1, blocks);
+        let groups = blocks.div_ceil(most).max(TASKS.div_ceil(slabs).min(blocks));
         blocking.blocks_per_task = blocks.div_ceil(groups);
+        let block_groups = blocks.div_ceil(blocking.blocks_per_task);
+        blocking.slab_groups =
+            TASKS.div_ceil(block_groups).min(voxels / TASK_VOXELS).max(voxels / LONGEST_SUM).clamp(1, slabs);
         blocking
     }
 
@@ -109,7 +126,7 @@ impl Extents {
                         continue;
                     }
                     // Too few tasks cost more than a larger halo.
-                    let scarce = TASKS.div_ceil(slabs * blocks).max(1);
+                    let scarce = (TASKS / 4).div_ceil(slabs * blocks).max(1);
                     let cost = slabs * staged * scarce;
                     if cost < best.1 {
                         best = (slab, cost);
@@ -137,119 +154,189 @@ impl Extents {
         voxels * blocking.chunk.min(self.channels_in.next_multiple_of(BLOCK))
     }
 
-    /// Computes the correlation of `source` with `filter` into `target`.
+    /// Elements of the slab groups' sums: `[slab group][sum, squares][group][output channel]`.
+    fn partials_len(&self, blocking: &Blocking) -> usize {
+        blocking.slab_groups * 2 * self.groups * self.channels_out
+    }
+
+    /// Elements of a worker's packed filter and staged slab.
+    fn scratch_len(&self, blocking: &Blocking) -> [usize; 2] {
+        let packed = blocking.packing.len(self.taps(), blocking.chunk.min(self.channels_in));
+        [blocking.blocks_per_task * packed, self.staged_len(blocking)].map(|len| len.next_multiple_of(ALIGNMENT))
+    }
+
+    /// Computes the correlation of `source` with a filter into `target`.
     pub(super) fn run(
         &self,
         threads: &Threads,
         source: &Source<'_>,
-        filter: FilterView<'_>,
+        filter: (&[f32], &FilterLayout),
         target: Target<'_>,
         workspace: &mut [f32],
     ) {
         let blocking = self.blocking(threads.isa());
-        let packing = blocking.packing;
-        let (packed, scratch) = workspace.split_at_mut(packing.len());
-        packing.pack(threads, filter, packed);
-        let packed = &*packed;
-
-        let slabs = self.slabs(&blocking);
-        let blocks = packing.groups * packing.blocks();
+        let slabs = self.slabs(&blocking).iter().product::<usize>();
+        let blocks = blocking.packing.groups * blocking.packing.blocks();
         let block_groups = blocks.div_ceil(blocking.blocks_per_task);
+        let scratch_len = self.scratch_len(&blocking);
         let output = SharedMut::new(target.output);
-        // Channel groups vary fastest, so that tasks which stage the same slab run close in time.
-        threads.run_with(
-            slabs.iter().product::<usize>() * block_groups,
-            scratch,
-            self.staged_len(&blocking),
-            |task, staged| {
-                let (slab, group) = (task / block_groups, task % block_groups);
-                let first = group * blocking.blocks_per_task;
-                let task = Task {
-                    extents: self,
-                    blocking: &blocking,
-                    isa: threads.isa(),
-                    sample: slab / (slabs[1] * slabs[2] * slabs[3]),
-                    start: [
-                        slab / (slabs[2] * slabs[3]) % slabs[1] * blocking.slab[0],
-                        slab / slabs[3] % slabs[2] * blocking.slab[1],
-                        slab % slabs[3] * blocking.slab[2],
-                    ],
-                    strides: target.strides,
-                    group_offsets: target.group_offsets,
-                    bias: target.bias,
-                    relu: target.relu,
-                };
-                task.run(source, packed, first..blocks.min(first + blocking.blocks_per_task), staged, &output);
-            },
-        );
+        let (partials, workspace) = workspace.split_at_mut(self.partials_len(&blocking));
+        let Epilogue { bias, relu, statistics } = target.epilogue;
+        let shared_partials = SharedMut::new(partials);
+        let task = Task {
+            extents: self,
+            blocking: &blocking,
+            isa: threads.isa(),
+            source,
+            filter,
+            output: &output,
+            strides: target.strides,
+            group_offsets: target.group_offsets,
+            bias,
+            relu,
+            partials: statistics.is_some().then_some(&shared_partials),
+        };
+        let tasks = blocking.slab_groups * block_groups;
+        threads.run_with(tasks, aligned(workspace), scratch_len.iter().sum(), |index, scratch| {
+            let (slab_group, block_group) = (index / block_groups, index % block_groups);
+            let first = block_group * blocking.blocks_per_task;
+            let blocks = first..blocks.min(first + blocking.blocks_per_task);
+            let cut = |group: usize| group * slabs / blocking.slab_groups;
+            let (packed, staged) = scratch.split_at_mut(scratch_len[0]);
+            task.run(blocks, slab_group, cut(slab_group)..cut(slab_group + 1), packed, staged);
+        });
+        if let Some([sums, squares]) = statistics {
+            self.add_partials(partials, [sums, squares]);
+        }
+    }
+
+    /// Adds the slab groups' sums in their order, in double precision. Channels of all groups fall on the same totals.
+    fn add_partials(&self, partials: &[f32], totals: [&mut [f64]; 2]) {
+        for (half, total) in totals.into_iter().enumerate() {
+            let (channels, count) = (self.groups * self.channels_out, total.len());
+            total.fill(0.0);
+            for group in partials.chunks_exact(2 * channels) {
+                for (channel, &sum) in group[half * channels..][..channels].iter().enumerate() {
+                    total[channel % count] += f64::from(sum);
+                }
+            }
+        }
     }
 }
 
-/// One slab and some output blocks.
+/// What all tasks share.
 struct Task<'a> {
     extents: &'a Extents,
     blocking: &'a Blocking,
     isa: Isa,
-    sample: usize,
-    /// First output plane, row and voxel.
-    start: [usize; 3],
+    source: &'a Source<'a>,
+    filter: (&'a [f32], &'a FilterLayout),
+    output: &'a SharedMut<f32>,
     strides: [usize; 4],
-    group_offsets: [usize; 8],
+    group_offsets: [usize; PHASES],
     bias: Option<&'a [f32]>,
     relu: bool,
+    /// Where sums of the output go.
+    partials: Option<&'a SharedMut<f32>>,
+}
+
+/// A slab's sample and its first output plane, row and voxel.
+#[derive(Clone, Copy)]
+struct Slab {
+    sample: usize,
+    start: [usize; 3],
 }
 
 impl Task<'_> {
     fn run(
         &self,
-        source: &Source<'_>,
-        packed: &[f32],
-        blocks: std::ops::Range<usize>,
+        blocks: Range<usize>,
+        slab_group: usize,
+        slabs: Range<usize>,
+        packed: &mut [f32],
         staged: &mut [f32],
-        output: &SharedMut<f32>,
     ) {
         let (extents, packing) = (self.extents, &self.blocking.packing);
-        let mut channel = 0;
-        while channel < extents.channels_in {
-            let end = extents.channels_in.min(channel + self.blocking.chunk);
-            let window = Window {
-                sample: self.sample,
-                start: std::array::from_fn(|axis| self.start[axis] as isize - extents.pad_before[axis] as isize),
-                extents: extents.staged_extents(self.blocking),
-            };
-            source.stage(window, channel..end, BLOCK, staged);
-            for block in blocks.clone() {
-                let filter = &packed[block * packing.block_len() + channel * packing.taps * packing.width..];
-                self.run_block(block, channel..end, staged, filter, output);
-            }
-            channel = end;
+        for block in blocks.clone() {
+            self.clear_statistics(slab_group, block);
         }
+        for first in (0..extents.channels_in).step_by(self.blocking.chunk) {
+            let channels = first..extents.channels_in.min(first + self.blocking.chunk);
+            let packed_len = packing.len(extents.taps(), channels.len());
+            for (block, part) in blocks.clone().zip(packed.chunks_exact_mut(packed_len)) {
+                packing.pack(self.isa, self.filter, block, channels.clone(), part);
+            }
+            for index in slabs.clone() {
+                let slab = self.slab(index);
+                let window = Window {
+                    sample: slab.sample,
+                    start: std::array::from_fn(|axis| slab.start[axis] as isize - extents.pad_before[axis] as isize),
+                    extents: extents.staged_extents(self.blocking),
+                };
+                self.source.stage(self.isa, window, channels.clone(), BLOCK, staged);
+                for (block, part) in blocks.clone().zip(packed.chunks_exact(packed_len)) {
+                    self.run_block([block, slab_group], slab, channels.clone(), staged, part);
+                }
+            }
+        }
+    }
+
+    /// Group and first output channel of a block.
+    fn first_channel(&self, block: usize) -> (usize, usize) {
+        let packing = &self.blocking.packing;
+        (block / packing.blocks(), block % packing.blocks() * packing.width)
+    }
+
+    /// Address of a block's sums of one slab group; null if nobody asked. The squares lie `groups * channels_out` behind.
+    fn statistics(&self, slab_group: usize, block: usize) -> *mut f32 {
+        let (group, channel) = self.first_channel(block);
+        let channels = self.extents.groups * self.extents.channels_out;
+        let element = slab_group * 2 * channels + group * self.extents.channels_out + channel;
+        self.partials.map_or(std::ptr::null_mut(), |partials| partials.pointer().wrapping_add(element))
+    }
+
+    fn clear_statistics(&self, slab_group: usize, block: usize) {
+        let sums = self.statistics(slab_group, block);
+        if sums.is_null() {
+            return;
+        }
+        let valid = self.blocking.packing.width.min(self.extents.channels_out - self.first_channel(block).1);
+        for half in 0..2 {
+            // SAFETY: these channels of this slab group lie inside the partial sums and belong to this task alone.
+            unsafe { sums.add(half * self.extents.groups * self.extents.channels_out).write_bytes(0, valid) };
+        }
+    }
+
+    fn slab(&self, index: usize) -> Slab {
+        let [_, nd, nh, nw] = self.extents.slabs(self.blocking);
+        let at = [index / (nh * nw) % nd, index / nw % nh, index % nw];
+        Slab { sample: index / (nd * nh * nw), start: std::array::from_fn(|axis| at[axis] * self.blocking.slab[axis]) }
     }
 
     /// All register tiles of the slab for one output block and one chunk of input channels.
     fn run_block(
         &self,
-        block: usize,
-        channels: std::ops::Range<usize>,
+        [block, slab_group]: [usize; 2],
+        slab: Slab,
+        channels: Range<usize>,
         staged: &[f32],
         filter: &[f32],
-        output: &SharedMut<f32>,
     ) {
         let (extents, packing, shape) = (self.extents, &self.blocking.packing, self.blocking.shape);
-        let (group, first_out) = (block / packing.blocks(), block % packing.blocks() * packing.width);
+        let (group, first_out) = self.first_channel(block);
         let [_, staged_rows, width] = extents.staged_extents(self.blocking);
         let block_stride = width * BLOCK;
         let row_stride = channels.len().div_ceil(BLOCK) * block_stride;
         let last = channels.end == extents.channels_in;
         let end: [usize; 3] =
-            std::array::from_fn(|axis| extents.output[axis].min(self.start[axis] + self.blocking.slab[axis]));
-        for d in self.start[0]..end[0] {
-            for h in (self.start[1]..end[1]).step_by(shape.rows) {
-                for w in (self.start[2]..end[2]).step_by(shape.columns) {
-                    let staged_row = (d - self.start[0]) * staged_rows + h - self.start[1];
-                    let input = &staged[staged_row * row_stride + (w - self.start[2]) * BLOCK..];
+            std::array::from_fn(|axis| extents.output[axis].min(slab.start[axis] + self.blocking.slab[axis]));
+        for d in slab.start[0]..end[0] {
+            for h in (slab.start[1]..end[1]).step_by(shape.rows) {
+                for w in (slab.start[2]..end[2]).step_by(shape.columns) {
+                    let staged_row = (d - slab.start[0]) * staged_rows + h - slab.start[1];
+                    let input = &staged[staged_row * row_stride + (w - slab.start[2]) * BLOCK..];
                     let [sn, sd, sh, sw] = self.strides;
-                    let to = self.group_offsets[group] + self.sample * sn + d * sd + h * sh + w * sw + first_out;
+                    let to = self.group_offsets[group] + slab.sample * sn + d * sd + h * sh + w * sw + first_out;
                     let tile = Tile {
                         input: input.as_ptr(),
                         block_stride,
@@ -259,7 +346,7 @@ impl Task<'_> {
                         channels: channels.len(),
                         filter: filter.as_ptr(),
                         // The tile's first voxel exists, so this stays inside the output.
-                        output: output.pointer().wrapping_add(to),
+                        output: self.output.pointer().wrapping_add(to),
                         output_row_stride: sh,
                         output_stride: sw,
                         rows: shape.rows.min(end[1] - h),
@@ -271,12 +358,14 @@ impl Task<'_> {
                             _ => std::ptr::null(),
                         },
                         relu: self.relu && last,
+                        statistics: if last { self.statistics(slab_group, block) } else { std::ptr::null_mut() },
+                        statistics_stride: extents.groups * extents.channels_out,
                     };
                     // SAFETY: `Threads` checked the instruction set. The staged slab spans whole register tiles and their
                     // halo; `filter` holds this block's chunk by the packing; the bias has `channels_out` elements (asserted
                     // at the border). Voxels and channels of the tile that exist lie inside the output (its length
-                    // was asserted against these strides) and belong to this task alone, because tasks partition
-                    // slabs and output blocks.
+                    // was asserted against these strides) and, like the sums of this block and slab group, belong to this
+                    // task alone, because tasks partition slabs and output blocks.
                     unsafe { (self.blocking.function)(self.isa, &tile) };
                 }
             }

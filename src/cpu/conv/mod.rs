@@ -14,12 +14,68 @@ mod wgrad;
 
 pub use transposed::TransposedConvolution;
 
+use std::ops::Range;
+
 use self::{
     correlate::Target,
-    pack::FilterView,
-    stage::{Segment, Source, dense_strides},
+    pack::{Axis, FilterLayout},
+    stage::{PHASES, Segment, Source, dense_strides},
 };
 use super::{reduce, threads::Threads};
+
+/// One of the tensors that a convolution reads side by side: their concatenation along the channels is never made.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// `[N, D, H, W, channels]`.
+    pub data: &'a [f32],
+    /// Its channels.
+    pub channels: usize,
+    /// Batch norm, applied while loading: `x * scale + shift` per channel. The zero padding around the volume stays zero.
+    pub scale_shift: Option<(&'a [f32], &'a [f32])>,
+}
+
+impl<'a> Input<'a> {
+    /// A tensor as it is.
+    pub fn plain(data: &'a [f32], channels: usize) -> Self {
+        Self { data, channels, scale_shift: None }
+    }
+}
+
+/// The gradient of a convolution's output.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradient<'a> {
+    /// `[N, D, H, W, channels_out]`.
+    pub data: &'a [f32],
+    /// The result of the ReLU behind the convolution, if the gradient is that ReLU's: elements count as zero where the result is not
+    /// positive.
+    pub relu: Option<&'a [f32]>,
+}
+
+impl<'a> Gradient<'a> {
+    /// A gradient as it is.
+    pub fn plain(data: &'a [f32]) -> Self {
+        Self { data, relu: None }
+    }
+}
+
+/// What fprop does with its sums before it stores them.
+#[derive(Debug, Default)]
+pub struct Epilogue<'a> {
+    /// Added, one element per output channel.
+    pub bias: Option<&'a [f32]>,
+    /// Negative results become 0.
+    pub relu: bool,
+    /// Receive, per output channel, the sums of the stored results and of their squares: batch norm's statistics.
+    pub statistics: Option<[&'a mut [f64]; 2]>,
+}
+
+impl Epilogue<'_> {
+    fn check(&self, channels: usize) {
+        assert!(self.bias.is_none_or(|bias| bias.len() == channels), "bias length");
+        let lengths_fit = |both: &[&mut [f64]; 2]| both.iter().all(|sums| sums.len() == channels);
+        assert!(self.statistics.as_ref().is_none_or(lengths_fit), "statistics lengths");
+    }
+}
 
 /// A convolution with stride 1: `output[v][co] = bias[co] + sum over taps and ci of input[v + tap - pad_before][ci] *
 /// filter[tap][ci][co]`, where the input is zero outside its extents.
@@ -75,7 +131,12 @@ impl Convolution {
 
     /// Workspace elements of [`Convolution::dgrad`] on `threads` threads.
     pub fn dgrad_workspace(&self, threads: usize) -> usize {
-        self.backward().workspace(threads)
+        self.dgrad_channels_workspace(self.channels_in, threads)
+    }
+
+    /// Workspace elements of [`Convolution::dgrad_fused`] for `channels` input channels on `threads` threads.
+    pub fn dgrad_channels_workspace(&self, channels: usize, threads: usize) -> usize {
+        self.backward(channels).workspace(threads)
     }
 
     /// Workspace elements of [`Convolution::wgrad`] on `threads` threads.
@@ -98,22 +159,34 @@ impl Convolution {
         output: &mut [f32],
         workspace: &mut [f32],
     ) {
-        self.check(input, filter, output);
-        assert!(bias.is_none_or(|bias| bias.len() == self.channels_out), "bias length");
-        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
-        let view = FilterView {
-            data: filter,
-            group_stride: 0,
-            tap_stride: self.channels_in * self.channels_out,
-            flipped: false,
-            inner: self.channels_in,
-            outer_stride: 0,
-            inner_stride: self.channels_out,
-            out_stride: 1,
+        let epilogue = Epilogue { bias, relu, statistics: None };
+        self.fprop_fused(threads, &[Input::plain(input, self.channels_in)], filter, epilogue, output, workspace);
+    }
+
+    /// fprop from inputs side by side, each normalised while it is loaded if asked, with an [`Epilogue`].
+    /// `workspace` needs [`Convolution::fprop_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, the inputs' channels do not add up, there are more than four, or the
+    /// workspace is too short.
+    pub fn fprop_fused(
+        &self,
+        threads: &Threads,
+        inputs: &[Input<'_>],
+        filter: &[f32],
+        epilogue: Epilogue<'_>,
+        output: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        self.check(filter, output);
+        epilogue.check(self.channels_out);
+        let target = Target {
+            output,
+            strides: dense_strides(self.output, self.channels_out),
+            group_offsets: [0; PHASES],
+            epilogue,
         };
-        let strides = dense_strides(self.output, self.channels_out);
-        let target = Target { output, strides, group_offsets: [0; 8], bias, relu };
-        self.forward().run(threads, &source, view, target, workspace);
+        self.forward().run(threads, &self.source(inputs), (filter, &self.layout()), target, workspace);
     }
 
     /// Gradient of the input from the gradient of the output. `workspace` needs [`Convolution::dgrad_workspace`] elements.
@@ -121,21 +194,35 @@ impl Convolution {
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
     pub fn dgrad(&self, threads: &Threads, dy: &[f32], filter: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
-        self.check(dx, filter, dy);
-        let source = Source::new([Segment::dense(dy, self.output, self.channels_out)], self.output);
-        let view = FilterView {
-            data: filter,
-            group_stride: 0,
-            tap_stride: self.channels_in * self.channels_out,
-            flipped: true,
-            inner: self.channels_out,
-            outer_stride: 0,
-            inner_stride: 1,
-            out_stride: self.channels_out,
+        self.dgrad_fused(threads, Gradient::plain(dy), filter, 0..self.channels_in, dx, workspace);
+    }
+
+    /// dgrad of some input channels only, as for one of the inputs side by side: `dx` is dense with `channels.len()` channels.
+    /// `workspace` needs [`Convolution::dgrad_channels_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, the channels lie outside, or the workspace is too short.
+    pub fn dgrad_fused(
+        &self,
+        threads: &Threads,
+        dy: Gradient<'_>,
+        filter: &[f32],
+        channels: Range<usize>,
+        dx: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        self.check(filter, dy.data);
+        assert!(channels.start < channels.end && channels.end <= self.channels_in, "channels {channels:?} of {self:?}");
+        let voxels = self.batch * self.input.iter().product::<usize>();
+        assert_eq!(dx.len(), voxels * channels.len(), "gradient length of {self:?}");
+        let target = Target {
+            output: dx,
+            strides: dense_strides(self.input, channels.len()),
+            group_offsets: [0; PHASES],
+            epilogue: Epilogue::default(),
         };
-        let strides = dense_strides(self.input, self.channels_in);
-        let target = Target { output: dx, strides, group_offsets: [0; 8], bias: None, relu: false };
-        self.backward().run(threads, &source, view, target, workspace);
+        let filter = (&filter[channels.start * self.channels_out..], &self.exchanged_layout());
+        self.backward(channels.len()).run(threads, &self.gradient_source(dy), filter, target, workspace);
     }
 
     /// Gradients of the filter and, if asked, of the bias. `workspace` needs [`Convolution::wgrad_workspace`] elements.
@@ -151,21 +238,64 @@ impl Convolution {
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
     ) {
-        self.check(input, dfilter, dy);
-        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
-        let gradient = Source::new([Segment::dense(dy, self.output, self.channels_out)], self.output);
-        self.gradient().run(threads, &source, &[gradient], dfilter, workspace);
-        if let Some(dbias) = dbias {
-            reduce::sum(threads, dy, self.channels_out, dbias, workspace);
+        let inputs = [Input::plain(input, self.channels_in)];
+        self.wgrad_fused(threads, &inputs, Gradient::plain(dy), dfilter, dbias, workspace);
+    }
+
+    /// wgrad from inputs side by side, each normalised while it is loaded if asked, and a gradient that may still have to pass a
+    /// ReLU. `workspace` needs [`Convolution::wgrad_workspace`] elements.
+    ///
+    /// # Panics
+    /// As for [`Convolution::fprop_fused`].
+    pub fn wgrad_fused(
+        &self,
+        threads: &Threads,
+        inputs: &[Input<'_>],
+        dy: Gradient<'_>,
+        dfilter: &mut [f32],
+        dbias: Option<&mut [f32]>,
+        workspace: &mut [f32],
+    ) {
+        self.check(dfilter, dy.data);
+        let (source, gradient) = (self.source(inputs), self.gradient_source(dy));
+        if self.exchanges_wgrad() {
+            let layout = self.exchanged_layout();
+            self.gradient().run(threads, &gradient, &[source], dfilter, &layout, workspace);
+        } else {
+            self.gradient().run(threads, &source, &[gradient], dfilter, &self.layout(), workspace);
         }
+        if let Some(dbias) = dbias {
+            reduce::masked_sum(threads, dy.data, dy.relu, dbias, workspace);
+        }
+    }
+
+    /// The inputs side by side.
+    fn source<'a>(&self, inputs: &[Input<'a>]) -> Source<'a> {
+        let channels = inputs.iter().map(|input| input.channels).sum::<usize>();
+        assert!(inputs.len() <= PHASES && channels == self.channels_in, "{channels} input channels for {self:?}");
+        let voxels = self.batch * self.input.iter().product::<usize>();
+        let segments = inputs.iter().map(|input| {
+            assert_eq!(input.data.len(), voxels * input.channels, "input length of {self:?}");
+            let affine = input.scale_shift.map(|(scale, shift)| {
+                assert!(scale.len() == input.channels && shift.len() == input.channels, "coefficients per channel");
+                [scale, shift]
+            });
+            Segment { affine, ..Segment::dense(input.data, self.input, input.channels) }
+        });
+        Source::new(segments, self.input)
+    }
+
+    fn gradient_source<'a>(&self, dy: Gradient<'a>) -> Source<'a> {
+        assert!(dy.relu.is_none_or(|y| y.len() == dy.data.len()), "lengths of the gradient and the ReLU's result");
+        let segment = Segment { mask: dy.relu, ..Segment::dense(dy.data, self.output, self.channels_out) };
+        Source::new([segment], self.output)
     }
 
     fn output_voxels(&self) -> usize {
         self.batch * self.output.iter().product::<usize>()
     }
 
-    fn check(&self, input: &[f32], filter: &[f32], output: &[f32]) {
-        assert_eq!(input.len(), self.input_len(), "input length of {self:?}");
+    fn check(&self, filter: &[f32], output: &[f32]) {
         assert_eq!(filter.len(), self.filter_len(), "filter length of {self:?}");
         assert_eq!(output.len(), self.output_len(), "output length of {self:?}");
         assert!(
@@ -186,21 +316,49 @@ impl Convolution {
         }
     }
 
+    fn layout(&self) -> FilterLayout {
+        FilterLayout {
+            group_stride: 0,
+            tap_stride: self.channels_in * self.channels_out,
+            flipped: false,
+            taps: self.taps(),
+            input: Axis::strided(self.channels_out),
+            output: Axis::strided(1),
+        }
+    }
+
+    /// The flipped filter with its channels exchanged.
+    fn exchanged_layout(&self) -> FilterLayout {
+        let layout = self.layout();
+        FilterLayout { flipped: true, input: layout.output, output: layout.input, ..layout }
+    }
+
+    /// The opposite padding: that of the flipped filter.
+    fn pad_after(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| self.kernel[axis] - 1 - self.pad_before[axis])
+    }
+
+    /// With few filters, wgrad takes the input channels as vectors instead: `dfilter[tap]` is also the sum over input voxels v
+    /// of `dy[v - tap + pad_before]` times `input[v]`, the same sum with the tensors exchanged and the taps flipped.
+    fn exchanges_wgrad(&self) -> bool {
+        self.channels_out < 16 && self.channels_in > self.channels_out
+    }
+
     /// dgrad is the correlation of `dy` with the flipped filter, its channels exchanged.
-    fn backward(&self) -> correlate::Extents {
+    fn backward(&self, channels_in: usize) -> correlate::Extents {
         correlate::Extents {
             batch: self.batch,
             output: self.input,
             kernel: self.kernel,
-            pad_before: std::array::from_fn(|axis| self.kernel[axis] - 1 - self.pad_before[axis]),
+            pad_before: self.pad_after(),
             channels_in: self.channels_out,
-            channels_out: self.channels_in,
+            channels_out: channels_in,
             groups: 1,
         }
     }
 
     fn gradient(&self) -> wgrad::Extents {
-        wgrad::Extents {
+        let plain = wgrad::Extents {
             batch: self.batch,
             input: self.input,
             output: self.output,
@@ -209,9 +367,19 @@ impl Convolution {
             channels_in: self.channels_in,
             channels_out: self.channels_out,
             groups: 1,
-            group_stride: 0,
-            tap_stride: self.channels_in * self.channels_out,
-            channel_stride: self.channels_out,
+            scattered: false,
+        };
+        if !self.exchanges_wgrad() {
+            return plain;
+        }
+        wgrad::Extents {
+            input: self.output,
+            output: self.input,
+            pad_before: self.pad_after(),
+            channels_in: self.channels_out,
+            channels_out: self.channels_in,
+            scattered: true,
+            ..plain
         }
     }
 }

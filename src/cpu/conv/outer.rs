@@ -53,8 +53,10 @@ macro_rules! outer_table {
 }
 
 const WIDE: &[(OuterShape, OuterFunction)] = outer_table![
-    (3, 4, 2),
     (3, 8, 1),
+    (3, 4, 1),
+    (3, 2, 2),
+    (3, 2, 1),
     (3, 1, 2),
     (3, 1, 1),
     (2, 4, 2),

@@ -2,14 +2,15 @@
 //!
 //! The staged layout is `[plane][row][channel block][x][block]`: a tap is then a constant offset for every voxel of a
 //! tile, zero padding is ordinary data, and the microkernels need no branch at an edge. Everything that can be done to an
-//! input while it is loaded (two tensors instead of their concatenation, the eight phases of a stride-2 grid) is
+//! input while it is loaded (two tensors instead of their concatenation, the phases of a stride-2 grid) is
 //! done here, once per voxel, and not 27 times.
+
+use std::ops::Range;
+
+use crate::cpu::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Channels of one block of a staged input.
 pub(super) const BLOCK: usize = 16;
-
-/// The most tensors that one source can be made of: the eight phases of a 2x2x2 stride-2 grid.
-pub(super) const SEGMENTS: usize = 8;
 
 /// Consecutive channels that lie in one tensor.
 #[derive(Clone, Copy)]
@@ -20,24 +21,112 @@ pub(super) struct Segment<'a> {
     /// Elements from one sample, plane, row and voxel to the next.
     pub strides: [usize; 4],
     pub channels: usize,
+    /// `x * scale + shift` per channel, applied inside the volume only: the padding stays zero.
+    pub affine: Option<[&'a [f32]; 2]>,
+    /// A tensor of the same layout: elements count as zero where it is not positive (the backward pass of a ReLU).
+    pub mask: Option<&'a [f32]>,
 }
 
 impl<'a> Segment<'a> {
     /// A dense N D H W C tensor.
     pub(super) fn dense(data: &'a [f32], extents: [usize; 3], channels: usize) -> Self {
-        Self { data, offset: 0, strides: dense_strides(extents, channels), channels }
+        Self { data, offset: 0, strides: dense_strides(extents, channels), channels, affine: None, mask: None }
     }
 
-    /// Phase `(pd, ph, pw)` of a dense tensor of twice the `extents`: its voxels `2 * (d, h, w) + phase`.
+    /// The voxel pairs `(2 d + pd, 2 h + ph, 2 w)` and `(.., 2 w + 1)` of a dense tensor of twice the `extents`, as one
+    /// voxel of `2 * channels` channels each: the two lie side by side. `phase = 2 pd + ph`.
     pub(super) fn phase(data: &'a [f32], extents: [usize; 3], channels: usize, phase: usize) -> Self {
-        let fine = dense_strides(extents.map(|extent| 2 * extent), channels);
         Self {
             data,
             offset: phase_offset(extents, channels, phase),
-            strides: [fine[0], 2 * fine[1], 2 * fine[2], 2 * fine[3]],
-            channels,
+            strides: phase_strides(extents, channels),
+            channels: 2 * channels,
+            affine: None,
+            mask: None,
         }
     }
+
+    /// `count` voxels from element `from` on, `take` channels each, to `staged`, `block` elements apart.
+    #[inline(always)]
+    fn copy<S: Simd>(&self, [from, channel]: [usize; 2], [count, take, block]: [usize; 3], staged: &mut [f32]) {
+        let stride = self.strides[3];
+        let need = |stride: usize| (count - 1) * stride + take;
+        let source = &self.data[from..][..need(stride)];
+        let mask = self.mask.map(|mask| &mask[from..][..need(stride)]);
+        let affine = self.affine.map(|both| both.map(|values| &values[channel..channel + take]));
+        let staged = &mut staged[..need(block)];
+        for lane in (0..take).step_by(S::LANES) {
+            let lanes = S::LANES.min(take - lane);
+            let whole = lanes == S::LANES;
+            // SAFETY: `need` covers the last voxel's last lane in all slices; the machine runs S.
+            unsafe {
+                let run = Run { source: source.as_ptr().add(lane), stride, count, lanes, block };
+                let staged = staged.as_mut_ptr().add(lane);
+                match (whole, affine, mask) {
+                    (true, None, None) => run.copy::<S, true>(staged, |x, _| x),
+                    (false, None, None) => run.copy::<S, false>(staged, |x, _| x),
+                    (_, Some([scale, shift]), None) => {
+                        let a = S::load_partial(scale.as_ptr().add(lane), lanes);
+                        let b = S::load_partial(shift.as_ptr().add(lane), lanes);
+                        let apply = |x, _| S::fma(x, a, b);
+                        if whole { run.copy::<S, true>(staged, apply) } else { run.copy::<S, false>(staged, apply) }
+                    }
+                    (_, affine, Some(mask)) => {
+                        assert!(affine.is_none(), "no computation masks a normalised tensor");
+                        let mask = mask.as_ptr().add(lane);
+                        let apply = |x, at: usize| {
+                            let y = if whole { S::load(mask.add(at)) } else { S::load_partial(mask.add(at), lanes) };
+                            S::keep_where_greater(y, S::zero(), x)
+                        };
+                        if whole { run.copy::<S, true>(staged, apply) } else { run.copy::<S, false>(staged, apply) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Voxels `stride` elements apart, of which up to one vector of channels is copied.
+struct Run {
+    source: *const f32,
+    stride: usize,
+    count: usize,
+    lanes: usize,
+    block: usize,
+}
+
+impl Run {
+    /// Copies through `apply(vector, element)`.
+    #[inline(always)]
+    unsafe fn copy<S: Simd, const WHOLE: bool>(&self, staged: *mut f32, apply: impl Fn(S::V, usize) -> S::V) {
+        for voxel in 0..self.count {
+            let (from, to) = (voxel * self.stride, voxel * self.block);
+            // SAFETY: the caller's promise: the run exists in both.
+            unsafe {
+                if WHOLE {
+                    S::store(staged.add(to), apply(S::load(self.source.add(from)), from));
+                } else {
+                    let x = S::load_partial(self.source.add(from), self.lanes);
+                    S::store_partial(staged.add(to), apply(x, from), self.lanes);
+                }
+            }
+        }
+    }
+}
+
+/// The most tensors that one source can be made of: the phases of a 2x2x2 stride-2 grid.
+pub(super) const PHASES: usize = 4;
+
+/// Elements from one sample, plane, row and voxel pair of a phase to the next.
+pub(super) fn phase_strides(extents: [usize; 3], channels: usize) -> [usize; 4] {
+    let [n, d, h, w] = dense_strides(extents.map(|extent| 2 * extent), channels);
+    [n, 2 * d, 2 * h, 2 * w]
+}
+
+/// First element of phase `2 pd + ph` in a dense tensor of twice the `extents`.
+pub(super) fn phase_offset(extents: [usize; 3], channels: usize, phase: usize) -> usize {
+    let [_, d, h, _] = dense_strides(extents.map(|extent| 2 * extent), channels);
+    phase / 2 * d + phase % 2 * h
 }
 
 /// Elements from one sample, plane, row and voxel to the next in a dense tensor.
@@ -45,16 +134,10 @@ pub(super) fn dense_strides([d, h, w]: [usize; 3], channels: usize) -> [usize; 4
     [d * h * w * channels, h * w * channels, w * channels, channels]
 }
 
-/// First element of phase `4 pd + 2 ph + pw` in a dense tensor of twice the `extents`.
-pub(super) fn phase_offset(extents: [usize; 3], channels: usize, phase: usize) -> usize {
-    let fine = dense_strides(extents.map(|extent| 2 * extent), channels);
-    (phase >> 2 & 1) * fine[1] + (phase >> 1 & 1) * fine[2] + (phase & 1) * fine[3]
-}
-
 /// What a convolution reads: segments side by side in the channel direction.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
-    segments: [Option<Segment<'a>>; SEGMENTS],
+    segments: [Option<Segment<'a>>; PHASES],
     pub extents: [usize; 3],
 }
 
@@ -70,7 +153,7 @@ pub(super) struct Window {
 
 impl<'a> Source<'a> {
     pub(super) fn new(segments: impl IntoIterator<Item = Segment<'a>>, extents: [usize; 3]) -> Self {
-        let mut source = Self { segments: [None; SEGMENTS], extents };
+        let mut source = Self { segments: [None; PHASES], extents };
         for (slot, segment) in source.segments.iter_mut().zip(segments) {
             *slot = Some(segment);
         }
@@ -79,17 +162,35 @@ impl<'a> Source<'a> {
 
     /// Copies `channels` (from a multiple of `block` on) of the window into `staged`, and zeros outside the volume
     /// and in the unused channels of the last block.
-    pub(super) fn stage(&self, window: Window, channels: std::ops::Range<usize>, block: usize, staged: &mut [f32]) {
+    pub(super) fn stage(&self, isa: Isa, window: Window, channels: Range<usize>, block: usize, staged: &mut [f32]) {
+        dispatch(isa, Stage { source: self, window, channels, block, staged });
+    }
+}
+
+struct Stage<'a> {
+    source: &'a Source<'a>,
+    window: Window,
+    channels: Range<usize>,
+    block: usize,
+    staged: &'a mut [f32],
+}
+
+impl Kernel for Stage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { source, window, channels, block, staged } = self;
         let blocks = channels.len().div_ceil(block);
         let [planes, rows, width] = window.extents;
         let row_len = blocks * width * block;
         // The part of a row that lies inside the volume.
         let begin = (-window.start[2]).clamp(0, width as isize) as usize;
-        let end = (self.extents[2] as isize - window.start[2]).clamp(begin as isize, width as isize) as usize;
+        let end = (source.extents[2] as isize - window.start[2]).clamp(begin as isize, width as isize) as usize;
         for plane in 0..planes {
-            let d = inside(window.start[0] + plane as isize, self.extents[0]);
+            let d = inside(window.start[0] + plane as isize, source.extents[0]);
             for row in 0..rows {
-                let h = inside(window.start[1] + row as isize, self.extents[1]);
+                let h = inside(window.start[1] + row as isize, source.extents[1]);
                 let start = (plane * rows + row) * row_len;
                 let staged = &mut staged[start..start + row_len];
                 let (Some(d), Some(h), true) = (d, h, begin < end) else {
@@ -100,19 +201,27 @@ impl<'a> Source<'a> {
                     part[..begin * block].fill(0.0);
                     part[end * block..].fill(0.0);
                 }
-                if channels.len() % block != 0 {
+                if !channels.len().is_multiple_of(block) {
                     staged[(blocks - 1) * width * block..].fill(0.0);
                 }
                 let x = (window.start[2] + begin as isize) as usize;
                 let mut first = 0;
-                for segment in self.segments.iter().flatten() {
+                for segment in source.segments.iter().flatten() {
                     let last = first + segment.channels;
                     let (from, to) = (channels.start.max(first), channels.end.min(last));
                     if from < to {
                         let [sn, sd, sh, sw] = segment.strides;
-                        let source = segment.offset + window.sample * sn + d * sd + h * sh + x * sw + from - first;
-                        let run = Run { count: end - begin, stride: sw, channels: to - from };
-                        run.copy(&segment.data[source..], staged, begin, width, block, from - channels.start);
+                        let row = segment.offset + window.sample * sn + d * sd + h * sh + x * sw;
+                        let mut channel = from;
+                        while channel < to {
+                            // The part of this segment that lies in one block.
+                            let at = channel - channels.start;
+                            let take = (block - at % block).min(to - channel);
+                            let place = (at / block * width + begin) * block + at % block;
+                            let source = [row + channel - first, channel - first];
+                            segment.copy::<S>(source, [end - begin, take, block], &mut staged[place..]);
+                            channel += take;
+                        }
                     }
                     first = last;
                 }
@@ -124,45 +233,6 @@ impl<'a> Source<'a> {
 /// `index` if it lies in `0..extent`.
 fn inside(index: isize, extent: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|&index| index < extent)
-}
-
-/// Voxels of a row, `stride` elements apart, of which `channels` are copied.
-struct Run {
-    count: usize,
-    stride: usize,
-    channels: usize,
-}
-
-impl Run {
-    /// Copies the run to voxels `begin..` of a staged row, from channel `at` on.
-    fn copy(&self, source: &[f32], staged: &mut [f32], begin: usize, width: usize, block: usize, at: usize) {
-        let mut done = 0;
-        while done < self.channels {
-            let channel = at + done;
-            let lane = channel % block;
-            let take = (block - lane).min(self.channels - done);
-            let to = (channel / block * width + begin) * block + lane;
-            let (source, staged) = (&source[done..], &mut staged[to..]);
-            match take {
-                16 => self.copy_block::<16>(source, staged, block),
-                32 => self.copy_block::<32>(source, staged, block),
-                _ => {
-                    for voxel in 0..self.count {
-                        let (from, to) = (voxel * self.stride, voxel * block);
-                        staged[to..to + take].copy_from_slice(&source[from..from + take]);
-                    }
-                }
-            }
-            done += take;
-        }
-    }
-
-    fn copy_block<const N: usize>(&self, source: &[f32], staged: &mut [f32], block: usize) {
-        for voxel in 0..self.count {
-            let (from, to) = (voxel * self.stride, voxel * block);
-            staged[to..to + N].copy_from_slice(&source[from..from + N]);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -177,7 +247,7 @@ mod tests {
         let source = Source::new([Segment::dense(&a, extents, 5), Segment::dense(&b, extents, 30)], extents);
         let window = Window { sample: 1, start: [-1, -2, -1], extents: [4, 6, 7] };
         let mut staged = vec![9.0; 4 * 6 * 3 * 7 * BLOCK];
-        source.stage(window, 0..35, BLOCK, &mut staged);
+        source.stage(Isa::best(), window, 0..35, BLOCK, &mut staged);
         for plane in 0..4 {
             for row in 0..6 {
                 for x in 0..7 {

@@ -1,6 +1,8 @@
 use super::*;
 use crate::cpu::Isa;
 
+mod fused;
+
 /// Reproducible values in (-1, 1).
 fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);

@@ -35,6 +35,9 @@ pub(super) struct Tile {
     pub bias: *const f32,
     /// Negative results become 0.
     pub relu: bool,
+    /// Sums of this block's final results over voxels, and of their squares `statistics_stride` behind; unless null.
+    pub statistics: *mut f32,
+    pub statistics_stride: usize,
 }
 
 /// A compiled microkernel.
@@ -45,89 +48,135 @@ pub(super) type TileFunction = unsafe fn(Isa, &Tile);
 pub(super) struct TileShape {
     pub rows: usize,
     pub columns: usize,
-    /// SIMD vectors of output channels.
+    /// SIMD vectors of output channels; single output channels of a `dot` tile.
     pub vectors: usize,
+    /// Lanes are input channels, summed at the end: for layers with so few filters that they would not fill a vector.
+    pub dot: bool,
+}
+
+impl TileShape {
+    /// Output channels of the tile.
+    pub(super) fn width(&self, isa: Isa) -> usize {
+        if self.dot { self.vectors } else { self.vectors * isa.lanes() }
+    }
 }
 
 macro_rules! tile_table {
-    ($(($rows:literal, $columns:literal, $vectors:literal)),* $(,)?) => {
+    ($function:ident, $dot:literal, [$(($rows:literal, $columns:literal, $vectors:literal)),* $(,)?]) => {
         &[$((
-            TileShape { rows: $rows, columns: $columns, vectors: $vectors },
-            run_tile::<$rows, $columns, $vectors> as TileFunction,
+            TileShape { rows: $rows, columns: $columns, vectors: $vectors, dot: $dot },
+            $function::<$rows, $columns, $vectors> as TileFunction,
         )),*]
     };
 }
 
 /// 32 registers: at most 28 sums, 2 filter vectors, 1 broadcast.
-const WIDE: &[(TileShape, TileFunction)] = tile_table![
-    (1, 14, 2),
-    (1, 13, 2),
-    (1, 12, 2),
-    (1, 11, 2),
-    (1, 10, 2),
-    (1, 9, 2),
-    (1, 8, 2),
-    (1, 6, 2),
-    (2, 7, 2),
-    (2, 6, 2),
-    (2, 5, 2),
-    (3, 4, 2),
-    (4, 3, 2),
-    (6, 2, 2),
-    (2, 4, 2),
-    (3, 3, 2),
-    (8, 1, 2),
-    (1, 28, 1),
-    (1, 24, 1),
-    (2, 13, 1),
-    (2, 12, 1),
-    (2, 11, 1),
-    (2, 10, 1),
-    (2, 9, 1),
-    (2, 8, 1),
-    (1, 16, 1),
-    (1, 12, 1),
-    (3, 8, 1),
-    (4, 7, 1),
-    (4, 6, 1),
-    (6, 4, 1),
-    (8, 3, 1),
-    (3, 4, 1),
-    (3, 3, 1),
-    (8, 1, 1),
-];
+const WIDE: &[(TileShape, TileFunction)] = tile_table!(
+    run_tile,
+    false,
+    [
+        (1, 14, 2),
+        (1, 13, 2),
+        (1, 12, 2),
+        (1, 11, 2),
+        (1, 10, 2),
+        (1, 9, 2),
+        (1, 8, 2),
+        (1, 6, 2),
+        (2, 7, 2),
+        (2, 6, 2),
+        (2, 5, 2),
+        (3, 4, 2),
+        (4, 3, 2),
+        (6, 2, 2),
+        (2, 4, 2),
+        (3, 3, 2),
+        (8, 1, 2),
+        (1, 28, 1),
+        (1, 24, 1),
+        (2, 13, 1),
+        (2, 12, 1),
+        (2, 11, 1),
+        (2, 10, 1),
+        (2, 9, 1),
+        (2, 8, 1),
+        (1, 16, 1),
+        (1, 12, 1),
+        (3, 8, 1),
+        (4, 7, 1),
+        (4, 6, 1),
+        (6, 4, 1),
+        (8, 3, 1),
+        (3, 4, 1),
+        (3, 3, 1),
+        (8, 1, 1),
+    ]
+);
 
 /// 16 registers: at most 12 sums.
-const NARROW: &[(TileShape, TileFunction)] = tile_table![
-    (1, 6, 2),
-    (1, 5, 2),
-    (1, 4, 2),
-    (2, 3, 2),
-    (2, 2, 2),
-    (6, 1, 2),
-    (1, 12, 1),
-    (1, 10, 1),
-    (1, 8, 1),
-    (2, 6, 1),
-    (2, 4, 1),
-    (3, 4, 1),
-    (3, 3, 1),
-    (8, 1, 1),
-];
+const NARROW: &[(TileShape, TileFunction)] = tile_table!(
+    run_tile,
+    false,
+    [
+        (1, 6, 2),
+        (1, 5, 2),
+        (1, 4, 2),
+        (2, 3, 2),
+        (2, 2, 2),
+        (6, 1, 2),
+        (1, 12, 1),
+        (1, 10, 1),
+        (1, 8, 1),
+        (2, 6, 1),
+        (2, 4, 1),
+        (3, 4, 1),
+        (3, 3, 1),
+        (8, 1, 1),
+    ]
+);
 
-/// The microkernel that computes `rows x columns` outputs of `channels` channels with the fewest wasted operations.
-pub(super) fn choose(isa: Isa, rows: usize, columns: usize, channels: usize) -> (TileShape, TileFunction) {
+/// One to four filters: a load of input channels serves every filter.
+const DOT: &[(TileShape, TileFunction)] = tile_table!(
+    run_dot,
+    true,
+    [
+        (1, 12, 1),
+        (1, 8, 1),
+        (3, 4, 1),
+        (1, 12, 2),
+        (1, 8, 2),
+        (2, 6, 2),
+        (3, 4, 2),
+        (1, 8, 3),
+        (2, 4, 3),
+        (1, 6, 4),
+        (2, 3, 4),
+        (1, 4, 4),
+    ]
+);
+
+/// The microkernel that computes `rows x columns` outputs from `channels_in` to `channels_out` channels with the fewest wasted
+/// operations.
+pub(super) fn choose(
+    isa: Isa,
+    [rows, columns]: [usize; 2],
+    channels_in: usize,
+    channels_out: usize,
+) -> (TileShape, TileFunction) {
     let table = if isa == Isa::Avx512 { WIDE } else { NARROW };
-    let lanes = isa.lanes();
     let cost = |shape: &TileShape| {
         let tiles = rows.div_ceil(shape.rows) * columns.div_ceil(shape.columns);
-        let blocks = channels.div_ceil(shape.vectors * lanes);
+        let blocks = channels_out.div_ceil(shape.width(isa));
         let sums = shape.rows * shape.columns * shape.vectors;
         // Cycles in halves: multiply-adds, or loads where these are more, or the latency of too few independent sums.
         let loads = shape.rows * shape.columns + shape.vectors;
-        tiles * blocks * (2 * sums.max(8)).max(2 * loads).saturating_add(2 + shape.vectors)
+        let steps = if shape.dot { channels_in.next_multiple_of(BLOCK) / isa.lanes() } else { channels_in };
+        tiles * blocks * steps * ((2 * sums.max(8)).max(2 * loads) + 2 + shape.vectors)
     };
-    let (shape, function) = table.iter().min_by_key(|(shape, _)| cost(shape)).expect("the tables are not empty");
+    let fits =
+        |shape: &TileShape| !shape.dot || (shape.vectors == channels_out && (isa == Isa::Avx512 || shape.columns <= 6));
+    let candidates = table.iter().chain(DOT).filter(|(shape, _)| fits(shape));
+    let (shape, function) = candidates.min_by_key(|(shape, _)| cost(shape)).expect("the tables are not empty");
     (*shape, *function)
 }
 
@@ -219,6 +268,7 @@ unsafe fn finish<S: Simd, const R: usize, const C: usize, const V: usize>(sums: 
                 true => S::zero(),
                 false => S::load_partial(tile.bias.wrapping_add(v * S::LANES), lanes),
             };
+            let mut total = [S::zero(); 2];
             for r in 0..R {
                 for c in 0..C {
                     if lanes == 0 || r >= tile.rows || c >= tile.columns {
@@ -233,7 +283,97 @@ unsafe fn finish<S: Simd, const R: usize, const C: usize, const V: usize>(sums: 
                     if tile.relu {
                         sum = S::max(sum, S::zero());
                     }
+                    total = [S::add(total[0], sum), S::fma(sum, sum, total[1])];
                     if lanes == S::LANES { S::store(to, sum) } else { S::store_partial(to, sum, lanes) }
+                }
+            }
+            if !tile.statistics.is_null() {
+                for (half, total) in total.into_iter().enumerate() {
+                    let to = tile.statistics.add(half * tile.statistics_stride + v * S::LANES);
+                    S::store_partial(to, S::add(S::load_partial(to, lanes), total), lanes);
+                }
+            }
+        }
+    }
+}
+
+/// Computes one tile whose lanes are input channels.
+///
+/// # Safety
+/// As for [`run_tile`], with a filter packed for it.
+unsafe fn run_dot<const R: usize, const C: usize, const V: usize>(isa: Isa, tile: &Tile) {
+    dispatch(isa, DotKernel::<R, C, V>(tile));
+}
+
+struct DotKernel<'a, const R: usize, const C: usize, const V: usize>(&'a Tile);
+
+impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R, C, V> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let tile = self.0;
+        // SAFETY: the loops stay inside the extents that the caller of `run_dot` vouches for.
+        unsafe {
+            let mut sums = [[[S::zero(); V]; C]; R];
+            let mut filter = tile.filter;
+            let [kd, kh, kw] = tile.kernel;
+            let mut block = tile.input;
+            for _ in 0..tile.channels.div_ceil(BLOCK) {
+                for d in 0..kd {
+                    for h in 0..kh {
+                        for w in 0..kw {
+                            let input = block.add(d * tile.plane_stride + h * tile.row_stride + w * BLOCK);
+                            for lane in (0..BLOCK).step_by(S::LANES) {
+                                let mut f = [S::zero(); V];
+                                for v in 0..V {
+                                    f[v] = S::load(filter.add(v * BLOCK + lane));
+                                }
+                                for r in 0..R {
+                                    for c in 0..C {
+                                        let x = S::load(input.add(r * tile.row_stride + c * BLOCK + lane));
+                                        for v in 0..V {
+                                            sums[r][c][v] = S::fma(x, f[v], sums[r][c][v]);
+                                        }
+                                    }
+                                }
+                            }
+                            filter = filter.add(V * BLOCK);
+                        }
+                    }
+                }
+                block = block.add(tile.block_stride);
+            }
+            // C * V is a multiple of 4 in every table entry: whole groups of four neighbouring sums.
+            for r in 0..R.min(tile.rows) {
+                let mut totals = [[0.0f32; V]; C];
+                for i in (0..C * V).step_by(4) {
+                    let four = S::sum4(std::array::from_fn(|k| sums[r][(i + k) / V][(i + k) % V]));
+                    four.into_iter().enumerate().for_each(|(k, sum)| totals[(i + k) / V][(i + k) % V] = sum);
+                }
+                let mut statistics = [[0.0f32; V]; 2];
+                for c in 0..C.min(tile.columns) {
+                    for v in 0..V {
+                        let to = tile.output.add(r * tile.output_row_stride + c * tile.output_stride + v);
+                        let mut sum = totals[c][v];
+                        if tile.accumulate {
+                            sum += *to;
+                        }
+                        if !tile.bias.is_null() {
+                            sum += *tile.bias.add(v);
+                        }
+                        sum = if tile.relu { sum.max(0.0) } else { sum };
+                        statistics[0][v] += sum;
+                        statistics[1][v] += sum * sum;
+                        *to = sum;
+                    }
+                }
+                if !tile.statistics.is_null() {
+                    for (half, totals) in statistics.iter().enumerate() {
+                        for (v, total) in totals.iter().enumerate() {
+                            *tile.statistics.add(half * tile.statistics_stride + v) += total;
+                        }
+                    }
                 }
             }
         }

@@ -1,10 +1,12 @@
-//! The transposed convolution 2x2x2 with stride 2, as convolutions 1x1x1: its output is eight interleaved coarse grids
-//! (phases), each with its own tap.
+//! The transposed convolution 2x2x2 with stride 2, as convolutions 1x1x1: its output is eight interleaved coarse grids, each
+//! with its own tap. The two taps along W write voxels side by side, so they count as one voxel with twice the channels,
+//! which leaves four interleaved grids (phases).
 
 use super::{
+    Epilogue, Input,
     correlate::{self, Target},
-    pack::FilterView,
-    stage::{SEGMENTS, Segment, Source, dense_strides, phase_offset},
+    pack::{Axis, FilterLayout},
+    stage::{PHASES, Segment, Source, dense_strides, phase_offset, phase_strides},
     wgrad,
 };
 use crate::cpu::{reduce, threads::Threads};
@@ -47,7 +49,7 @@ impl TransposedConvolution {
 
     /// Workspace elements of [`TransposedConvolution::fprop`] on `threads` threads.
     pub fn fprop_workspace(&self, threads: usize) -> usize {
-        self.forward().workspace(threads)
+        2 * self.channels_out + self.forward().workspace(threads)
     }
 
     /// Workspace elements of [`TransposedConvolution::dgrad`] on `threads` threads.
@@ -74,47 +76,59 @@ impl TransposedConvolution {
         output: &mut [f32],
         workspace: &mut [f32],
     ) {
-        self.check(input, filter, output);
-        assert!(bias.is_none_or(|bias| bias.len() == self.channels_out), "bias length");
-        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
-        let view = FilterView {
-            data: filter,
-            group_stride: self.channels_in * self.channels_out,
-            tap_stride: 0,
-            flipped: false,
-            inner: self.channels_in,
-            outer_stride: 0,
-            inner_stride: self.channels_out,
-            out_stride: 1,
-        };
-        let [n, d, h, w] = dense_strides(self.input.map(|extent| 2 * extent), self.channels_out);
-        let group_offsets = std::array::from_fn(|phase| phase_offset(self.input, self.channels_out, phase));
-        let target = Target { output, strides: [n, 2 * d, 2 * h, 2 * w], group_offsets, bias, relu: false };
-        self.forward().run(threads, &source, view, target, workspace);
+        let epilogue = Epilogue { bias, relu: false, statistics: None };
+        self.fprop_fused(threads, Input::plain(input, self.channels_in), filter, epilogue, output, workspace);
     }
 
-    /// Gradient of the input: the eight phases of `dy` side by side are the channels of one 1x1x1 convolution.
+    /// fprop from an input that is normalised while it is loaded if asked, with an [`Epilogue`].
+    /// `workspace` needs [`TransposedConvolution::fprop_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, or the workspace is too short.
+    pub fn fprop_fused(
+        &self,
+        threads: &Threads,
+        input: Input<'_>,
+        filter: &[f32],
+        epilogue: Epilogue<'_>,
+        output: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        epilogue.check(self.channels_out);
+        let source = self.source(input, filter, output);
+        let (pair, workspace) = workspace.split_at_mut(2 * self.channels_out);
+        let bias = epilogue.bias.map(|bias| {
+            pair.chunks_exact_mut(self.channels_out).for_each(|part| part.copy_from_slice(bias));
+            &*pair
+        });
+        let target = Target {
+            output,
+            strides: phase_strides(self.input, self.channels_out),
+            group_offsets: std::array::from_fn(|phase| phase_offset(self.input, self.channels_out, phase)),
+            epilogue: Epilogue { bias, ..epilogue },
+        };
+        self.forward().run(threads, &source, (filter, &self.layout()), target, workspace);
+    }
+
+    /// Gradient of the input: the four phases of `dy` side by side are the channels of one 1x1x1 convolution.
     /// `workspace` needs [`TransposedConvolution::dgrad_workspace`] elements.
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
     pub fn dgrad(&self, threads: &Threads, dy: &[f32], filter: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
         self.check(dx, filter, dy);
-        let phases = (0..SEGMENTS).map(|phase| Segment::phase(dy, self.input, self.channels_out, phase));
+        let phases = (0..PHASES).map(|phase| Segment::phase(dy, self.input, self.channels_out, phase));
         let source = Source::new(phases, self.input);
-        let view = FilterView {
-            data: filter,
+        let layout = self.layout();
+        let layout = FilterLayout {
             group_stride: 0,
-            tap_stride: 0,
-            flipped: false,
-            inner: self.channels_out,
-            outer_stride: self.channels_in * self.channels_out,
-            inner_stride: 1,
-            out_stride: self.channels_out,
+            input: Axis { inner: self.channels_out, outer_stride: layout.tap_stride, inner_stride: 1 },
+            output: layout.input,
+            ..layout
         };
         let strides = dense_strides(self.input, self.channels_in);
-        let target = Target { output: dx, strides, group_offsets: [0; 8], bias: None, relu: false };
-        self.backward().run(threads, &source, view, target, workspace);
+        let target = Target { output: dx, strides, group_offsets: [0; PHASES], epilogue: Epilogue::default() };
+        self.backward().run(threads, &source, (filter, &layout), target, workspace);
     }
 
     /// Gradients of the filter and, if asked, of the bias. `workspace` needs [`TransposedConvolution::wgrad_workspace`] elements.
@@ -130,21 +144,61 @@ impl TransposedConvolution {
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
     ) {
-        self.check(input, dfilter, dy);
-        let source = Source::new([Segment::dense(input, self.input, self.channels_in)], self.input);
-        let gradients: [Source<'_>; SEGMENTS] = std::array::from_fn(|phase| {
+        self.wgrad_fused(threads, Input::plain(input, self.channels_in), dy, dfilter, dbias, workspace);
+    }
+
+    /// wgrad from an input that is normalised while it is loaded if asked.
+    /// `workspace` needs [`TransposedConvolution::wgrad_workspace`] elements.
+    ///
+    /// # Panics
+    /// If a slice does not have its tensor's length, or the workspace is too short.
+    pub fn wgrad_fused(
+        &self,
+        threads: &Threads,
+        input: Input<'_>,
+        dy: &[f32],
+        dfilter: &mut [f32],
+        dbias: Option<&mut [f32]>,
+        workspace: &mut [f32],
+    ) {
+        let source = self.source(input, dfilter, dy);
+        let gradients: [Source<'_>; PHASES] = std::array::from_fn(|phase| {
             Source::new([Segment::phase(dy, self.input, self.channels_out, phase)], self.input)
         });
-        self.gradient().run(threads, &source, &gradients, dfilter, workspace);
+        self.gradient().run(threads, &source, &gradients, dfilter, &self.layout(), workspace);
         if let Some(dbias) = dbias {
             reduce::sum(threads, dy, self.channels_out, dbias, workspace);
         }
+    }
+
+    fn source<'a>(&self, input: Input<'a>, filter: &[f32], output: &[f32]) -> Source<'a> {
+        assert_eq!(input.channels, self.channels_in, "input channels of {self:?}");
+        self.check(input.data, filter, output);
+        let affine = input.scale_shift.map(|(scale, shift)| {
+            assert!(scale.len() == input.channels && shift.len() == input.channels, "coefficients per channel");
+            [scale, shift]
+        });
+        let segment = Segment { affine, ..Segment::dense(input.data, self.input, self.channels_in) };
+        Source::new([segment], self.input)
     }
 
     fn check(&self, input: &[f32], filter: &[f32], output: &[f32]) {
         assert_eq!(input.len(), self.input_len(), "input length of {self:?}");
         assert_eq!(filter.len(), self.filter_len(), "filter length of {self:?}");
         assert_eq!(output.len(), self.output_len(), "output length of {self:?}");
+    }
+
+    /// Tap `2 phase + i` is half `i` of a phase's output channels.
+    fn layout(&self) -> FilterLayout {
+        let tap = self.channels_in * self.channels_out;
+        FilterLayout {
+            group_stride: 2 * tap,
+            tap_stride: tap,
+            flipped: false,
+            taps: 1,
+            input: Axis::strided(self.channels_out),
+            output: Axis { inner: self.channels_out, outer_stride: tap, inner_stride: 1 },
+        }
     }
 
     fn forward(&self) -> correlate::Extents {
@@ -154,20 +208,17 @@ impl TransposedConvolution {
             kernel: [1; 3],
             pad_before: [0; 3],
             channels_in: self.channels_in,
-            channels_out: self.channels_out,
-            groups: SEGMENTS,
+            channels_out: 2 * self.channels_out,
+            groups: PHASES,
         }
     }
 
     fn backward(&self) -> correlate::Extents {
         correlate::Extents {
-            batch: self.batch,
-            output: self.input,
-            kernel: [1; 3],
-            pad_before: [0; 3],
-            channels_in: SEGMENTS * self.channels_out,
+            channels_in: 2 * PHASES * self.channels_out,
             channels_out: self.channels_in,
             groups: 1,
+            ..self.forward()
         }
     }
 
@@ -179,11 +230,9 @@ impl TransposedConvolution {
             kernel: [1; 3],
             pad_before: [0; 3],
             channels_in: self.channels_in,
-            channels_out: self.channels_out,
-            groups: SEGMENTS,
-            group_stride: self.channels_in * self.channels_out,
-            tap_stride: 0,
-            channel_stride: self.channels_out,
+            channels_out: 2 * self.channels_out,
+            groups: PHASES,
+            scattered: true,
         }
     }
 }

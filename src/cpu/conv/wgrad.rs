@@ -6,10 +6,11 @@
 
 use super::{
     outer::{Outer, OuterFunction, OuterShape, choose},
-    stage::{BLOCK, SEGMENTS, Source, Window},
+    pack::FilterLayout,
+    stage::{BLOCK, PHASES, Source, Window},
 };
 use crate::cpu::{
-    simd::Isa,
+    simd::{ALIGNMENT, Isa, Kernel, Simd, aligned, dispatch},
     threads::{SharedMut, Threads},
 };
 
@@ -18,6 +19,9 @@ const SLAB_LEN: usize = 80 * 1024;
 
 /// Channels of one task, of either tensor.
 const CHANNELS: usize = 64;
+
+/// Voxels below which a slice's own copy of the filter costs more than it helps.
+const SLICE_VOXELS: usize = 512;
 
 /// Tasks to aim for by slicing.
 const TASKS: usize = 64;
@@ -38,10 +42,8 @@ pub(super) struct Extents {
     pub channels_out: usize,
     /// Output gradients that belong to the same input.
     pub groups: usize,
-    /// Elements from one group, tap and input channel of the filter to the next.
-    pub group_stride: usize,
-    pub tap_stride: usize,
-    pub channel_stride: usize,
+    /// The gradient's layout is not `[group][tap][input channel][output channel]`: sums are put in place at the end.
+    pub scattered: bool,
 }
 
 /// How the work is cut. A function of the extents and the instruction set alone.
@@ -59,18 +61,26 @@ struct Blocking {
 }
 
 impl Extents {
+    fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
     fn filter_len(&self) -> usize {
-        self.groups * self.kernel.iter().product::<usize>() * self.channels_in * self.channels_out
+        self.groups * self.taps() * self.channels_in * self.channels_out
     }
 
     /// Workspace elements that [`Extents::run`] needs.
     pub(super) fn workspace(&self, threads: usize) -> usize {
         let need = |isa| {
             let blocking = self.blocking(isa);
-            let partial = if blocking.slices > 1 { blocking.slices * self.filter_len() } else { 0 };
-            partial + threads * self.staged_len(&blocking).iter().sum::<usize>()
+            ALIGNMENT + self.partials_len(&blocking) + threads * self.staged_len(&blocking).iter().sum::<usize>()
         };
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
+    }
+
+    /// Elements of the slices' sums, 0 if the only slice sums in the gradient itself.
+    fn partials_len(&self, blocking: &Blocking) -> usize {
+        if blocking.slices > 1 || self.scattered { blocking.slices * self.filter_len() } else { 0 }
     }
 
     fn blocking(&self, isa: Isa) -> Blocking {
@@ -88,7 +98,8 @@ impl Extents {
         blocking.slab = self.choose_slab(&blocking);
         let groups = self.channel_groups(&blocking);
         let slabs = self.slabs(&blocking).iter().product::<usize>();
-        blocking.slices = TASKS.div_ceil(groups[0] * groups[1]).clamp(1, slabs);
+        let voxels = self.batch * self.output.iter().product::<usize>();
+        blocking.slices = TASKS.div_ceil(groups[0] * groups[1]).min(voxels / SLICE_VOXELS).clamp(1, slabs);
         blocking
     }
 
@@ -106,8 +117,10 @@ impl Extents {
                         continue;
                     }
                     let slabs = self.slabs(&candidate).iter().product::<usize>();
-                    let scarce = TASKS.div_ceil(slabs * groups[0] * groups[1]).max(1);
-                    let cost = slabs * staged * scarce;
+                    let scarce = (TASKS / 4).div_ceil(slabs * groups[0] * groups[1]).max(1);
+                    // Besides staging, every slab adds its register sums to the slice's: about as costly per element.
+                    let sums = self.taps() * blocking.channels_in * blocking.channels_out;
+                    let cost = slabs * (staged + sums) * scarce;
                     if cost < best.1 {
                         best = (slab, cost);
                     }
@@ -136,7 +149,7 @@ impl Extents {
 
     fn staged_len(&self, blocking: &Blocking) -> [usize; 2] {
         let [input, dy] = self.staged_extents(blocking).map(|extents| extents.iter().product::<usize>());
-        [input * blocking.channels_in, dy * blocking.channels_out]
+        [input * blocking.channels_in, dy * blocking.channels_out].map(|len| len.next_multiple_of(ALIGNMENT))
     }
 
     /// Computes the gradient of the filter from the input and each group's output gradient.
@@ -146,18 +159,19 @@ impl Extents {
         input: &Source<'_>,
         dy: &[Source<'_>],
         dfilter: &mut [f32],
+        layout: &FilterLayout,
         workspace: &mut [f32],
     ) {
-        assert!(dy.len() == self.groups && dy.len() <= SEGMENTS, "one gradient per group");
+        assert!(dy.len() == self.groups && dy.len() <= PHASES, "one gradient per group");
         let blocking = self.blocking(threads.isa());
         let filter_len = self.filter_len();
         let [groups_in, groups_out] = self.channel_groups(&blocking);
-        let partial_len = if blocking.slices > 1 { blocking.slices * filter_len } else { 0 };
-        let (partials, scratch) = workspace.split_at_mut(partial_len);
-        let sums = SharedMut::new(if blocking.slices > 1 { &mut *partials } else { &mut *dfilter });
+        let (partials, scratch) = workspace.split_at_mut(self.partials_len(&blocking));
+        let direct = partials.is_empty();
+        let sums = SharedMut::new(if direct { &mut *dfilter } else { &mut *partials });
         let staged_len = self.staged_len(&blocking);
         let per_worker = staged_len.iter().sum();
-        threads.run_with(blocking.slices * groups_in * groups_out, scratch, per_worker, |task, staged| {
+        threads.run_with(blocking.slices * groups_in * groups_out, aligned(scratch), per_worker, |task, staged| {
             let (slice, group) = (task / (groups_in * groups_out), task % (groups_in * groups_out));
             let (first_in, first_out) =
                 (group / groups_out * blocking.channels_in, group % groups_out * blocking.channels_out);
@@ -176,18 +190,60 @@ impl Extents {
                 task.add_slab(slab, input, dy, staged_input, staged_dy);
             }
         });
-        if blocking.slices > 1 {
-            let partials = &*partials;
-            threads.for_chunks(dfilter, SUM_LEN, |chunk, total| {
+        if !direct {
+            self.add_slices(threads, &partials[..blocking.slices * filter_len], dfilter, layout);
+        }
+    }
+
+    /// Adds the slices' sums in slice order and puts them where the layout says.
+    fn add_slices(&self, threads: &Threads, partials: &[f32], dfilter: &mut [f32], layout: &FilterLayout) {
+        let filter_len = self.filter_len();
+        if !self.scattered {
+            threads.for_chunks(dfilter, SUM_LEN, |chunk, sums| {
                 let start = chunk * SUM_LEN;
-                total.copy_from_slice(&partials[start..start + total.len()]);
-                for slice in 1..blocking.slices {
-                    let partial = &partials[slice * filter_len + start..][..total.len()];
-                    for (sum, value) in total.iter_mut().zip(partial) {
-                        *sum += value;
-                    }
-                }
+                dispatch(threads.isa(), AddSlices { partials: &partials[start..], filter_len, sums });
             });
+            return;
+        }
+        let row_len = self.channels_in * self.channels_out;
+        let places = SharedMut::new(dfilter);
+        threads.run(self.groups * self.taps(), &|row| {
+            let base = layout.base(row / self.taps(), row % self.taps());
+            for channel_in in 0..self.channels_in {
+                let from = row * row_len + channel_in * self.channels_out;
+                for channel_out in 0..self.channels_out {
+                    let mut slices = partials[from + channel_out..].iter().step_by(filter_len);
+                    let first = *slices.next().expect("at least one slice");
+                    let total = slices.fold(first, |sum, value| sum + value);
+                    let place = base + layout.input.at(channel_in) + layout.output.at(channel_out);
+                    // SAFETY: the layout maps (group, tap, channels) to distinct elements, and rows are distinct (group, tap).
+                    unsafe { places.slice(place, 1)[0] = total };
+                }
+            }
+        });
+    }
+}
+
+/// Adds the slices' sums of some consecutive filter elements, in slice order.
+struct AddSlices<'a> {
+    partials: &'a [f32],
+    filter_len: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for AddSlices<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        self.sums.copy_from_slice(&self.partials[..self.sums.len()]);
+        let mut start = self.filter_len;
+        while start < self.partials.len() {
+            let partial = &self.partials[start..];
+            for (sum, value) in self.sums.iter_mut().zip(partial) {
+                *sum += value;
+            }
+            start += self.filter_len;
         }
     }
 }
@@ -204,20 +260,15 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn taps(&self) -> usize {
-        self.extents.kernel.iter().product()
-    }
-
     fn address(&self, group: usize, tap: usize, channel_in: usize, channel_out: usize) -> *mut f32 {
         let extents = self.extents;
-        let element =
-            group * extents.group_stride + tap * extents.tap_stride + channel_in * extents.channel_stride + channel_out;
-        self.sums.wrapping_add(element)
+        let row = (group * extents.taps() + tap) * extents.channels_in + channel_in;
+        self.sums.wrapping_add(row * extents.channels_out + channel_out)
     }
 
     fn clear(&self) {
         for group in 0..self.extents.groups {
-            for tap in 0..self.taps() {
+            for tap in 0..self.extents.taps() {
                 for channel in self.channels_in.clone() {
                     let row = self.address(group, tap, channel, self.channels_out.start);
                     // SAFETY: the row lies inside this slice's filter, and no other task has these channels of this slice.
@@ -244,11 +295,11 @@ impl Task<'_> {
         let [input_extents, dy_extents] = extents.staged_extents(blocking);
         // Input voxels at the ragged end count as zeros, and so do gradients outside the volume.
         let window = Window { sample, start: [start[0] - pd, start[1] - ph, start[2]], extents: input_extents };
-        input.stage(window, self.channels_in.clone(), BLOCK, staged_input);
+        input.stage(self.isa, window, self.channels_in.clone(), BLOCK, staged_input);
         let margin = pw - (extents.kernel[2] as isize - 1);
         let window = Window { sample, start: [start[0], start[1], start[2] + margin], extents: dy_extents };
         for (group, dy) in dy.iter().enumerate() {
-            dy.stage(window, self.channels_out.clone(), blocking.width, staged_dy);
+            dy.stage(self.isa, window, self.channels_out.clone(), blocking.width, staged_dy);
             for d in 0..extents.kernel[0] {
                 let planes = self.valid(0, start[0], d);
                 for h in 0..extents.kernel[1] {
@@ -300,8 +351,8 @@ impl Task<'_> {
                         dy_row_stride: dy_row,
                         extents: [planes.len(), rows.len(), voxels],
                         sums: self.address(group, tap, self.channels_in.start + channel, self.channels_out.start + out),
-                        tap_stride: extents.tap_stride,
-                        channel_stride: extents.channel_stride,
+                        tap_stride: extents.channels_in * extents.channels_out,
+                        channel_stride: extents.channels_out,
                         channels_in: channels.min(self.channels_in.len() - channel),
                         channels_out: blocking.width.min(self.channels_out.len() - out),
                     };

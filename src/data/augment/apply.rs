@@ -50,66 +50,106 @@ impl Recipe {
         let [d, h, w] = extents;
         let centre = extents.map(|extent| (extent as f32 - 1.0) * 0.5);
         let m = &self.matrix;
+        let grid = Grid { extents, row: w * channels, plane: h * w * channels };
+        let step = [m[0][2], m[1][2], m[2][2]];
         let mut values = image_out.chunks_exact_mut(channels);
         let mut marks = labels_out.iter_mut();
         for z in 0..d {
             for y in 0..h {
                 let (z, y) = (z as f32 - centre[0], y as f32 - centre[1]);
                 let start = [0, 1, 2].map(|axis| m[axis][0] * z + m[axis][1] * y + centre[axis]);
+                let inside = grid.inside(start, step, centre[2]);
                 for x in 0..w {
-                    let x = x as f32 - centre[2];
-                    let place = [0, 1, 2].map(|axis| start[axis] + m[axis][2] * x);
-                    let value = values.next().expect("one per voxel");
-                    interpolate(image, extents, place, value);
-                    *marks.next().expect("one per voxel") = nearest(labels, extents, place);
+                    let along = x as f32 - centre[2];
+                    let place = [0, 1, 2].map(|axis| start[axis] + step[axis] * along);
+                    let (value, mark) = (values.next().expect("one per voxel"), marks.next().expect("one per voxel"));
+                    match inside.contains(&x) {
+                        true => grid.sample_inside(image, labels, place, value, mark),
+                        false => grid.sample_anywhere(image, labels, place, value, mark),
+                    }
                 }
             }
         }
     }
 }
 
-/// The image's value at a place, each channel; taps outside count as 0.
-#[inline(always)]
-fn interpolate(image: &[f32], extents: [usize; 3], place: [f32; 3], out: &mut [f32]) {
-    let channels = out.len();
-    let floor = place.map(f32::floor);
-    let [fz, fy, fx] = [0, 1, 2].map(|axis| place[axis] - floor[axis]);
-    out.fill(0.0);
-    // Saturating casts: a place far outside stays outside.
-    let [z, y, x] = floor.map(|place| place as i32);
-    let [row, plane] = [extents[2] * channels, extents[1] * extents[2] * channels];
-    let is_inside = [z, y, x].into_iter().zip(extents).all(|(low, extent)| low >= 0 && (low as usize) + 1 < extent);
-    if is_inside {
-        let first = z as usize * plane + y as usize * row + x as usize * channels;
-        let corners = &image[first..first + plane + row + 2 * channels];
-        for (channel, out) in out.iter_mut().enumerate() {
-            let along = |at: usize| {
-                let (low, high) = (corners[at + channel], corners[at + channels + channel]);
-                low + (high - low) * fx
-            };
-            let near = along(0) + (along(row) - along(0)) * fy;
-            let far = along(plane) + (along(plane + row) - along(plane)) * fy;
-            *out = near + (far - near) * fz;
-        }
-        return;
-    }
-    for corner in 0..8 {
-        let [cz, cy, cx] = [z + (corner >> 2), y + (corner >> 1 & 1), x + (corner & 1)];
-        let is_in = [cz, cy, cx].into_iter().zip(extents).all(|(at, extent)| at >= 0 && (at as usize) < extent);
-        if is_in {
-            let weight = |bit: i32, fraction: f32| if corner >> bit & 1 == 1 { fraction } else { 1.0 - fraction };
-            let weight = weight(2, fz) * weight(1, fy) * weight(0, fx);
-            let first = cz as usize * plane + cy as usize * row + cx as usize * channels;
-            out.iter_mut().zip(&image[first..]).for_each(|(out, value)| *out += weight * value);
-        }
-    }
+/// Extents, and elements of the image from row to row and from plane to plane.
+struct Grid {
+    extents: [usize; 3],
+    row: usize,
+    plane: usize,
 }
 
-#[inline(always)]
-fn nearest(labels: &[u8], extents: [usize; 3], place: [f32; 3]) -> u8 {
-    let [z, y, x] = place.map(|place| (place + 0.5).floor() as i32);
-    let is_in = [z, y, x].into_iter().zip(extents).all(|(at, extent)| at >= 0 && (at as usize) < extent);
-    if is_in { labels[(z as usize * extents[1] + y as usize) * extents[2] + x as usize] } else { 0 }
+impl Grid {
+    /// The part of a row whose places `start + step * (x - centre)` surely have eight neighbours. The margin is many
+    /// times the rounding of a place; voxels in it take the careful way, which gives the same.
+    fn inside(&self, start: [f32; 3], step: [f32; 3], centre: f32) -> std::ops::Range<usize> {
+        let (mut first, mut last) = (0.0f32, self.extents[2] as f32 - 1.0);
+        for axis in 0..3 {
+            let extent = self.extents[axis] as f32;
+            let margin = 1e-3 + 1e-6 * extent;
+            let (low, high) = (margin - start[axis], extent - 1.0 - margin - start[axis]);
+            if step[axis].abs() < 1e-9 {
+                // The place hardly moves along the row: all or nothing.
+                if low > 0.0 || high < 0.0 {
+                    return 0..0;
+                }
+                continue;
+            }
+            let ends = [low / step[axis] + centre, high / step[axis] + centre];
+            first = first.max(ends[0].min(ends[1]).ceil());
+            last = last.min(ends[0].max(ends[1]).floor());
+        }
+        if first <= last { first as usize..last as usize + 1 } else { 0..0 }
+    }
+
+    /// Each channel, and the label, at a place between eight voxels.
+    #[inline(always)]
+    fn sample_inside(&self, image: &[f32], labels: &[u8], place: [f32; 3], value: &mut [f32], mark: &mut u8) {
+        let channels = value.len();
+        let [z, y, x] = place.map(|place| place as i32 as usize);
+        let [fz, fy, fx] = [place[0] - z as i32 as f32, place[1] - y as i32 as f32, place[2] - x as i32 as f32];
+        let first = z * self.plane + y * self.row + x * channels;
+        let rows =
+            [0, self.row, self.plane, self.plane + self.row].map(|offset| &image[first + offset..][..2 * channels]);
+        for (channel, value) in value.iter_mut().enumerate() {
+            let [a, b, c, d] = rows.map(|row| row[channel] + (row[channels + channel] - row[channel]) * fx);
+            let (near, far) = (a + (b - a) * fy, c + (d - c) * fy);
+            *value = near + (far - near) * fz;
+        }
+        let up = |fraction: f32| usize::from(fraction >= 0.5);
+        let [_, h, w] = self.extents;
+        *mark = labels[((z + up(fz)) * h + y + up(fy)) * w + x + up(fx)];
+    }
+
+    /// The same for any place; neighbours outside count as 0.
+    #[inline(never)]
+    fn sample_anywhere(&self, image: &[f32], labels: &[u8], place: [f32; 3], value: &mut [f32], mark: &mut u8) {
+        let (channels, [d, h, w]) = (value.len(), self.extents);
+        let is_in = |at: [i32; 3]| at.into_iter().zip([d, h, w]).all(|(at, extent)| at >= 0 && (at as usize) < extent);
+        value.fill(0.0);
+        *mark = 0;
+        if place.into_iter().zip([d, h, w]).any(|(place, extent)| place <= -1.0 || place >= extent as f32) {
+            return;
+        }
+        let floor = place.map(f32::floor);
+        let [fz, fy, fx] = [0, 1, 2].map(|axis| place[axis] - floor[axis]);
+        let [z, y, x] = floor.map(|place| place as i32);
+        for corner in 0..8 {
+            let at = [z + (corner >> 2), y + (corner >> 1 & 1), x + (corner & 1)];
+            if is_in(at) {
+                let weight = |bit: i32, fraction: f32| if corner >> bit & 1 == 1 { fraction } else { 1.0 - fraction };
+                let weight = weight(2, fz) * weight(1, fy) * weight(0, fx);
+                let first = at[0] as usize * self.plane + at[1] as usize * self.row + at[2] as usize * channels;
+                value.iter_mut().zip(&image[first..]).for_each(|(value, voxel)| *value += weight * voxel);
+            }
+        }
+        let up = |fraction: f32| i32::from(fraction >= 0.5);
+        let at = [z + up(fz), y + up(fy), x + up(fx)];
+        if is_in(at) {
+            *mark = labels[(at[0] as usize * h + at[1] as usize) * w + at[2] as usize];
+        }
+    }
 }
 
 /// Copies a volume with some axes reversed.
@@ -119,7 +159,9 @@ fn mirror<T: Copy>([d, h, w]: [usize; 3], flip: [bool; 3], from: &[T], channels:
         let (z, y) = (index / h, index % h);
         let (z, y) = (if flip[0] { d - 1 - z } else { z }, if flip[1] { h - 1 - y } else { y });
         let from = &from[(z * h + y) * row..][..row];
-        if flip[2] {
+        if flip[2] && channels == 1 {
+            out.iter_mut().zip(from.iter().rev()).for_each(|(out, voxel)| *out = *voxel);
+        } else if flip[2] {
             let voxels = out.chunks_exact_mut(channels).zip(from.chunks_exact(channels).rev());
             voxels.for_each(|(out, voxel)| out.copy_from_slice(voxel));
         } else {

@@ -70,7 +70,8 @@ pub struct Header {
     pub channels: usize,
     /// Scaling of stored values; none when the slope is 0 or not finite, or when it would change nothing.
     pub scaling: Option<Scaling>,
-    /// The fields about space, as stored.
+    /// The fields about space, as stored. Written to new files as they are; [`Self::spacing`] and [`Self::affine`] were
+    /// taken from them when the header was read.
     pub geometry: Geometry,
     /// Where the voxels start, in bytes of the (inflated) file.
     pub(super) voxel_offset: u64,

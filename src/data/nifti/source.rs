@@ -1,7 +1,7 @@
 //! Inflates and delivers bytes in pieces, so that memory follows what the file really holds and not what it claims.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Cursor, Read},
     path::{Path, PathBuf},
 };
@@ -31,11 +31,13 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::io(path, source))?;
-        let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
+        let problem = |source| Error::io(path, source);
+        // Asked before opening: opening a named pipe would wait for a writer.
+        let metadata = fs::metadata(path).map_err(problem)?;
         if !metadata.is_file() {
             return Err(Error::input(path, "not a file", "give a .nii or .nii.gz file"));
         }
+        let file = File::open(path).map_err(problem)?;
         Self::new(path, file, metadata.len())
     }
 

@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -147,4 +148,44 @@ fn an_extent_beyond_nifti_1_is_refused_before_a_file_appears() {
     let message = write_labels(&path, &Header::new([40_000, 1, 1], [1.0; 3]), &[0u8; 40_000][..]).unwrap_err();
     assert!(message.to_string().contains("32767"));
     assert!(!path.exists());
+}
+
+/// The byte offsets of the header fields that decide how much is read and how.
+const DECISIVE: [usize; 12] = [0, 40, 42, 44, 46, 48, 50, 70, 108, 112, 116, 344];
+
+proptest! {
+    #[test]
+    fn no_mutation_of_a_file_panics_or_says_more_than_a_line(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        field in prop::collection::vec((prop::sample::select(&DECISIVE[..]), any::<[u8; 4]>()), 0..3),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        is_compressed in any::<bool>(),
+        is_edited_compressed in any::<bool>(),
+    ) {
+        let mut bytes = sample();
+        for (at, value) in field {
+            bytes[at..at + 4].copy_from_slice(&value);
+        }
+        if is_compressed && is_edited_compressed {
+            bytes = gzip(&bytes);
+        }
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if is_compressed && !is_edited_compressed {
+            bytes = gzip(&bytes);
+        }
+        // Whatever is read has been in the file: a few hundred bytes, inflated by at most a thousand.
+        match decode_image(Path::new(NAME), &bytes) {
+            Ok(image) => prop_assert!(image.voxels.len() <= bytes.len() * 1032),
+            Err(error) => prop_assert_eq!(error.to_string().lines().count(), 1),
+        }
+        if let Err(error) = decode_labels(Path::new(NAME), &bytes) {
+            prop_assert_eq!(error.to_string().lines().count(), 1);
+        }
+    }
 }

@@ -5,6 +5,8 @@
 mod normalize;
 mod place;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 pub use normalize::{CtStatistics, Normalization, normalize};
@@ -33,9 +35,34 @@ pub struct Preprocessing {
 
 impl Preprocessing {
     /// Preprocessing for a training set.
-    pub fn new(extent: [usize; 3], normalization: Normalization, fit: Fit, training: &Fingerprint) -> Self {
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn new(extent: [usize; 3], normalization: Normalization, fit: Fit, training: &Fingerprint) -> Result<Self> {
         let ct = training.channels.iter().map(|channel| CtStatistics::of(&channel.foreground)).collect();
-        Self { extent, channels: training.channels.len(), normalization, fit, ct }
+        let made = Self { extent, channels: training.channels.len(), normalization, fit, ct };
+        made.check()?;
+        Ok(made)
+    }
+
+    /// Whether it can be used. To be asked of one that comes from a file before anything else is done with it.
+    ///
+    /// # Errors
+    /// An extent or a number of channels of 0; `ct` without a channel's statistics, or with ones without contrast.
+    pub fn check(&self) -> Result<()> {
+        if self.channels == 0 || self.extent.contains(&0) {
+            let cause = format!("{} channels of {:?} voxels", self.channels, self.extent);
+            return Err(Error::usage("preprocessing", cause, "there must be at least one of everything"));
+        }
+        let is_usable = |ct: &CtStatistics| {
+            ct.low <= ct.high && ct.low.is_finite() && ct.high.is_finite() && ct.mean.is_finite() && ct.deviation > 0.0
+        };
+        let is_known = self.ct.len() == self.channels && self.ct.iter().all(is_usable);
+        if self.normalization == Normalization::Ct && !is_known {
+            let cause = "ct needs a foreground with contrast in every channel of the training set";
+            return Err(Error::usage("--normalization", cause, "choose volume"));
+        }
+        Ok(())
     }
 
     /// Where an image comes to lie.
@@ -51,7 +78,7 @@ impl Preprocessing {
     ///
     /// # Panics
     /// When `out` does not have the network's extents times the channels.
-    pub fn image(&self, image: &mut Image, path: &std::path::Path, out: &mut [f32]) -> Result<Placement> {
+    pub fn image(&self, image: &mut Image, path: &Path, out: &mut [f32]) -> Result<Placement> {
         let found = image.header.channels;
         if found != self.channels {
             let cause = format!("{found} channels, where {} are expected", self.channels);
@@ -73,7 +100,7 @@ impl Preprocessing {
     ///
     /// # Panics
     /// When `out` does not have the network's extents.
-    pub fn labels(&self, labels: &Labels, classes: usize, path: &std::path::Path, out: &mut [u8]) -> Result<Placement> {
+    pub fn labels(&self, labels: &Labels, classes: usize, path: &Path, out: &mut [u8]) -> Result<Placement> {
         if let Some(stray) = labels.voxels.iter().find(|label| usize::from(**label) >= classes.min(256)) {
             let cause = format!("label {stray}, where {classes} classes are expected");
             return Err(Error::input(path, cause, "correct the labels or the number of classes"));
@@ -81,5 +108,28 @@ impl Preprocessing {
         let placement = self.placement(&labels.header);
         placement.fit_labels(&labels.voxels, out);
         Ok(placement)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fingerprint::{ChannelFingerprint, Intensity};
+
+    fn training(foreground: Intensity) -> Fingerprint {
+        let channel = ChannelFingerprint { nonzero: Intensity::default(), foreground, histogram: vec![] };
+        Fingerprint { cases: vec![], channels: vec![channel], label_voxels: vec![] }
+    }
+
+    #[test]
+    fn ct_without_a_foreground_is_refused_instead_of_blanking_images() {
+        let new = |foreground| Preprocessing::new([16; 3], Normalization::Ct, Fit::Pad, &training(foreground));
+        assert!(new(Intensity::default()).unwrap_err().to_string().contains("foreground with contrast"));
+        let percentiles = [-100.0, 0.0, 0.0, 50.0, 60.0, 70.0, 200.0];
+        let good =
+            new(Intensity { count: 9, mean: 40.0, deviation: 20.0, percentiles, ..Intensity::default() }).unwrap();
+        assert_eq!(good.ct, [CtStatistics { low: -100.0, high: 200.0, mean: 40.0, deviation: 20.0 }]);
+        let two_channels = Preprocessing { channels: 2, ..good.clone() };
+        assert!(two_channels.check().is_err() && Preprocessing { extent: [16, 0, 16], ..good }.check().is_err());
     }
 }

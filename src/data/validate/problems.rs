@@ -38,19 +38,17 @@ impl std::fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl From<Problems> for Error {
-    /// The only problem as it is; several as one line that starts with the first one's file.
+    /// The only problem as it is; several as one line that starts with the first one's file. When the machine failed,
+    /// that alone: it comes before what the user can mend.
     fn from(mut problems: Problems) -> Self {
         let count = problems.all.len();
-        let first = problems.all.swap_remove(0);
+        let of_machine = problems.all.iter().position(|error| !matches!(error, Self::Input { .. }));
+        let first = problems.all.remove(of_machine.unwrap_or(0));
         if count == 1 {
             return first;
         }
-        // `swap_remove` moved the last to the front; put things back in order before the others are listed.
-        if count > 2 {
-            problems.all.rotate_left(1);
-        }
         let Self::Input { path, cause, advice } = first else {
-            return first; // the machine failed: that comes before what the user can mend
+            return first;
         };
         Self::Input {
             path,

@@ -95,7 +95,9 @@ fn a_class_that_no_training_case_shows_is_named() {
     let scratch = scratch();
     let without_edge = scratch.case_with("a", |_, _, _, labels| labels.iter_mut().for_each(|label| *label %= 2));
     let with_edge = scratch.case("b");
-    let problems = survey(&[without_edge.clone()], &[with_edge.clone()], &expectation(1), &|| {}).unwrap_err();
+    let problems =
+        survey(std::slice::from_ref(&without_edge), std::slice::from_ref(&with_edge), &expectation(1), &|| {})
+            .unwrap_err();
     assert!(problems.to_string().contains("class 2 (edge) occurs in none of the 1 training cases"), "{problems}");
     let fingerprint = survey(&[without_edge, with_edge], &[], &expectation(1), &|| {}).unwrap();
     assert_eq!(fingerprint.label_voxels, [24, 16, 8]);

@@ -22,7 +22,7 @@ pub fn cases() -> Vec<Case> {
             let logits = Operand::new(x.shape(), Fill::Uniform(-3.0, 3.0));
             let truth = Operand::integers(x.with_channels(1).shape(), DType::U8, labels);
             let weights = Operand::fixed(Shape::vector(x.c), Fill::Uniform(0.2, 3.0));
-            let sums = Operand::fixed(sums_spec(x.c).shape, Fill::Uniform(1.0, 9.0));
+            let sums = Operand::fixed(sums_spec(x).shape, Fill::Uniform(1.0, 9.0));
             let dloss = Operand::fixed(Shape::vector(1), Fill::Constant(0.7));
             for case in [
                 Case::new(DiceLoss { kind }, vec![logits, truth, weights]),

@@ -14,25 +14,31 @@ const CLASSES: usize = 256;
 
 /// Bytes for one row of partial sums per task.
 pub(super) fn workspace(logits: Volume) -> usize {
-    4 * logits.voxels().div_ceil(TASK) * logits.c * SUMS
+    4 * logits.n * tasks_per_sample(logits) * logits.c * SUMS
 }
 
-/// fp32 elements that [`backward`] keeps: two factors per class.
+/// fp32 elements that [`backward`] keeps: two factors per class, and the sums of the batch.
 pub(super) fn coefficients_length(classes: usize) -> usize {
-    2 * classes
+    (2 + SUMS) * classes
+}
+
+fn tasks_per_sample(logits: Volume) -> usize {
+    (logits.voxels() / logits.n).div_ceil(TASK)
 }
 
 pub(super) fn forward(op: &DiceLoss, call: &CpuCall<'_>) {
     let volume = call.input_spec(0).shape.volume().expect("checked when recorded");
-    let (c, row) = (volume.c, volume.c * SUMS);
+    let (c, row, tasks) = (volume.c, volume.c * SUMS, tasks_per_sample(volume));
+    let sample = volume.voxels() / volume.n;
     let (logits, labels, weights) = (call.f32(0), call.u8(1), call.f32(2));
-    let partials = &mut call.workspace()[..volume.voxels().div_ceil(TASK) * row];
+    let partials = &mut call.workspace()[..volume.n * tasks * row];
     call.threads().for_chunks(partials, row, |task, partial| {
-        let labels = &labels[task * TASK..labels.len().min((task + 1) * TASK)];
-        let logits = &logits[task * TASK * c..][..labels.len() * c];
+        let first = task % tasks * TASK;
+        let voxels = task / tasks * sample + first..task / tasks * sample + sample.min(first + TASK);
         let mut sums = [[0f64; SUMS]; CLASSES];
         let mut p = [0f32; CLASSES];
-        for (voxel, &label) in logits.chunks_exact(c).zip(labels) {
+        let logits = &logits[voxels.start * c..voxels.end * c];
+        for (voxel, &label) in logits.chunks_exact(c).zip(&labels[voxels]) {
             let chosen = probabilities(voxel, &mut p[..c]);
             for (class, sums) in sums[..c].iter_mut().enumerate() {
                 let p = f64::from(p[class]);
@@ -51,18 +57,24 @@ pub(super) fn forward(op: &DiceLoss, call: &CpuCall<'_>) {
         }
     });
     let sums = call.f32_mut(1);
-    for (index, sum) in sums.iter_mut().enumerate() {
-        *sum = partials.chunks_exact(row).map(|partial| f64::from(partial[index])).sum::<f64>() as f32;
+    for (sums, partials) in sums.chunks_exact_mut(row).zip(partials.chunks_exact(tasks * row)) {
+        for (index, sum) in sums.iter_mut().enumerate() {
+            *sum = partials.chunks_exact(row).map(|partial| f64::from(partial[index])).sum::<f64>() as f32;
+        }
     }
-    call.f32_mut(0)[0] = sums::loss(rows(sums), op.kind, weights) as f32;
+    // The partial sums are done with: their first row becomes the batch's.
+    let total = &mut partials[..row];
+    add_samples(sums, total);
+    call.f32_mut(0)[0] = sums::loss(rows(total), op.kind, weights) as f32;
 }
 
 pub(super) fn backward(op: &DiceLossBackward, call: &CpuCall<'_>) {
     let c = call.input_spec(0).shape.volume().expect("checked when recorded").c;
     let (labels, weights, sums, dloss) = (call.u8(1), call.f32(2), call.f32(3), call.f32(4)[0]);
-    let factors = &mut call.workspace()[..coefficients_length(c)];
+    let (factors, total) = call.workspace()[..coefficients_length(c)].split_at_mut(2 * c);
+    add_samples(sums, total);
     for (class, pair) in factors.chunks_exact_mut(2).enumerate() {
-        let (of_truth, of_probability) = sums::slopes(rows(sums), op.kind, weights, class);
+        let (of_truth, of_probability) = sums::slopes(rows(total), op.kind, weights, class);
         pair[0] = (f64::from(dloss) * of_truth) as f32;
         pair[1] = (f64::from(dloss) * of_probability) as f32;
     }
@@ -91,6 +103,14 @@ pub(super) fn backward(op: &DiceLossBackward, call: &CpuCall<'_>) {
             }
         }
     });
+}
+
+/// Adds the samples' sums into one row per class.
+fn add_samples(sums: &[f32], total: &mut [f32]) {
+    let length = total.len();
+    for (index, total) in total.iter_mut().enumerate() {
+        *total = sums.iter().skip(index).step_by(length).map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+    }
 }
 
 fn rows(sums: &[f32]) -> &[[f32; SUMS]] {

@@ -45,7 +45,8 @@ pub enum LossKind {
 /// Operands `[logits, labels, class_weights]`, results `[loss, sums]`.
 ///
 /// Logits are `[N, D, H, W, C]`; labels `[N, D, H, W, 1]` of u8; one logit channel means binary mode: a sigmoid, and
-/// any label but 0 is foreground. A label outside the classes belongs to none. Sums are `[C, 6]`, see [`Sums`].
+/// any label but 0 is foreground. A label outside the classes belongs to none. Sums are `[N, C, 6]`, see [`Sums`]: the
+/// loss is that of the whole batch, but every sample's sums are kept apart for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiceLoss {
     /// The loss.
@@ -69,8 +70,8 @@ fn check(logits: &Spec, labels: &Spec, weights: &Spec) -> Result<Volume, String>
     Ok(logits)
 }
 
-fn sums_spec(classes: usize) -> Spec {
-    Spec::f32(Shape::new(&[classes, SUMS]))
+fn sums_spec(logits: Volume) -> Spec {
+    Spec::f32(Shape::new(&[logits.n, logits.c, SUMS]))
 }
 
 impl Op for DiceLoss {
@@ -81,7 +82,7 @@ impl Op for DiceLoss {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [logits, labels, weights] = operands(inputs)?;
         let logits = check(&logits, &labels, &weights)?;
-        Ok(vec![Spec::f32_vector(1), sums_spec(logits.c)])
+        Ok(vec![Spec::f32_vector(1), sums_spec(logits)])
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
@@ -115,8 +116,8 @@ impl Op for DiceLossBackward {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [logits, labels, weights, sums, dloss] = operands(inputs)?;
         let volume = check(&logits, &labels, &weights)?;
-        if sums != sums_spec(volume.c) {
-            return Err(format!("sums are {sums}, expected {}", sums_spec(volume.c)));
+        if sums != sums_spec(volume) {
+            return Err(format!("sums are {sums}, expected {}", sums_spec(volume)));
         }
         vector(&dloss, 1, "the gradient of the loss")?;
         Ok(vec![logits])

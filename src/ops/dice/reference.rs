@@ -4,7 +4,7 @@ use super::{DiceLoss, DiceLossBackward, EPSILON, LossKind, SUMS};
 use crate::{
     graph::reference::{Dense, Real},
     ops::activation::{sigmoid_reference, softmax_reference},
-    tensor::Spec,
+    tensor::{Shape, Spec},
 };
 
 impl DiceLoss {
@@ -12,19 +12,20 @@ impl DiceLoss {
         let [logits, labels, weights] = inputs else { unreachable!("three operands") };
         let c = logits.volume().c;
         let mut sums = Dense::zeros(outputs[1].shape);
-        for (voxel, &label) in logits.data.chunks_exact(c).zip(&labels.data) {
+        let sample = logits.volume().voxels() / logits.volume().n;
+        for (index, (voxel, &label)) in logits.data.chunks_exact(c).zip(&labels.data).enumerate() {
             let p = probabilities(voxel);
             let chosen = arg_max(voxel);
-            for class in 0..c {
+            for (class, &p) in p.iter().enumerate() {
                 let t = T::of(f64::from(u8::from(is_class(label, class, c))));
                 let hit = T::of(f64::from(u8::from(chosen == Some(class))));
-                let row = &mut sums.data[class * SUMS..][..SUMS];
-                for (sum, term) in row.iter_mut().zip([p[class] * t, p[class] * p[class], t, p[class], hit * t, hit]) {
+                let row = &mut sums.data[(index / sample * c + class) * SUMS..][..SUMS];
+                for (sum, term) in row.iter_mut().zip([p * t, p * p, t, p, hit * t, hit]) {
                     *sum += term;
                 }
             }
         }
-        let miss = T::of(1.0) - mean_dice(&sums, weights);
+        let miss = T::of(1.0) - mean_dice(&of_batch(&sums), weights);
         let loss = match self.kind {
             LossKind::Dice => miss,
             LossKind::LogDice => miss.cosh().ln(),
@@ -37,6 +38,7 @@ impl DiceLossBackward {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
         let [logits, labels, weights, sums, dloss] = inputs else { unreachable!("five operands") };
         let c = logits.volume().c;
+        let sums = &of_batch(sums);
         let two = T::of(2.0);
         let outer = match self.kind {
             LossKind::Dice => -dloss.first(),
@@ -98,6 +100,18 @@ fn arg_max<T: Real>(logits: &[T]) -> Option<usize> {
 
 fn is_class<T: Real>(label: T, class: usize, classes: usize) -> bool {
     if classes == 1 { label.f64() != 0.0 } else { label.f64() == class as f64 }
+}
+
+/// Adds the samples' sums: `[N, C, 6]` to `[C, 6]`.
+fn of_batch<T: Real>(sums: &Dense<T>) -> Dense<T> {
+    let &[_, classes, columns] = sums.shape.extents() else { unreachable!("[N, C, 6]") };
+    let mut total = Dense::zeros(Shape::new(&[classes, columns]));
+    for sample in sums.data.chunks_exact(classes * columns) {
+        for (total, &sum) in total.data.iter_mut().zip(sample) {
+            *total += sum;
+        }
+    }
+    total
 }
 
 fn fraction<T: Real>(sums: &Dense<T>, class: usize) -> (T, T) {

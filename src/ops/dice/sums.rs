@@ -6,7 +6,7 @@ use super::{EPSILON, LossKind};
 /// voxels that it gives to the class.
 pub const SUMS: usize = 6;
 
-/// Sums of one or more batches, in double precision.
+/// Sums over one or more samples, in double precision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sums {
     /// One row of [`SUMS`] per class; a single row in binary mode (the foreground).
@@ -16,13 +16,15 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// From the device's `[C, 6]`, for this number of voxels.
-    pub fn new(device: &[f32], voxels: usize) -> Self {
-        let rows = device.chunks_exact(SUMS).map(|row| std::array::from_fn(|i| f64::from(row[i]))).collect();
-        Self { rows, voxels: voxels as f64 }
+    /// Of every sample, from the device's `[N, C, 6]`, where a sample has this number of voxels.
+    pub fn of_samples(device: &[f32], classes: usize, voxels: usize) -> impl Iterator<Item = Self> {
+        device.chunks_exact(classes * SUMS).map(move |sample| {
+            let rows = sample.chunks_exact(SUMS).map(|row| std::array::from_fn(|i| f64::from(row[i]))).collect();
+            Self { rows, voxels: voxels as f64 }
+        })
     }
 
-    /// Adds another batch's.
+    /// Adds another sample's or batch's.
     pub fn add(&mut self, other: &Self) {
         for (row, more) in self.rows.iter_mut().zip(&other.rows) {
             row.iter_mut().zip(more).for_each(|(a, b)| *a += b);

@@ -1,28 +1,19 @@
-//! On the CPU: runs of elements over the threads.
+//! On the CPU: runs of elements over the threads; see [`crate::cpu::elementwise`].
 
-use crate::session::CpuCall;
-
-/// Elements per task.
-const TASK: usize = 1 << 14;
+use crate::{cpu::elementwise, session::CpuCall};
 
 pub(super) fn forward(call: &CpuCall<'_>) {
-    let source = (!call.is_in_place(0, 0)).then(|| call.f32(0));
-    call.threads().for_chunks(call.f32_mut(0), TASK, |task, chunk| match source {
-        Some(source) => chunk.iter_mut().zip(&source[task * TASK..]).for_each(|(y, x)| *y = x.max(0.0)),
-        None => chunk.iter_mut().for_each(|y| *y = y.max(0.0)),
-    });
+    let y = call.f32_mut(0);
+    match call.is_in_place(0, 0) {
+        true => elementwise::relu_in_place(call.threads(), y),
+        false => elementwise::relu(call.threads(), call.f32(0), y),
+    }
 }
 
 pub(super) fn backward(call: &CpuCall<'_>) {
-    let y = call.f32(0);
-    let source = (!call.is_in_place(1, 0)).then(|| call.f32(1));
-    call.threads().for_chunks(call.f32_mut(0), TASK, |task, chunk| {
-        let y = &y[task * TASK..][..chunk.len()];
-        if let Some(source) = source {
-            chunk.copy_from_slice(&source[task * TASK..][..chunk.len()]);
-        }
-        for (dx, &y) in chunk.iter_mut().zip(y) {
-            *dx = if y > 0.0 { *dx } else { 0.0 };
-        }
-    });
+    let (y, dx) = (call.f32(0), call.f32_mut(0));
+    match call.is_in_place(1, 0) {
+        true => elementwise::relu_backward_in_place(call.threads(), dx, y),
+        false => elementwise::relu_backward(call.threads(), call.f32(1), y, dx),
+    }
 }

@@ -1,0 +1,22 @@
+//! Any bytes are an image or a one-line error. `cargo +nightly fuzz run nifti fuzz/corpus/nifti tests/fixtures/nifti`
+#![no_main]
+
+use std::path::Path;
+
+use gyrus::data::nifti::{decode_image, decode_labels};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let name = Path::new("fuzz.nii");
+    match decode_image(name, bytes) {
+        Ok(image) => {
+            assert_eq!(image.voxels.len(), image.header.voxels() * image.header.channels);
+            assert!(image.header.affine().as_flattened().iter().all(|value| !value.is_nan()));
+            assert_eq!(image.header.orientation().len(), 3);
+        }
+        Err(error) => assert_eq!(error.to_string().lines().count(), 1),
+    }
+    if let Err(error) = decode_labels(name, bytes) {
+        assert_eq!(error.to_string().lines().count(), 1);
+    }
+});

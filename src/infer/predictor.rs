@@ -1,0 +1,197 @@
+//! A trained network, ready to label images: from a file's voxels to a label map on the file's own grid.
+
+use std::path::Path;
+
+use ndarray::ArrayView2;
+
+use super::{Image, Options, segment};
+use crate::{
+    Error, Result,
+    cpu::Threads,
+    data::{
+        nifti,
+        preprocess::{Fit, Preprocessing, normalize},
+    },
+    nn::{UNetConfig, names, record_prediction},
+    session::Session,
+    train::{checkpoint::Checkpoint, state, trainer::configuration_of},
+};
+
+/// Network, preprocessing and labels from a checkpoint, bound to a session.
+#[derive(Debug)]
+pub struct Predictor {
+    session: Session,
+    network: UNetConfig,
+    preprocessing: Preprocessing,
+    labels: Vec<String>,
+    options: Options,
+}
+
+/// A labelled image on the grid of its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Labels, in the file's order (x fastest).
+    pub labels: Vec<u8>,
+    /// Probabilities `[C, z, y, x]`, if asked for; with two classes the foreground's alone.
+    pub probabilities: Option<Vec<f32>>,
+}
+
+impl Predictor {
+    /// Loads a checkpoint and binds its network.
+    ///
+    /// # Errors
+    /// A checkpoint that is damaged or of another kind; options that cannot work.
+    pub fn load(path: &Path, options: Options, threads: Threads) -> Result<Self> {
+        options.validate()?;
+        let checkpoint = Checkpoint::load(path)?;
+        let config = configuration_of(&checkpoint, path)?;
+        let foreign =
+            |error: &dyn std::fmt::Display| Error::input(path, error, "give a checkpoint that `gyrus train` wrote");
+        let preprocessing: Preprocessing =
+            serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
+        preprocessing.check().map_err(|error| foreign(&error))?;
+        config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
+        let graph = record_prediction(config.network, 1, preprocessing.extent)?;
+        let saved = state::saved_values(&graph);
+        let mut session = Session::bind(std::slice::from_ref(&graph), threads);
+        state::from_tensors(&mut session, &saved, &checkpoint, path)?;
+        let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
+        Ok(Self { session, network: config.network, preprocessing, labels, options })
+    }
+
+    /// Names of the classes, background first.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// How often the network will run for an image of these extents x, y, z.
+    pub fn runs(&self, [x, y, z]: [usize; 3]) -> usize {
+        self.options.runs(self.grid([z, y, x]), self.preprocessing.extent)
+    }
+
+    /// Labels an image. `path` is for messages.
+    ///
+    /// # Errors
+    /// An image with other channels than the network's, or with voxels that are not finite.
+    pub fn predict(&mut self, image: nifti::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
+        match self.preprocessing.fit {
+            Fit::Pad => self.predict_windows(image, path, with_probabilities),
+            Fit::Resize => self.predict_resized(image, path, with_probabilities),
+        }
+    }
+
+    /// At the image's own resolution, window by window.
+    fn predict_windows(&mut self, image: nifti::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
+        let (extent, voxels) = self.interleaved(image, path)?;
+        let classes = self.network.outputs();
+        let count = extent.iter().product();
+        let mut labels = vec![0; count];
+        let mut probabilities = with_probabilities.then(|| vec![0.0; count * classes]);
+        let (session, patch) = (&mut self.session, self.preprocessing.extent);
+        let plane = extent[1] * extent[2];
+        segment(
+            &Image { voxels: &voxels, extent, channels: self.network.channels },
+            classes,
+            patch,
+            &self.options,
+            &mut |window, output| run(session, window, output),
+            &mut |slice| {
+                labels[slice.d * plane..][..plane].copy_from_slice(slice.labels);
+                if let Some(all) = &mut probabilities {
+                    for (voxel, p) in slice.probabilities.chunks_exact(classes).enumerate() {
+                        for (class, &p) in p.iter().enumerate() {
+                            all[class * count + slice.d * plane + voxel] = p;
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(Prediction { labels, probabilities })
+    }
+
+    /// Stretched to the network's extents, and the probabilities stretched back.
+    fn predict_resized(
+        &mut self,
+        mut image: nifti::Image,
+        path: &Path,
+        with_probabilities: bool,
+    ) -> Result<Prediction> {
+        let extent = self.preprocessing.extent;
+        let (count, classes) = (extent.iter().product::<usize>(), self.network.outputs());
+        let mut fitted = vec![0.0; count * self.network.channels];
+        let placement = self.preprocessing.image(&mut image, path, &mut fitted)?;
+        let mut values = vec![0.0; count * classes];
+        let session = &mut self.session;
+        segment(
+            &Image { voxels: &fitted, extent, channels: self.network.channels },
+            classes,
+            extent,
+            &self.options,
+            &mut |window, output| run(session, window, output),
+            &mut |slice| {
+                values[slice.d * slice.probabilities.len()..][..slice.probabilities.len()]
+                    .copy_from_slice(slice.probabilities);
+                Ok(())
+            },
+        )?;
+        let mut outside = vec![0.0; classes];
+        if classes > 1 {
+            outside[0] = 1.0;
+        }
+        let values = placement.unfit_values(&values, &outside);
+        let labels = values.chunks_exact(classes).map(most_likely).collect();
+        let voxels = values.len() / classes;
+        let planar =
+            |values: &[f32]| (0..classes * voxels).map(|i| values[i % voxels * classes + i / voxels]).collect();
+        Ok(Prediction { labels, probabilities: with_probabilities.then(|| planar(&values)) })
+    }
+
+    /// Normalises the whole image and puts its channels innermost; returns its extents D, H, W too.
+    fn interleaved(&self, mut image: nifti::Image, path: &Path) -> Result<([usize; 3], Vec<f32>)> {
+        let found = image.header.channels;
+        if found != self.network.channels {
+            let cause = format!("{found} channels, where the network expects {}", self.network.channels);
+            return Err(Error::input(path, cause, "give images like those of the training set"));
+        }
+        if image.voxels.iter().any(|value| !value.is_finite()) {
+            return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
+        }
+        let [x, y, z] = image.header.extents;
+        normalize(&mut image.voxels, [z, y, x], self.preprocessing.normalization, &self.preprocessing.ct);
+        if found == 1 {
+            return Ok(([z, y, x], image.voxels));
+        }
+        let planar = ArrayView2::from_shape((found, x * y * z), &image.voxels).expect("one plane per channel");
+        Ok(([z, y, x], planar.t().iter().copied().collect()))
+    }
+
+    /// The extents on which the network slides: the image's own, or the network's if images are stretched.
+    fn grid(&self, extent: [usize; 3]) -> [usize; 3] {
+        match self.preprocessing.fit {
+            Fit::Pad => extent,
+            Fit::Resize => self.preprocessing.extent,
+        }
+    }
+}
+
+fn run(session: &mut Session, window: &[f32], output: &mut [f32]) -> Result<()> {
+    session.f32_mut(names::IMAGES).copy_from_slice(window);
+    session.run(0);
+    output.copy_from_slice(session.f32(names::PROBABILITIES));
+    Ok(())
+}
+
+/// The class of the largest probability, the first of equal ones; with one probability, whether it exceeds a half.
+fn most_likely(p: &[f32]) -> u8 {
+    if let &[foreground] = p {
+        return u8::from(foreground > 0.5);
+    }
+    let mut best = 0;
+    for class in 1..p.len() {
+        if p[class] > p[best] {
+            best = class;
+        }
+    }
+    best as u8
+}

@@ -1,0 +1,115 @@
+//! Everything that determines a run's results, as data. It goes into the checkpoint, and a resumed run must agree with it.
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::{EarlyStop, Schedule};
+use crate::{
+    Error, Result,
+    data::{
+        augment::Augmentation,
+        preprocess::{Fit, Normalization},
+    },
+    nn::{StepConfig, UNetConfig},
+    ops::{
+        dice::LossKind,
+        optimizer::{Optimizer, Rule},
+    },
+};
+
+/// The run's settings. Threads, workers and paths are not here: they change no bit of the results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The network.
+    pub network: UNetConfig,
+    /// Extents [D, H, W] of the volumes.
+    pub extent: [usize; 3],
+    /// Samples per training step.
+    pub train_batch: usize,
+    /// Samples per validation pass.
+    pub validation_batch: usize,
+    /// Epochs of the whole run. A resumed run may change this.
+    pub epochs: usize,
+    /// The loss.
+    pub loss: LossKind,
+    /// Whether classes count by the inverse of their share.
+    pub weighted_classes: bool,
+    /// The update rule.
+    pub rule: Rule,
+    /// Bound of each gradient element; 0: none.
+    pub clip: f32,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Ends the run early; none: never.
+    pub early_stop: Option<EarlyStop>,
+    /// Changes drawn anew each epoch.
+    pub augmentation: Augmentation,
+    /// How intensities are made comparable.
+    pub normalization: Normalization,
+    /// How volumes come to the extents.
+    pub fit: Fit,
+    /// Of initial weights, order, augmentation and dropout.
+    pub seed: u64,
+}
+
+impl TrainConfig {
+    /// Checks what no single option can know.
+    ///
+    /// # Errors
+    /// Naming the option that does not work.
+    pub fn check(&self) -> Result<()> {
+        self.network.check(self.extent)?;
+        self.schedule.validate()?;
+        for (batch, option) in [(self.train_batch, "--train-batch-size"), (self.validation_batch, "--val-batch-size")] {
+            if batch == 0 {
+                return Err(Error::usage(option, "0 samples", "give at least 1"));
+            }
+        }
+        if self.epochs == 0 {
+            return Err(Error::usage("--training-epochs", "0 epochs", "give at least 1"));
+        }
+        if !(self.clip.is_finite() && self.clip >= 0.0) {
+            return Err(Error::usage("--clip-value", self.clip, "give 0 (off) or a positive number"));
+        }
+        Ok(())
+    }
+
+    /// The training step that this run repeats.
+    pub fn training_step(&self) -> StepConfig {
+        self.step(self.train_batch)
+    }
+
+    /// The validation pass.
+    pub fn validation_step(&self) -> StepConfig {
+        self.step(self.validation_batch)
+    }
+
+    fn step(&self, batch: usize) -> StepConfig {
+        StepConfig {
+            network: self.network,
+            batch,
+            extent: self.extent,
+            loss: self.loss,
+            optimizer: Optimizer { rule: self.rule, clip: self.clip },
+        }
+    }
+
+    /// Whether a run with `other` may go on from a checkpoint of this one: everything but the number of epochs agrees.
+    ///
+    /// # Errors
+    /// Naming the first setting that differs.
+    pub fn continues_as(&self, other: &Self) -> Result<()> {
+        let fields = |config: &Self| match serde_json::to_value(config) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            _ => unreachable!("a struct of plain data becomes an object"),
+        };
+        let (mine, theirs) = (fields(self), fields(other));
+        for (name, value) in mine {
+            if name != "epochs" && theirs.get(&name) != Some(&value) {
+                let cause = format!("{name} was {value} in the run to resume and is {} now", theirs[&name]);
+                return Err(Error::usage("--resume-train", cause, "resume with the settings of that run"));
+            }
+        }
+        Ok(())
+    }
+}

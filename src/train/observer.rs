@@ -1,0 +1,21 @@
+//! What watches a run: progress bars, history files, event files.
+
+use std::time::Duration;
+
+use super::figures::EpochFigures;
+use crate::Result;
+
+/// Is told how a run goes.
+pub trait Observer {
+    /// An epoch begins (`epoch` counts from 1) at step `first` of `steps`.
+    fn epoch_starts(&mut self, epoch: usize, epochs: usize, steps: usize, first: usize);
+
+    /// A step is done: its loss, its soft Dice coefficient and its duration, waiting for data included.
+    fn step(&mut self, loss: f64, dice: f64, took: Duration);
+
+    /// An epoch is done and its checkpoints are on disk.
+    ///
+    /// # Errors
+    /// If what should be kept cannot be written.
+    fn epoch_ends(&mut self, figures: &EpochFigures) -> Result<()>;
+}

@@ -1,0 +1,141 @@
+//! What a run leaves in its folder as it goes: history, event files, curves; and its progress on the terminal.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    checkpoint::Position,
+    curves,
+    figures::{EpochFigures, Figures},
+    history::{History, Row, Scores},
+    observer::Observer,
+    progress::Progress,
+    tensorboard::Events,
+};
+use crate::{Error, Result, files::Existing};
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In an empty folder.
+    New,
+    /// Instead of the run that is there.
+    Replace,
+    /// Where the run that is there stopped.
+    Resume,
+}
+
+/// Keeps history, event file and curves of a run, and shows its progress.
+pub struct Record {
+    folder: PathBuf,
+    history: History,
+    events: Events,
+    progress: Option<Progress>,
+}
+
+impl Record {
+    /// Opens the records of a run in its folder, which is made if need be. `classes` are the foreground's names.
+    ///
+    /// # Errors
+    /// If the folder holds another run's history that may not be replaced, or cannot be written to.
+    pub fn open(folder: &Path, classes: Vec<String>, start: Start, position: Position) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+        let history = match start {
+            Start::New => History::create(folder, &classes, Existing::Keep)?,
+            Start::Replace => History::create(folder, &classes, Existing::Replace)?,
+            Start::Resume => History::resume(folder, &classes, position.epoch)?,
+        };
+        let events = Events::create(folder, position.global_step)?;
+        Ok(Self { folder: folder.to_owned(), history, events, progress: None })
+    }
+
+    fn write_events(&mut self, row: &Row) -> Result<()> {
+        let mut scalars = vec![
+            ("loss/train".to_owned(), row.train.loss),
+            ("dice/train".to_owned(), row.train.dice),
+            ("iou/train".to_owned(), row.train.iou),
+            ("accuracy/train".to_owned(), row.train.accuracy),
+            ("learning_rate".to_owned(), row.lr),
+            ("time/epoch_seconds".to_owned(), row.seconds),
+            ("time/ms_per_step".to_owned(), row.ms_per_step),
+            ("time/waiting_for_data".to_owned(), row.waiting),
+        ];
+        if let Some(scores) = &row.validation {
+            scalars.extend([
+                ("loss/validation".to_owned(), scores.loss),
+                ("dice/validation".to_owned(), scores.dice),
+                ("iou/validation".to_owned(), scores.iou),
+                ("accuracy/validation".to_owned(), scores.accuracy),
+            ]);
+        }
+        for (class, dice) in self.history.classes().iter().zip(&row.dice) {
+            scalars.extend(dice.map(|dice| (format!("hard_dice/{class}"), dice)));
+        }
+        scalars.extend(row.mean_dice.map(|dice| ("hard_dice/mean".to_owned(), dice)));
+        let scalars: Vec<(&str, f64)> = scalars.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        self.events.scalars(row.step, &scalars)
+    }
+}
+
+impl Observer for Record {
+    fn epoch_starts(&mut self, epoch: usize, epochs: usize, steps: usize, first: usize) {
+        self.progress = Some(Progress::epoch(epoch as u64, epochs as u64, (steps - first) as u64));
+    }
+
+    fn step(&mut self, loss: f64, dice: f64, took: Duration) {
+        if let Some(progress) = &mut self.progress {
+            progress.step(loss, dice, took);
+        }
+    }
+
+    fn epoch_ends(&mut self, figures: &EpochFigures) -> Result<()> {
+        let row = row(figures);
+        if let Some(progress) = self.progress.take() {
+            progress.finish(&summary(&row, self.history.classes(), figures.is_best));
+        }
+        self.write_events(&row)?;
+        self.history.push(row)?;
+        curves::write(&self.history, &self.folder)
+    }
+}
+
+fn row(figures: &EpochFigures) -> Row {
+    let scores = |figures: &Figures| Scores {
+        loss: figures.loss(),
+        dice: figures.dice(),
+        iou: figures.iou(),
+        accuracy: figures.accuracy(),
+    };
+    Row {
+        epoch: figures.epoch,
+        step: figures.global_step,
+        lr: figures.learning_rate,
+        train: scores(&figures.training),
+        validation: Some(scores(&figures.validation)),
+        dice: figures.validation.hard_dice(),
+        mean_dice: figures.validation.mean_hard_dice(),
+        seconds: figures.seconds,
+        ms_per_step: figures.step_seconds * 1e3,
+        waiting: figures.waited,
+    }
+}
+
+/// An epoch in one line.
+fn summary(row: &Row, classes: &[String], is_best: bool) -> String {
+    let mut line = format!("loss {:.4} dice {:.4}", row.train.loss, row.train.dice);
+    if let Some(scores) = &row.validation {
+        line += &format!("  validation loss {:.4} dice {:.4}", scores.loss, scores.dice);
+    }
+    for (class, dice) in classes.iter().zip(&row.dice) {
+        line += &dice.map_or_else(|| format!("  {class} n/a"), |dice| format!("  {class} {dice:.4}"));
+    }
+    line += &format!(
+        "  {:.1} s, {:.0} ms/step, {:.1} % waiting for data",
+        row.seconds,
+        row.ms_per_step,
+        100.0 * row.waiting
+    );
+    line + if is_best { "  (best)" } else { "" }
+}

@@ -1,0 +1,326 @@
+//! The training loop: batches in, weights and figures out.
+//!
+//! Everything that a run does follows from its configuration and its position, so a run that was stopped between any
+//! two steps goes on from its checkpoint with the same bits.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    TrainConfig,
+    checkpoint::{Checkpoint, Label, Meta, Position},
+    figures::{EpochFigures, Figures},
+    observer::Observer,
+    schedule::{EarlyStopState, ScheduleState},
+    state::{self, Saved},
+};
+use crate::{
+    Error, Result,
+    cpu::Threads,
+    data::{
+        loader::{Batch, Loader},
+        preprocess::Preprocessing,
+    },
+    nn::{initial_parameters, names, record_training, record_validation},
+    ops::dice::Sums,
+    optim::OptimizerState,
+    session::Session,
+};
+
+const TRAINING: usize = 0;
+const VALIDATION: usize = 1;
+
+/// File names within a run's folder.
+pub const BEST: &str = "best.safetensors";
+/// The newest state of the run.
+pub const LAST: &str = "last.safetensors";
+
+/// What a run is asked for beyond its configuration.
+pub struct RunOptions<'a> {
+    /// Where checkpoints go.
+    pub folder: PathBuf,
+    /// Ends the run after the step at which this much time has passed.
+    pub time_budget: Option<Duration>,
+    /// Asks whether the user wants to stop; asked before every step.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All epochs are done.
+    Completed,
+    /// The validation Dice stopped improving.
+    Stopped,
+    /// The time was up; the run can be resumed.
+    TimeUp,
+}
+
+/// The configuration entry of a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+struct Configuration {
+    run: TrainConfig,
+    class_weights: Vec<f32>,
+    /// What the epoch under way has added up to.
+    partial: Figures,
+}
+
+/// A run: the session that computes, and where it stands.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    preprocessing: Preprocessing,
+    labels: Vec<String>,
+    class_weights: Vec<f32>,
+    session: Session,
+    saved: Vec<Saved>,
+    position: Position,
+    optimizer: OptimizerState,
+    schedule: ScheduleState,
+    early_stop: EarlyStopState,
+    best: Option<(f64, u64)>,
+    partial: Figures,
+}
+
+impl Trainer {
+    /// A new run with initial weights.
+    ///
+    /// # Errors
+    /// If the configuration does not work.
+    pub fn new(
+        config: TrainConfig,
+        preprocessing: Preprocessing,
+        labels: Vec<String>,
+        class_weights: Vec<f32>,
+        threads: Threads,
+    ) -> Result<Self> {
+        config.check()?;
+        let graphs = [record_training(&config.training_step())?, record_validation(&config.validation_step())?];
+        let mut session = Session::bind(&graphs, threads);
+        state::initialise(&mut session, &initial_parameters(&graphs[TRAINING], config.seed));
+        session.f32_mut(names::CLASS_WEIGHTS).copy_from_slice(&class_weights);
+        session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
+        Ok(Self {
+            schedule: config.schedule.start(),
+            saved: state::saved_values(&graphs[TRAINING]),
+            partial: Figures::new(config.network.outputs()),
+            early_stop: EarlyStopState::default(),
+            optimizer: OptimizerState::default(),
+            position: Position::default(),
+            best: None,
+            config,
+            preprocessing,
+            labels,
+            class_weights,
+            session,
+        })
+    }
+
+    /// Continues from a checkpoint: weights, optimizer, schedule and position.
+    ///
+    /// # Errors
+    /// If the checkpoint is damaged, of another network, or of a run with other settings.
+    pub fn resume(&mut self, path: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::load(path)?;
+        let configuration: Configuration = serde_json::from_value(checkpoint.meta.configuration.clone())
+            .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))?;
+        configuration.run.continues_as(&self.config)?;
+        let preprocessing = serde_json::to_value(&self.preprocessing).expect("plain data");
+        if preprocessing != checkpoint.meta.preprocessing || configuration.class_weights != self.class_weights {
+            let cause = "the run was trained on other data";
+            return Err(Error::input(path, cause, "resume with the dataset and the split of that run"));
+        }
+        state::from_tensors(&mut self.session, &self.saved, &checkpoint, path)?;
+        let meta = checkpoint.meta;
+        self.position = meta.position;
+        self.schedule = meta.schedule.unwrap_or_else(|| self.config.schedule.start());
+        self.early_stop = meta.early_stop.unwrap_or_default();
+        self.best = meta.best_metric.zip(meta.best_epoch);
+        self.partial = configuration.partial;
+        self.optimizer = OptimizerState::after(&self.config.rule, meta.position.global_step);
+        Ok(())
+    }
+
+    /// Where the run stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The session, for its plan.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The best validation Dice coefficient so far, and its epoch counted from 1.
+    pub fn best(&self) -> Option<(f64, u64)> {
+        self.best
+    }
+
+    /// Trains until the configured number of epochs, a requested stop, or the end of the time budget.
+    ///
+    /// # Errors
+    /// What loading or saving says; [`Error::Stopped`] after a requested stop, when the checkpoint is on disk.
+    pub fn run(
+        &mut self,
+        training: &Loader,
+        validation: &Loader,
+        options: &RunOptions<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Ending> {
+        let started = Instant::now();
+        while self.position.epoch < self.config.epochs as u64 {
+            let start = Instant::now();
+            let first_step = self.position.step_in_epoch as usize;
+            observer.epoch_starts(self.position.epoch as usize + 1, self.config.epochs, training.steps(), first_step);
+            let mut epoch = training.epoch(self.position.epoch as usize, first_step);
+            let mut previous = Instant::now();
+            for batch in epoch.by_ref() {
+                if (options.stop)() {
+                    self.save(&options.folder.join(LAST))?;
+                    return Err(Error::Stopped);
+                }
+                if options.time_budget.is_some_and(|budget| started.elapsed() >= budget) {
+                    self.save(&options.folder.join(LAST))?;
+                    return Ok(Ending::TimeUp);
+                }
+                let batch = batch?;
+                let (loss, dice) = self.step(&batch);
+                training.recycle(batch);
+                let now = Instant::now();
+                observer.step(loss, dice, now - previous);
+                previous = now;
+            }
+            let trained = start.elapsed();
+            let waited = epoch.waited();
+            drop(epoch);
+            let validated = self.validate(validation)?;
+            let figures = self.finish_epoch(validated, trained, waited, start.elapsed(), training.steps() - first_step);
+            if figures.is_best {
+                self.save(&options.folder.join(BEST))?;
+            }
+            self.save(&options.folder.join(LAST))?;
+            observer.epoch_ends(&figures)?;
+            if self.config.early_stop.as_ref().is_some_and(|rule| rule.stops(&self.early_stop)) {
+                return Ok(Ending::Stopped);
+            }
+        }
+        Ok(Ending::Completed)
+    }
+
+    /// One optimizer step; returns its loss and soft Dice coefficient.
+    fn step(&mut self, batch: &Batch) -> (f64, f64) {
+        let rate = self.config.schedule.rate(&self.schedule, self.position.global_step);
+        let hyper = self.optimizer.advance(&self.config.rule, rate, 1.0);
+        let (seed, step) = (self.config.seed, self.position.global_step);
+        let session = &mut self.session;
+        session.f32_mut(names::IMAGES).copy_from_slice(&batch.images);
+        session.u8_mut(names::LABELS).copy_from_slice(&batch.labels);
+        session.f32_mut(names::HYPER).copy_from_slice(&hyper);
+        session.u32_mut(names::RNG).copy_from_slice(&[
+            seed as u32,
+            (seed >> 32) as u32,
+            step as u32,
+            (step >> 32) as u32,
+        ]);
+        session.run(TRAINING);
+        let samples = samples(session.f32(names::SUMS), &self.config);
+        let step = self.partial.add_batch(&samples, self.config.loss, &self.class_weights);
+        self.position.step_in_epoch += 1;
+        self.position.global_step += 1;
+        step
+    }
+
+    fn validate(&mut self, loader: &Loader) -> Result<Figures> {
+        let mut figures = Figures::new(self.config.network.outputs());
+        for batch in loader.epoch(0, 0) {
+            let batch = batch?;
+            // A short last batch leaves old samples behind it; their sums are not looked at.
+            self.session.f32_mut(names::VALIDATION_IMAGES)[..batch.images.len()].copy_from_slice(&batch.images);
+            self.session.u8_mut(names::VALIDATION_LABELS)[..batch.labels.len()].copy_from_slice(&batch.labels);
+            self.session.run(VALIDATION);
+            let mut samples = samples(self.session.f32(names::VALIDATION_SUMS), &self.config);
+            samples.truncate(batch.len());
+            figures.add_batch(&samples, self.config.loss, &self.class_weights);
+            loader.recycle(batch);
+        }
+        Ok(figures)
+    }
+
+    fn finish_epoch(
+        &mut self,
+        validation: Figures,
+        trained: Duration,
+        waited: Duration,
+        total: Duration,
+        steps: usize,
+    ) -> EpochFigures {
+        let learning_rate = self.config.schedule.rate(&self.schedule, self.position.global_step.saturating_sub(1));
+        let metric = validation.dice();
+        self.position.epoch += 1;
+        self.position.step_in_epoch = 0;
+        self.schedule = self.config.schedule.next(&self.schedule, metric);
+        if let Some(rule) = &self.config.early_stop {
+            self.early_stop = rule.next(&self.early_stop, metric);
+        }
+        let is_best = self.best.is_none_or(|(best, _)| metric > best);
+        if is_best {
+            self.best = Some((metric, self.position.epoch));
+        }
+        EpochFigures {
+            epoch: self.position.epoch,
+            global_step: self.position.global_step,
+            learning_rate,
+            training: std::mem::replace(&mut self.partial, Figures::new(self.config.network.outputs())),
+            validation,
+            seconds: total.as_secs_f64(),
+            step_seconds: trained.saturating_sub(waited).as_secs_f64() / steps.max(1) as f64,
+            waited: waited.as_secs_f64() / trained.as_secs_f64().max(f64::MIN_POSITIVE),
+            is_best,
+        }
+    }
+
+    /// Writes the whole state.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let labels = self.labels.iter().enumerate();
+        let configuration = Configuration {
+            run: self.config.clone(),
+            class_weights: self.class_weights.clone(),
+            partial: self.partial.clone(),
+        };
+        let meta = Meta {
+            position: self.position,
+            seed: self.config.seed,
+            order_seed: self.config.seed,
+            schedule: Some(self.schedule.clone()),
+            early_stop: Some(self.early_stop.clone()),
+            best_metric: self.best.map(|(metric, _)| metric),
+            best_epoch: self.best.map(|(_, epoch)| epoch),
+            labels: labels.map(|(value, name)| Label { value: value as u16, name: name.clone() }).collect(),
+            preprocessing: serde_json::to_value(&self.preprocessing).expect("plain data"),
+            configuration: serde_json::to_value(configuration).expect("plain data"),
+            ..Meta::default()
+        };
+        Checkpoint { tensors: state::to_tensors(&self.session, &self.saved), meta }.save(path)
+    }
+}
+
+/// The configuration of the run that wrote a checkpoint.
+///
+/// # Errors
+/// If the checkpoint was not written by a training run of this version.
+pub fn configuration_of(checkpoint: &Checkpoint, path: &Path) -> Result<TrainConfig> {
+    serde_json::from_value(checkpoint.meta.configuration.clone())
+        .map(|configuration: Configuration| configuration.run)
+        .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))
+}
+
+fn samples(sums: &[f32], config: &TrainConfig) -> Vec<Sums> {
+    Sums::of_samples(sums, config.network.outputs(), config.extent.iter().product()).collect()
+}
