@@ -1,4 +1,43 @@
 //! Executes NVIDIA PTX on the CPU and checks it while it runs.
+//!
+//! A [`Device`] has the shape of a driver: load a module, allocate, copy, launch. A launch returns [`Counters`], or the
+//! [`Fault`] with kernel, block, thread, PTX line and source line. [`coverage`] lists what a module uses that the
+//! emulator lacks, without running it.
+//!
+//! ```
+//! use ptx_emulator::{Class, Config, Device, LaunchConfig};
+//!
+//! // What `nvcc -ptx` makes of `y[i] = a * x[i] + y[i]` with a bounds check.
+//! let ptx = include_str!("../tests/programs/saxpy.ptx");
+//! assert_eq!(ptx_emulator::coverage(ptx)?, []);
+//!
+//! let mut device = Device::new(Config::default());
+//! let module = device.load_module(ptx)?;
+//! let saxpy = module.function("saxpy").expect("the module has this kernel");
+//!
+//! let bytes: Vec<u8> = (0..100).flat_map(|i| (i as f32).to_le_bytes()).collect();
+//! let (x, y) = (device.allocate(400)?, device.allocate(400)?);
+//! device.copy_to_device(x, &bytes)?;
+//! device.copy_to_device(y, &bytes)?;
+//!
+//! let launch = LaunchConfig::new([1, 1, 1], [128, 1, 1]);
+//! let arguments: [&[u8]; 4] =
+//!     [&2.0f32.to_le_bytes(), &x.0.to_le_bytes(), &y.0.to_le_bytes(), &100i32.to_le_bytes()];
+//! let counters = device.launch(&saxpy, &launch, &arguments)?;
+//! assert_eq!(counters.global_load_bytes, 800);
+//! assert_eq!(counters.of(Class::StoreGlobal), 4);
+//!
+//! let mut out = [0; 4];
+//! device.copy_to_host(&mut out, y.offset(4 * 99))?;
+//! assert_eq!(f32::from_le_bytes(out), 297.0);
+//!
+//! // One element too many is a fault, not a crash.
+//! let arguments: [&[u8]; 4] =
+//!     [&2.0f32.to_le_bytes(), &x.0.to_le_bytes(), &y.0.to_le_bytes(), &101i32.to_le_bytes()];
+//! let fault = device.launch(&saxpy, &launch, &arguments).unwrap_err();
+//! assert!(fault.to_string().contains("saxpy.cu:4"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![deny(unsafe_code)]
 // Lane loops index several rows at once; iterators over one of them would hide that they run in step.

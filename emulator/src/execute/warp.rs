@@ -66,7 +66,8 @@ impl Context<'_, '_> {
             let Some(mut group) = self.take_lowest() else {
                 return Ok(if self.warp.groups.is_empty() { Turn::Exited } else { Turn::Blocked });
             };
-            let limit = self.warp.groups.iter().map(|g| g.pc).min().unwrap_or(u32::MAX);
+            let others = self.warp.groups.iter().map(|g| g.pc).filter(|&pc| pc > group.pc);
+            let limit = others.min().unwrap_or(u32::MAX);
             if let Some(turn) = self.run_group(&mut group, limit, &mut budget)? {
                 return Ok(turn);
             }
@@ -101,7 +102,8 @@ impl Context<'_, '_> {
         }
     }
 
-    /// Runs a group until it must rejoin, split, wait or stop. `limit` is the least counter of the other groups.
+    /// Runs a group until it must rejoin, split, wait or stop. `limit` is the least counter
+    /// ahead of it at which other groups stand.
     fn run_group(&mut self, group: &mut Group, limit: u32, budget: &mut u32) -> Checked<Option<Turn>> {
         let code = &self.launch.kernel.instructions[..];
         loop {
@@ -132,6 +134,12 @@ impl Context<'_, '_> {
                         let back = *target <= group.pc;
                         group.pc = *target;
                         if back {
+                            if !self.warp.groups.is_empty() {
+                                // It may meet groups that were behind it.
+                                self.park(group);
+                                *budget = budget.saturating_sub(32);
+                                return Ok((*budget == 0).then_some(Turn::Slice));
+                            }
                             *budget = budget.saturating_sub(32);
                             if *budget == 0 {
                                 self.park(group);

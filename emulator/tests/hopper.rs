@@ -1,0 +1,84 @@
+//! Tensor copies, mbarriers and warpgroup products of the 9.0a target.
+
+mod common;
+
+use common::{Argument, Bench, Random};
+use ptx_emulator::{Element, FaultKind, Swizzle, TensorMap};
+
+const PTX: &str = include_str!("programs/hopper.ptx");
+
+struct Bytes(Vec<u8>);
+
+impl Argument for Bytes {
+    fn argument(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+}
+
+fn map(element: Element, address: u64, columns: u64, rows: u64, window: [u32; 2], swizzle: Swizzle) -> Bytes {
+    let map = TensorMap {
+        element,
+        address,
+        dims: vec![columns, rows],
+        strides: vec![columns * element.bytes()],
+        box_dims: window.to_vec(),
+        swizzle,
+        nan_fill: false,
+    };
+    Bytes(map.encode().unwrap().to_vec())
+}
+
+#[test]
+fn warpgroup_products_of_swizzled_tiles_equal_the_triple_loop() {
+    let (m, n, k) = (128usize, 64usize, 128usize);
+    let mut random = Random(5);
+    let a: Vec<f32> = (0..m * k).map(|_| random.small()).collect();
+    let b: Vec<f32> = (0..n * k).map(|_| random.small()).collect();
+    let bf16 = |v: &[f32]| v.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect::<Vec<u16>>();
+    let mut run = |broken: i32| {
+        let mut bench = Bench::new(PTX);
+        let (da, db) = (bench.array(&bf16(&a)), bench.array(&bf16(&b)));
+        let dc = bench.empty::<f32>(m * n);
+        let a_map = map(Element::Bf16, da.0, k as u64, m as u64, [64, 64], Swizzle::Bytes128);
+        let b_map = map(Element::Bf16, db.0, k as u64, n as u64, [64, 64], Swizzle::Bytes128);
+        let grid = [n as u32 / 64, m as u32 / 64, 1];
+        let args: [&dyn Argument; 6] = [&a_map, &b_map, &dc, &(n as i32), &(k as i32), &broken];
+        bench.launch("matmul", grid, [128, 1, 1], &args).map(|counters| (counters, bench.read::<f32>(dc, m * n)))
+    };
+    let (counters, found) = run(0).unwrap_or_else(|fault| panic!("{fault}"));
+    for row in 0..m {
+        for column in 0..n {
+            let wanted: f32 = (0..k).map(|i| a[row * k + i] * b[column * k + i]).sum();
+            assert_eq!(found[row * n + column], wanted, "row {row}, column {column}");
+        }
+    }
+    assert_eq!(counters.tensor_flops, 2 * (m * n * k) as u64);
+    let fault = run(1).expect_err("the products read tiles that nobody waited for");
+    assert_eq!(fault.kind, FaultKind::AsyncInFlight, "{fault}");
+}
+
+#[test]
+fn boxes_over_the_edge_are_filled_and_clipped() {
+    let mut bench = Bench::new(PTX);
+    let x: Vec<f32> = (0..20 * 12).map(|i| i as f32 + 1.0).collect();
+    let from = bench.array(&x);
+    let to = bench.array(&[-1f32; 20 * 12]);
+    let from_map = map(Element::F32, from.0, 20, 12, [16, 8], Swizzle::None);
+    let to_map = map(Element::F32, to.0, 20, 12, [16, 8], Swizzle::None);
+    let args: [&dyn Argument; 6] = [&from_map, &to_map, &-3i32, &7i32, &9i32, &-2i32];
+    bench.launch("move", [1, 1, 1], [32, 1, 1], &args).unwrap_or_else(|fault| panic!("{fault}"));
+    let found = bench.read::<f32>(to, 20 * 12);
+    for row in 0..12i32 {
+        for column in 0..20i32 {
+            let (i, j) = (column - 9, row + 2);
+            let inside = (0..16).contains(&i) && (0..8).contains(&j);
+            let (u, v) = (i - 3, j + 7);
+            let wanted = match (inside, (0..20).contains(&u) && (0..12).contains(&v)) {
+                (false, _) => -1.0,
+                (true, false) => 0.0,
+                (true, true) => x[(v * 20 + u) as usize],
+            };
+            assert_eq!(found[(row * 20 + column) as usize], wanted, "row {row}, column {column}");
+        }
+    }
+}
