@@ -203,14 +203,17 @@ __device__ __forceinline__ void conv3d_tiled(const Conv3dArguments& g) {
     }
 }
 
-#define CONV3D_TILED(EXTENT, CHANNELS)                                                                            \
-    extern "C" __global__ void __launch_bounds__(ROWS * CHANNELS / 4)                                             \
-        conv3d_fprop_##EXTENT##x##EXTENT##x##EXTENT##_k##CHANNELS(const __grid_constant__ Conv3dArguments g) {    \
-        conv3d_tiled<EXTENT, CHANNELS, Pass::FPROP>(g);                                                           \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(ROWS * CHANNELS / 4)                                             \
-        conv3d_dgrad_##EXTENT##x##EXTENT##x##EXTENT##_k##CHANNELS(const __grid_constant__ Conv3dArguments g) {    \
-        conv3d_tiled<EXTENT, CHANNELS, Pass::DGRAD>(g);                                                           \
+// CTAs that a multiprocessor should hold: 512 threads. Without a number ptxas squeezes for more and spills.
+constexpr int resident(int threads) { return 512 / threads; }
+
+#define CONV3D_TILED(EXTENT, CHANNELS)                                                                         \
+    extern "C" __global__ void __launch_bounds__(ROWS * CHANNELS / 4, resident(ROWS * CHANNELS / 4))           \
+        conv3d_fprop_##EXTENT##x##EXTENT##x##EXTENT##_k##CHANNELS(const __grid_constant__ Conv3dArguments g) { \
+        conv3d_tiled<EXTENT, CHANNELS, Pass::FPROP>(g);                                                        \
+    }                                                                                                          \
+    extern "C" __global__ void __launch_bounds__(ROWS * CHANNELS / 4, resident(ROWS * CHANNELS / 4))           \
+        conv3d_dgrad_##EXTENT##x##EXTENT##x##EXTENT##_k##CHANNELS(const __grid_constant__ Conv3dArguments g) { \
+        conv3d_tiled<EXTENT, CHANNELS, Pass::DGRAD>(g);                                                        \
     }
 #define CONV3D_TILED_WIDTHS(EXTENT) \
     CONV3D_TILED(EXTENT, 8)         \
@@ -290,10 +293,10 @@ __device__ __forceinline__ void conv3d_wgrad_tiled(const Conv3dWgradArguments& g
     if (sums_bias) partials[weights + k] = bias;
 }
 
-#define CONV3D_WGRAD_TILED(EXTENT)                                                                      \
-    extern "C" __global__ void __launch_bounds__(CHUNK * WARP)                                          \
-        conv3d_wgrad_##EXTENT##x##EXTENT##x##EXTENT(const __grid_constant__ Conv3dWgradArguments g) {   \
-        conv3d_wgrad_tiled<EXTENT>(g);                                                                  \
+#define CONV3D_WGRAD_TILED(EXTENT)                                                                    \
+    extern "C" __global__ void __launch_bounds__(CHUNK * WARP, resident(CHUNK * WARP))                \
+        conv3d_wgrad_##EXTENT##x##EXTENT##x##EXTENT(const __grid_constant__ Conv3dWgradArguments g) { \
+        conv3d_wgrad_tiled<EXTENT>(g);                                                                \
     }
 CONV3D_WGRAD_TILED(1)
 CONV3D_WGRAD_TILED(2)

@@ -31,6 +31,7 @@ __device__ __forceinline__ float clipped_gradient(const OptimizerArguments& g, l
 template <bool NESTEROV>
 __device__ __forceinline__ void sgd(const OptimizerArguments& g) {
     const float rate = g.hyper[0];
+#pragma unroll 1  // four iterations at once would spill: each needs five addresses
     for (long long i = first_index(); i < g.count; i += index_stride()) {
         const float gradient = clipped_gradient(g, i);
         const float velocity = g.beta1 * g.first[i] - rate * gradient;
@@ -51,6 +52,7 @@ enum class Moments { ADAM, AMSGRAD, NADAM };
 template <Moments KIND>
 __device__ __forceinline__ void moments(const OptimizerArguments& g) {
     const float rate = g.hyper[0], of_gradient = g.hyper[1], of_moment = g.hyper[2];
+#pragma unroll 1
     for (long long i = first_index(); i < g.count; i += index_stride()) {
         const float gradient = clipped_gradient(g, i);
         const float m = g.first[i] + (gradient - g.first[i]) * (1.0f - g.beta1);

@@ -45,6 +45,7 @@ pub mod ops;
 pub mod optim;
 pub mod plan;
 pub mod random;
+pub mod selftest;
 pub mod session;
 pub mod tensor;
 pub mod train;

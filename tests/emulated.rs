@@ -6,22 +6,23 @@ use std::{collections::BTreeMap, fs};
 use gyrus::{
     machine::{Emulated, Field, images},
     ops::{self, case::Case, catalogue},
+    selftest::{Gpu, Operands, Single},
 };
 use ptx_emulator::{Config, coverage};
 
 mod common;
-use common::single::{Device, Gpu, Operands, Single, bits, check_against_definition};
+use common::single::{bits, check_against_definition};
 
 /// An emulated GPU whose CTAs and warps run in an order drawn from the seed, if there is one.
 fn emulated(seed: Option<u64>) -> Gpu {
-    Gpu(Some(Box::new(Emulated::new(Config { seed, ..Config::default() }))))
+    Gpu::new(Box::new(Emulated::new(Config { seed, ..Config::default() })))
 }
 
 #[test]
 fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let machine = Emulated::default();
     let tally = machine.tally();
-    let mut device = Gpu(Some(Box::new(machine)));
+    let mut device = Gpu::new(Box::new(machine));
     catalogue().iter().for_each(|case| check_against_definition(case, &mut device));
     let tally = tally.lock().unwrap();
     let idle: Vec<&str> =
@@ -34,7 +35,7 @@ fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
     let (mut straight, mut shuffled) = (emulated(None), emulated(Some(20)));
     for case in catalogue().iter().filter(|case| !case.timed) {
         let single = Single::new(case, Operands::FromHost, 0);
-        assert_eq!(bits(&straight.run(&single)), bits(&shuffled.run(&single)), "{}", case.name);
+        assert_eq!(bits(&mut straight, &single), bits(&mut shuffled, &single), "{}", case.name);
     }
 }
 
@@ -44,7 +45,7 @@ fn working_in_place_changes_no_bit_on_the_emulator() {
     let is_in_place = |case: &&Case| !case.timed && !case.op.in_place().is_empty();
     for case in catalogue().iter().filter(is_in_place) {
         let [apart, together] = [Operands::FromHost, Operands::FromNodes].map(|from| Single::new(case, from, 0));
-        assert_eq!(bits(&device.run(&apart)), bits(&device.run(&together)), "{}", case.name);
+        assert_eq!(bits(&mut device, &apart), bits(&mut device, &together), "{}", case.name);
     }
 }
 

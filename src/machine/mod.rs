@@ -18,7 +18,7 @@ pub(crate) use launch::arguments;
 pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
 pub use null::Null;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// What a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,4 +98,48 @@ pub trait Machine: Debug + Send {
     /// # Errors
     /// If a launch failed.
     fn synchronise(&mut self) -> Result<()>;
+}
+
+/// What a user can name after `--device`: the name, and what it is or why it cannot be used.
+pub fn list() -> Vec<(String, Result<Capabilities>)> {
+    let mut list = Vec::new();
+    match devices() {
+        Ok(found) => list.extend(found.into_iter().enumerate().map(|(n, gpu)| (format!("cuda:{n}"), Ok(gpu)))),
+        Err(error) => list.push(("cuda".to_owned(), Err(error))),
+    }
+    list.push(("emulated".to_owned(), Ok(Emulated::default().capabilities().clone())));
+    list
+}
+
+/// The machine of this name: `cuda`, `cuda:N` or `emulated`.
+///
+/// # Errors
+/// If there is none of this name, or it cannot be opened.
+pub fn open(name: &str) -> Result<Box<dyn Machine>> {
+    let ordinal = match name.split_once(':') {
+        None if name == "cuda" => Some(0),
+        Some(("cuda", number)) => number.parse().ok(),
+        _ => None,
+    };
+    match ordinal {
+        Some(ordinal) => Ok(Box::new(Cuda::open(ordinal)?)),
+        None if name == "emulated" => Ok(Box::new(Emulated::default())),
+        None => Err(Error::usage("--device", format_args!("{name} is no GPU"), "use cuda, cuda:N or emulated")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_machine_opens_and_others_are_refused_by_name() {
+        for (name, found) in list() {
+            match found {
+                Ok(capabilities) => assert_eq!(open(&name).unwrap().capabilities(), &capabilities),
+                Err(_) => assert_eq!(open(&name).unwrap_err().exit_code(), 1),
+            }
+        }
+        assert!(open("cuda:x").unwrap_err().to_string().contains("cuda:x is no GPU"));
+    }
 }
