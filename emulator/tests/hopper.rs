@@ -35,7 +35,7 @@ fn warpgroup_products_of_swizzled_tiles_equal_the_triple_loop() {
     let a: Vec<f32> = (0..m * k).map(|_| random.small()).collect();
     let b: Vec<f32> = (0..n * k).map(|_| random.small()).collect();
     let bf16 = |v: &[f32]| v.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect::<Vec<u16>>();
-    let mut run = |broken: i32| {
+    let run = |broken: i32| {
         let mut bench = Bench::new(PTX);
         let (da, db) = (bench.array(&bf16(&a)), bench.array(&bf16(&b)));
         let dc = bench.empty::<f32>(m * n);

@@ -117,7 +117,7 @@ fn integers_of_32_bits() {
     check32("max.u32 d, a, b;", |a, b, _| a.max(b));
     check32("abs.s32 d, a;", |a, _, _| (a as i32).wrapping_abs() as u32);
     check32("neg.s32 d, a;", |a, _, _| a.wrapping_neg());
-    check32("div.u32 d, a, b;", |a, b, _| if b == 0 { u32::MAX } else { a / b });
+    check32("div.u32 d, a, b;", |a, b, _| a.checked_div(b).unwrap_or(u32::MAX));
     check32("rem.s32 d, a, b;", |a, b, _| if b == 0 { a } else { (a as i32).wrapping_rem(b as i32) as u32 });
     check32("sad.s32 d, a, b, c;", |a, b, c| (a as i32).abs_diff(b as i32).wrapping_add(c));
     check32("vmin: min.u32 d, a, b;", |a, b, _| a.min(b));
@@ -220,7 +220,7 @@ fn comparisons_and_selection() {
     check("setp.gt.s16 q, ha, hb;", |a, b, _| (a as i16 > b as i16) as u64);
     check("setp.lt.f32 q, a, b;", |a, b, _| (f(a) < f(b)) as u64);
     check("setp.neu.f32 q, a, b;", |a, b, _| (f(a) != f(b)) as u64);
-    check("setp.geu.f32 q, a, b;", |a, b, _| !(f(a) < f(b)) as u64);
+    check("setp.geu.f32 q, a, b;", |a, b, _| (f(a).partial_cmp(&f(b)) != Some(std::cmp::Ordering::Less)) as u64);
     check("setp.nan.f32 q, a, b;", |a, b, _| (f(a).is_nan() || f(b).is_nan()) as u64);
     check("setp.le.f64 q, A, B;", |a, b, _| (f64::from_bits(a) <= f64::from_bits(b)) as u64);
     check("setp.eq.and.s32 q|r, a, b, p;", |a, b, c| (a as u32 == b as u32 && c & 1 == 1) as u64);

@@ -21,7 +21,7 @@ impl Extent {
             Extent::Linear { global, bytes } => {
                 let from = cx.addresses(global)[lane];
                 let bytes = cx.warp.registers.w[*bytes as usize][lane];
-                if (from | shared | bytes as u64) % 16 != 0 {
+                if !(from | shared | bytes as u64).is_multiple_of(16) {
                     let message = format!(
                         "a bulk copy of {bytes} bytes, 0x{from:x} and 0x{shared:x}: multiples of 16 are needed"
                     );
@@ -38,7 +38,7 @@ impl Extent {
                         format!("{} coordinates for a tensor map of rank {}", coordinates.len(), map.dims.len());
                     return problem(FaultKind::BadOperand, lane, message);
                 }
-                if shared % 128 != 0 {
+                if !shared.is_multiple_of(128) {
                     return problem(FaultKind::Misaligned, lane, format!("the box at 0x{shared:x} of shared memory"));
                 }
                 let start: Vec<i64> =
@@ -228,7 +228,7 @@ fn units(mut at: u64, mut bytes: u32) -> Vec<(u64, u32)> {
     let mut list = Vec::new();
     while bytes > 0 {
         let mut unit = 16;
-        while at % unit as u64 != 0 || unit > bytes {
+        while !at.is_multiple_of(unit as u64) || unit > bytes {
             unit /= 2;
         }
         list.push((at, unit));

@@ -46,7 +46,7 @@ impl State {
 
 impl Context<'_, '_> {
     fn barrier_state(&self, lane: usize, address: u64) -> Checked<State> {
-        if address % 8 != 0 {
+        if !address.is_multiple_of(8) {
             return problem(FaultKind::Misaligned, lane, format!("an mbarrier at 0x{address:x}"));
         }
         let bits = self.cta.shared.peek(lane, address, 8)?;
@@ -168,7 +168,7 @@ impl Rare for Mbarrier {
             match self.action {
                 Action::Init(count) => {
                     let count = value(cx, count);
-                    if count == 0 || count as u64 > COUNT || at % 8 != 0 {
+                    if count == 0 || count as u64 > COUNT || !at.is_multiple_of(8) {
                         return problem(FaultKind::BadOperand, lane, format!("mbarrier.init for {count} at 0x{at:x}"));
                     }
                     let state = State { pending: count, expected: count, bytes: 0, phase: false };

@@ -120,7 +120,9 @@ impl TensorMap {
                 self.box_dims.len()
             ));
         }
-        if self.address % 16 != 0 || self.strides.iter().any(|s| s % 16 != 0 || *s == 0 || *s >= 1 << 40) {
+        if !self.address.is_multiple_of(16)
+            || self.strides.iter().any(|s| !s.is_multiple_of(16) || *s == 0 || *s >= 1 << 40)
+        {
             return Err("address and strides must be multiples of 16".into());
         }
         if self.dims.iter().any(|&d| d == 0 || d > 1 << 32) {
@@ -130,7 +132,7 @@ impl TensorMap {
             return Err(format!("box {:?}", self.box_dims));
         }
         let inner = self.box_dims[0] as u64 * self.element.bytes();
-        if inner % 16 != 0 {
+        if !inner.is_multiple_of(16) {
             return Err(format!("rows of the box have {inner} bytes, which is not a multiple of 16"));
         }
         if self.swizzle != Swizzle::None && inner > self.swizzle.span() {

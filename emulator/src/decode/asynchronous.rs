@@ -184,7 +184,7 @@ impl Decoder<'_> {
                 }
                 let (result, list) = match list {
                     [Operand::Address(..), ..] => (None, list),
-                    [result, rest @ ..] => (self.to_any(result)?, rest),
+                    [result, rest @ ..] => (self.target(result)?, rest),
                     [] => return malformed("no operands"),
                 };
                 let drop = kind == "arrive_drop";
@@ -198,7 +198,7 @@ impl Decoder<'_> {
                 simple(Action::Arrive { count, bytes, drop }, address, result)
             }
             ("pending_count", [to, state]) => {
-                let result = self.to_any(to)?;
+                let result = self.target(to)?;
                 let state = self.d(state, Type::B64)?;
                 let address = super::Address { base: None, offset: 0 };
                 simple(Action::Pending(state), address, result)
@@ -206,7 +206,7 @@ impl Decoder<'_> {
             ("test_wait" | "try_wait", [to, address, phase, hint @ ..])
                 if hint.len() <= (kind == "try_wait") as usize =>
             {
-                let (result, address) = (self.to_p(to)?, self.address(address)?);
+                let (result, address) = (self.target_p(to)?, self.address(address)?);
                 let phase = self.source(phase, if parity { Type::U32 } else { Type::B64 })?;
                 rare(TestWait { address, generic, result, phase })
             }

@@ -20,14 +20,14 @@ impl Decoder<'_> {
                 if ty == Type::Pred {
                     self.class = Class::Predicate;
                     let a = self.p(a)?;
-                    return Ok(Op::Predicate(Box::new(|a, _| !a), self.to_p(to)?, a, a));
+                    return Ok(Op::Predicate(Box::new(|a, _| !a), self.target_p(to)?, a, a));
                 }
                 let cover = if ty.bytes() == 2 { 0xffff } else { u32::MAX };
                 Ok(match (base, ty.bytes()) {
-                    ("not", 8) => d1(|a| !a, self.to_d(to)?, self.d(a, ty)?),
-                    ("not", _) => w1(move |a| !a & cover, self.to_w(to)?, self.w(a, ty)?),
-                    (_, 8) => d1(|a| (a == 0) as u64, self.to_d(to)?, self.d(a, ty)?),
-                    _ => w1(|a| (a == 0) as u32, self.to_w(to)?, self.w(a, ty)?),
+                    ("not", 8) => d1(|a| !a, self.target_d(to)?, self.d(a, ty)?),
+                    ("not", _) => w1(move |a| !a & cover, self.target_w(to)?, self.w(a, ty)?),
+                    (_, 8) => d1(|a| (a == 0) as u64, self.target_d(to)?, self.d(a, ty)?),
+                    _ => w1(|a| (a == 0) as u32, self.target_w(to)?, self.w(a, ty)?),
                 })
             }
             "shl" | "shr" => self.shift(base == "shl", ins, m),
@@ -42,7 +42,7 @@ impl Decoder<'_> {
                     let both = (b as u64) << 32 | a as u64;
                     if left { (both << shift >> 32) as u32 } else { (both >> shift) as u32 }
                 };
-                Ok(w3(f, self.to_w(to)?, from))
+                Ok(w3(f, self.target_w(to)?, from))
             }
             "lop3" => {
                 m.need("b32")?;
@@ -62,7 +62,7 @@ impl Decoder<'_> {
                     let (low, high) = (by_c[0] & !b | by_c[1] & b, by_c[2] & !b | by_c[3] & b);
                     low & !a | high & a
                 };
-                Ok(w3(f, self.to_w(to)?, from))
+                Ok(w3(f, self.target_w(to)?, from))
             }
             _ => self.permute(ins, m),
         }
@@ -78,17 +78,17 @@ impl Decoder<'_> {
                 "or" => |a, b| a | b,
                 _ => |a, b| a ^ b,
             };
-            return Ok(Op::Predicate(Box::new(f), self.to_p(to)?, self.p(a)?, self.p(b)?));
+            return Ok(Op::Predicate(Box::new(f), self.target_p(to)?, self.p(a)?, self.p(b)?));
         }
         if ty.bytes() == 8 {
-            let (to, a, b) = (self.to_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
+            let (to, a, b) = (self.target_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
             return Ok(match base {
                 "and" => d2(|a, b| a & b, to, a, b),
                 "or" => d2(|a, b| a | b, to, a, b),
                 _ => d2(|a, b| a ^ b, to, a, b),
             });
         }
-        let (to, a, b) = (self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
+        let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
         Ok(match base {
             "and" => w2(|a, b| a & b, to, a, b),
             "or" => w2(|a, b| a | b, to, a, b),
@@ -103,14 +103,14 @@ impl Decoder<'_> {
         let signed = ty.is_signed();
         // Amounts beyond the width shift everything out; they do not wrap.
         if ty.bytes() == 8 {
-            let (to, a) = (self.to_d(to)?, self.d(a, ty)?);
+            let (to, a) = (self.target_d(to)?, self.d(a, ty)?);
             return Ok(match (left, signed) {
                 (true, _) => dw_to_d(|a, n| if n > 63 { 0 } else { a << n }, to, a, amount),
                 (false, true) => dw_to_d(|a, n| (a as i64 >> n.min(63)) as u64, to, a, amount),
                 (false, false) => dw_to_d(|a, n| if n > 63 { 0 } else { a >> n }, to, a, amount),
             });
         }
-        let (to, a) = (self.to_w(to)?, self.w(a, ty)?);
+        let (to, a) = (self.target_w(to)?, self.w(a, ty)?);
         if ty.bytes() == 2 {
             return Ok(match (left, signed) {
                 (true, _) => w2(|a, n| a.checked_shl(n).unwrap_or(0) & 0xffff, to, a, amount),
@@ -151,7 +151,7 @@ impl Decoder<'_> {
                 out | chosen << (8 * i)
             })
         };
-        Ok(w3(f, self.to_w(to)?, from))
+        Ok(w3(f, self.target_w(to)?, from))
     }
 
     pub(super) fn bit_fields(&mut self, base: &str, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
@@ -160,12 +160,12 @@ impl Decoder<'_> {
                 let ty = m.ty()?;
                 let [to, a] = operands(ins)?;
                 Ok(match (base, ty) {
-                    ("popc", Type::B32) => w1(u32::count_ones, self.to_w(to)?, self.w(a, ty)?),
-                    ("popc", Type::B64) => d_to_w(u64::count_ones, self.to_w(to)?, self.d(a, ty)?),
-                    ("clz", Type::B32) => w1(u32::leading_zeros, self.to_w(to)?, self.w(a, ty)?),
-                    ("clz", Type::B64) => d_to_w(u64::leading_zeros, self.to_w(to)?, self.d(a, ty)?),
-                    ("brev", Type::B32) => w1(u32::reverse_bits, self.to_w(to)?, self.w(a, ty)?),
-                    ("brev", Type::B64) => d1(u64::reverse_bits, self.to_d(to)?, self.d(a, ty)?),
+                    ("popc", Type::B32) => w1(u32::count_ones, self.target_w(to)?, self.w(a, ty)?),
+                    ("popc", Type::B64) => d_to_w(u64::count_ones, self.target_w(to)?, self.d(a, ty)?),
+                    ("clz", Type::B32) => w1(u32::leading_zeros, self.target_w(to)?, self.w(a, ty)?),
+                    ("clz", Type::B64) => d_to_w(u64::leading_zeros, self.target_w(to)?, self.d(a, ty)?),
+                    ("brev", Type::B32) => w1(u32::reverse_bits, self.target_w(to)?, self.w(a, ty)?),
+                    ("brev", Type::B64) => d1(u64::reverse_bits, self.target_d(to)?, self.d(a, ty)?),
                     _ => return Err(Refusal::Unsupported),
                 })
             }
@@ -181,10 +181,10 @@ impl Decoder<'_> {
                 };
                 if bits == 64 {
                     let f = move |a: u64| finish(if signed && (a as i64) < 0 { !a } else { a }.leading_zeros());
-                    return Ok(d_to_w(f, self.to_w(to)?, self.d(a, ty)?));
+                    return Ok(d_to_w(f, self.target_w(to)?, self.d(a, ty)?));
                 }
                 let f = move |a: u32| finish(if signed && (a as i32) < 0 { !a } else { a }.leading_zeros());
-                Ok(w1(f, self.to_w(to)?, self.w(a, ty)?))
+                Ok(w1(f, self.target_w(to)?, self.w(a, ty)?))
             }
             "bfe" => {
                 let ty = m.ty()?;
@@ -192,7 +192,7 @@ impl Decoder<'_> {
                 let (position, length) = (self.w(b, Type::U32)?, self.w(c, Type::U32)?);
                 let signed = ty.is_signed();
                 if ty.bytes() == 8 {
-                    let (to, a) = (self.to_d(to)?, self.d(a, ty)?);
+                    let (to, a) = (self.target_d(to)?, self.d(a, ty)?);
                     let f = move |r: &Registers, lane: usize| {
                         let (p, n) = (r.w[position as usize][lane], r.w[length as usize][lane]);
                         extract(r.d[a as usize][lane], p, n, 64, signed)
@@ -200,14 +200,14 @@ impl Decoder<'_> {
                     return Ok(mixed_d(f, to));
                 }
                 let f = move |a: u32, p: u32, n: u32| extract(a as u64, p, n, 32, signed) as u32;
-                Ok(w3(f, self.to_w(to)?, [self.w(a, ty)?, position, length]))
+                Ok(w3(f, self.target_w(to)?, [self.w(a, ty)?, position, length]))
             }
             "bfi" => {
                 let ty = m.ty()?;
                 let [to, a, b, c, d] = operands(ins)?;
                 let (position, length) = (self.w(c, Type::U32)?, self.w(d, Type::U32)?);
                 if ty.bytes() == 8 {
-                    let (to, a, b) = (self.to_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
+                    let (to, a, b) = (self.target_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
                     let f = move |r: &Registers, lane: usize| {
                         let (p, n) = (r.w[position as usize][lane], r.w[length as usize][lane]);
                         insert(r.d[a as usize][lane], r.d[b as usize][lane], p, n, 64)
@@ -215,7 +215,7 @@ impl Decoder<'_> {
                     return Ok(mixed_d(f, to));
                 }
                 let f = |a: u32, b: u32, p: u32, n: u32| insert(a as u64, b as u64, p, n, 32) as u32;
-                Ok(w4(f, self.to_w(to)?, [self.w(a, ty)?, self.w(b, ty)?, position, length]))
+                Ok(w4(f, self.target_w(to)?, [self.w(a, ty)?, self.w(b, ty)?, position, length]))
             }
             "bmsk" => {
                 let wrap = m.one_of(&[("wrap", true), ("clamp", false)]).ok_or(Refusal::Unsupported)?;
@@ -225,7 +225,7 @@ impl Decoder<'_> {
                     let (start, count) = if wrap { (a & 31, b & 31) } else { (a.min(32), b.min(32)) };
                     ((((1u64 << count) - 1) << start) & 0xffff_ffff) as u32
                 };
-                Ok(w2(f, self.to_w(to)?, self.w(a, Type::B32)?, self.w(b, Type::B32)?))
+                Ok(w2(f, self.target_w(to)?, self.w(a, Type::B32)?, self.w(b, Type::B32)?))
             }
             "szext" => {
                 let wrap = m.one_of(&[("wrap", true), ("clamp", false)]).ok_or(Refusal::Unsupported)?;
@@ -236,7 +236,7 @@ impl Decoder<'_> {
                     let count = if wrap { b & 31 } else { b.min(32) };
                     extract(a as u64, 0, count, 32, signed) as u32
                 };
-                Ok(w2(f, self.to_w(to)?, self.w(a, ty)?, self.w(b, Type::U32)?))
+                Ok(w2(f, self.target_w(to)?, self.w(a, ty)?, self.w(b, Type::U32)?))
             }
             _ => Err(Refusal::Unsupported),
         }

@@ -4,7 +4,7 @@ use super::arithmetic::operands;
 use super::function::Decoder;
 use super::lanes::{compare_d, compare_w, dd_to_w, w2, w3};
 use super::modifiers::Modifiers;
-use super::op::{Join, Op, SetTarget};
+use super::op::{Fn2, Join, Op, SetTarget};
 use super::{Decoded, Refusal, malformed};
 use crate::counters::Class;
 use crate::memory::{D, W};
@@ -47,8 +47,10 @@ fn holds<T: PartialOrd>(a: T, b: T, wanted: u32) -> bool {
     outcome & wanted != 0
 }
 
+type Scalar = Box<dyn Fn(u32, u32) -> bool + Send + Sync>;
+
 /// A comparison of up to 32 bits as a scalar function.
-fn scalar(ty: Type, wanted: u32, ftz: bool) -> Decoded<Box<dyn Fn(u32, u32) -> bool + Send + Sync>> {
+fn scalar(ty: Type, wanted: u32, ftz: bool) -> Decoded<Scalar> {
     Ok(match ty {
         Type::F32 if ftz => Box::new(move |a, b| holds(flush(f32::from_bits(a)), flush(f32::from_bits(b)), wanted)),
         Type::F32 => Box::new(move |a, b| holds(f32::from_bits(a), f32::from_bits(b), wanted)),
@@ -68,7 +70,7 @@ fn scalar(ty: Type, wanted: u32, ftz: bool) -> Decoded<Box<dyn Fn(u32, u32) -> b
     })
 }
 
-fn lanes_w(ty: Type, wanted: u32, ftz: bool) -> Decoded<Box<dyn Fn(&W, &W) -> u32 + Send + Sync>> {
+fn lanes_w(ty: Type, wanted: u32, ftz: bool) -> Decoded<Fn2<W, W, u32>> {
     Ok(match ty {
         // The common ones without a call per lane.
         Type::F32 if !ftz => compare_w(move |a, b| holds(f32::from_bits(a), f32::from_bits(b), wanted)),
@@ -78,7 +80,7 @@ fn lanes_w(ty: Type, wanted: u32, ftz: bool) -> Decoded<Box<dyn Fn(&W, &W) -> u3
     })
 }
 
-fn lanes_d(ty: Type, wanted: u32) -> Decoded<Box<dyn Fn(&D, &D) -> u32 + Send + Sync>> {
+fn lanes_d(ty: Type, wanted: u32) -> Decoded<Fn2<D, D, u32>> {
     Ok(match ty {
         Type::F64 => compare_d(move |a, b| holds(f64::from_bits(a), f64::from_bits(b), wanted)),
         Type::S64 => compare_d(move |a, b| holds(a as i64, b as i64, wanted)),
@@ -97,9 +99,9 @@ impl Decoder<'_> {
                 let [to, a, b, p] = operands(ins)?;
                 let p = self.p(p)?;
                 Ok(if ty.bytes() == 8 {
-                    Op::SelectD(self.to_d(to)?, self.d(a, ty)?, self.d(b, ty)?, p)
+                    Op::SelectD(self.target_d(to)?, self.d(a, ty)?, self.d(b, ty)?, p)
                 } else {
-                    Op::SelectW(self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?, p)
+                    Op::SelectW(self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?, p)
                 })
             }
             _ => {
@@ -110,7 +112,7 @@ impl Decoder<'_> {
                     return Err(Refusal::Unsupported);
                 }
                 let from = [self.w(a, ty)?, self.w(b, ty)?, self.w(c, by)?];
-                let to = self.to_w(to)?;
+                let to = self.target_w(to)?;
                 Ok(if by == Type::S32 {
                     w3(|a, b, c| if c as i32 >= 0 { a } else { b }, to, from)
                 } else {
@@ -137,8 +139,8 @@ impl Decoder<'_> {
             return malformed("wrong number of operands");
         }
         let (result, complement) = match &from[0] {
-            Operand::Pair(p, q) => (self.to_p(p)?, Some(self.to_p(q)?)),
-            p => (self.to_p(p)?, None),
+            Operand::Pair(p, q) => (self.target_p(p)?, Some(self.target_p(q)?)),
+            p => (self.target_p(p)?, None),
         };
         let join = match join {
             Some(join) => Some((join, self.p(&from[3])?)),
@@ -183,7 +185,7 @@ impl Decoder<'_> {
             _ => return Err(Refusal::Unsupported),
         };
         let [to, a, b] = operands(ins)?;
-        let to = self.to_w(to)?;
+        let to = self.target_w(to)?;
         if matches!(ty, Type::F16x2 | Type::Bf16x2) {
             let compare = scalar(if ty == Type::F16x2 { Type::F16 } else { Type::Bf16 }, wanted, ftz)?;
             let truth = if matches!(to_ty, Type::U32 | Type::S32) { 0xffff } else { truth };

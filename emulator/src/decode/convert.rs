@@ -40,7 +40,7 @@ impl Decoder<'_> {
         }
         let [to, a] = operands(ins)?;
         let from = self.source(a, ty)?;
-        let Some(to_reg) = self.to_any(to)? else { return Ok(Op::Nop) };
+        let Some(to_reg) = self.target(to)? else { return Ok(Op::Nop) };
         let declared = match to {
             Operand::Name(name) => self.register(name).map_or(Type::B64, |(ty, _)| ty),
             _ => Type::B64,
@@ -123,13 +123,13 @@ impl Decoder<'_> {
         if ty == Type::F16x2 {
             let [to, a] = operands(ins)?;
             let f = move |a: u32| one(Half::F16.widen(a) as f64) | one(Half::F16.widen(a >> 16) as f64) << bits;
-            return Ok(w1(f, self.to_w(to)?, self.w(a, ty)?));
+            return Ok(w1(f, self.target_w(to)?, self.w(a, ty)?));
         }
         if ty != Type::F32 {
             return Err(Refusal::Unsupported);
         }
         let [to, a, b] = operands(ins)?;
-        let (to, a, b) = (self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
+        let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
         if !relu && !satfinite && rounding == Rounding::Nearest {
             let x = f32::from_bits;
             return Ok(match to_ty {
@@ -151,7 +151,7 @@ impl Decoder<'_> {
             let x = format.widen(bits & 0xff);
             if relu && x <= 0.0 { 0 } else { narrow(x, Format::F16, Rounding::Nearest) }
         };
-        Ok(w1(move |a| one(a) | one(a >> 8) << 16, self.to_w(to)?, self.w(a, Type::B16)?))
+        Ok(w1(move |a| one(a) | one(a >> 8) << 16, self.target_w(to)?, self.w(a, Type::B16)?))
     }
 
     /// `cvt.pack.sat`: two integers saturated and packed, over the lower part of a third.
@@ -175,12 +175,12 @@ impl Decoder<'_> {
             let from = [self.w(a, ty)?, self.w(b, ty)?, self.w(c, Type::B32)?];
             return Ok(w3(
                 move |a, b, c| c.checked_shl(2 * bits).unwrap_or(0) | one(a) << bits | one(b),
-                self.to_w(to)?,
+                self.target_w(to)?,
                 from,
             ));
         }
         let [to, a, b] = operands(ins)?;
-        Ok(w2(move |a, b| one(a) << bits | one(b), self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?))
+        Ok(w2(move |a, b| one(a) << bits | one(b), self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?))
     }
 
     /// Generic addresses are a window per space; global and constant addresses are their own.
@@ -189,7 +189,7 @@ impl Decoder<'_> {
         if base == "isspacep" {
             let space = m.space().ok_or(Refusal::Unsupported)?;
             let [to, a] = operands(ins)?;
-            let target = SetTarget { result: self.to_p(to)?, complement: None, join: None };
+            let target = SetTarget { result: self.target_p(to)?, complement: None, join: None };
             let a = self.d(a, Type::U64)?;
             let f = compare_d(move |a, _| match space {
                 Space::Shared => a & WINDOW_MASK == SHARED_WINDOW,
@@ -207,7 +207,7 @@ impl Decoder<'_> {
         }
         let [to, a] = operands(ins)?;
         let window = Self::generic_offset(space);
-        let to = self.to_d(to)?;
+        let to = self.target_d(to)?;
         let from = match self.source(a, ty)? {
             Reg::D(slot) => slot,
             Reg::W(slot) => {

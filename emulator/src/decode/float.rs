@@ -41,12 +41,12 @@ impl Decoder<'_> {
                     let x = math.input(a).to_bits();
                     if negate { x ^ 0x8000_0000 } else { x & 0x7fff_ffff }
                 };
-                Ok(w1(f, self.to_w(to)?, self.w(a, ty)?))
+                Ok(w1(f, self.target_w(to)?, self.w(a, ty)?))
             }
             "fma" | "mad" => {
                 let [to, a, b, c] = operands(ins)?;
                 let from = [self.w(a, ty)?, self.w(b, ty)?, self.w(c, ty)?];
-                let to = self.to_w(to)?;
+                let to = self.target_w(to)?;
                 if plain {
                     return Ok(Op::W3(simd::fma(), to, from[0], from[1], from[2]));
                 }
@@ -79,14 +79,14 @@ impl Decoder<'_> {
                 };
                 if from.len() == 4 && !signed_magnitude {
                     let list = [self.w(&from[1], ty)?, self.w(&from[2], ty)?, self.w(&from[3], ty)?];
-                    return Ok(w3(move |a, b, c| pair(pair(a, b), c), self.to_w(&from[0])?, list));
+                    return Ok(w3(move |a, b, c| pair(pair(a, b), c), self.target_w(&from[0])?, list));
                 }
                 let [to, a, b] = operands(ins)?;
-                Ok(w2(pair, self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?))
+                Ok(w2(pair, self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?))
             }
             _ => {
                 let [to, a, b] = operands(ins)?;
-                let (to, a, b) = (self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
+                let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
                 let x = f32::from_bits;
                 Ok(match base {
                     "add" if plain => w2(move |a, b| canonical(x(a) + x(b)), to, a, b),
@@ -121,7 +121,7 @@ impl Decoder<'_> {
         }
         let math = Single { rounding: rounding.unwrap_or(Rounding::Nearest), ftz, sat: false };
         let [to, a] = operands(ins)?;
-        let (to, a) = (self.to_w(to)?, self.w(a, ty)?);
+        let (to, a) = (self.target_w(to)?, self.w(a, ty)?);
         Ok(match (base, approximate) {
             ("rcp", true) => w1(move |a| math.approximate(a, |x| 1.0 / x), to, a),
             ("rcp", false) => w1(move |a| math.div(0x3f80_0000, a), to, a),
@@ -151,7 +151,7 @@ impl Decoder<'_> {
         match base {
             "neg" | "abs" | "rcp" | "sqrt" | "rsqrt" => {
                 let [to, a] = operands(ins)?;
-                let (to, a) = (self.to_d(to)?, self.d(a, ty)?);
+                let (to, a) = (self.target_d(to)?, self.d(a, ty)?);
                 let flush = |v: f64| if v.abs() < f64::MIN_POSITIVE { 0.0f64.copysign(v) } else { v };
                 // The approximate reciprocals keep the upper word of the result, as the hardware's do.
                 let coarse = move |v: f64| y(flush(v)) & 0xffff_ffff_0000_0000;
@@ -168,11 +168,11 @@ impl Decoder<'_> {
             "fma" | "mad" => {
                 let [to, a, b, c] = operands(ins)?;
                 let from = [self.d(a, ty)?, self.d(b, ty)?, self.d(c, ty)?];
-                Ok(d3(move |a, b, c| y(double::fma(x(a), x(b), x(c), rounding)), self.to_d(to)?, from))
+                Ok(d3(move |a, b, c| y(double::fma(x(a), x(b), x(c), rounding)), self.target_d(to)?, from))
             }
             _ => {
                 let [to, a, b] = operands(ins)?;
-                let (to, a, b) = (self.to_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
+                let (to, a, b) = (self.target_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
                 let nearest = rounding == Rounding::Nearest;
                 let largest = base == "max";
                 Ok(match base {
@@ -209,11 +209,11 @@ impl Decoder<'_> {
             return Ok(match ty {
                 Type::F32 => {
                     let f = |a: u32, b: u32| a & 0x8000_0000 | b & 0x7fff_ffff;
-                    w2(f, self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?)
+                    w2(f, self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?)
                 }
                 Type::F64 => {
                     let f = |a: u64, b: u64| a & 1 << 63 | b & !(1 << 63);
-                    d2(f, self.to_d(to)?, self.d(a, ty)?, self.d(b, ty)?)
+                    d2(f, self.target_d(to)?, self.d(a, ty)?, self.d(b, ty)?)
                 }
                 _ => return Err(Refusal::Unsupported),
             });
@@ -231,7 +231,7 @@ impl Decoder<'_> {
             .ok_or(Refusal::Unsupported)?;
         let ty = m.ty()?;
         let [to, a] = operands(ins)?;
-        let target = SetTarget { result: self.to_p(to)?, complement: None, join: None };
+        let target = SetTarget { result: self.target_p(to)?, complement: None, join: None };
         Ok(match ty {
             Type::F32 => {
                 let a = self.w(a, ty)?;

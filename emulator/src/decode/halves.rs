@@ -50,7 +50,7 @@ impl Decoder<'_> {
                         Box::new(move |a| math.output(math.input(a).tanh()))
                     }
                 };
-                let (to, a) = (self.to_w(to)?, self.w(a, ty)?);
+                let (to, a) = (self.target_w(to)?, self.w(a, ty)?);
                 if packed {
                     return Ok(w1(move |a| f(a & 0xffff) | f(a >> 16) << 16, to, a));
                 }
@@ -59,7 +59,7 @@ impl Decoder<'_> {
             "fma" => {
                 let [to, a, b, c] = operands(ins)?;
                 let from = [self.w(a, ty)?, self.w(b, ty)?, self.w(c, ty)?];
-                let to = self.to_w(to)?;
+                let to = self.target_w(to)?;
                 let f = move |a: u32, b: u32, c: u32| math.fma(a & 0xffff, b & 0xffff, c & 0xffff);
                 if packed {
                     return Ok(w3(move |a, b, c| f(a, b, c) | f(a >> 16, b >> 16, c >> 16) << 16, to, from));
@@ -68,7 +68,7 @@ impl Decoder<'_> {
             }
             _ => {
                 let [to, a, b] = operands(ins)?;
-                let (to, a, b) = (self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
+                let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
                 let pair: Box<dyn Fn(u32, u32) -> u32 + Send + Sync> = match base {
                     "add" => Box::new(move |a, b| math.add(a, b)),
                     "sub" => Box::new(move |a, b| math.sub(a, b)),

@@ -43,7 +43,7 @@ impl Decoder<'_> {
         if from.len() != if mad { 4 } else { 3 } {
             return super::malformed("wrong number of operands");
         }
-        let d = if wide { self.to_d(&from[0])? } else { self.to_w(&from[0])? };
+        let d = if wide { self.target_d(&from[0])? } else { self.target_w(&from[0])? };
         let mut read = |i: usize| if wide { self.d(&from[i], ty) } else { self.w(&from[i], ty) };
         let (a, b) = (read(1)?, read(2)?);
         let c = if mad { read(3)? } else { a };
@@ -75,17 +75,17 @@ impl Decoder<'_> {
                 }
                 if bytes == 8 {
                     let f = move |x: u64| if negate || (x as i64) < 0 { x.wrapping_neg() } else { x };
-                    return Ok(d1(f, self.to_d(to)?, self.d(a, ty)?));
+                    return Ok(d1(f, self.target_d(to)?, self.d(a, ty)?));
                 }
                 if bytes == 2 {
                     let f = move |x: u32| {
                         let x = extend16(x, true);
                         (if negate || x < 0 { -x } else { x }) as u32 & 0xffff
                     };
-                    return Ok(w1(f, self.to_w(to)?, self.w(a, ty)?));
+                    return Ok(w1(f, self.target_w(to)?, self.w(a, ty)?));
                 }
                 let f = move |x: u32| if negate || (x as i32) < 0 { x.wrapping_neg() } else { x };
-                Ok(w1(f, self.to_w(to)?, self.w(a, ty)?))
+                Ok(w1(f, self.target_w(to)?, self.w(a, ty)?))
             }
             ("sad", ..) => self.sad(ins, ty),
             (_, 8, 3) => self.integer64(base, ins, ty),
@@ -93,7 +93,7 @@ impl Decoder<'_> {
             (_, 4, 3) if matches!(ty, Type::U16x2 | Type::S16x2) => self.integer_pair(base, ins, ty, relu),
             (_, 4, 3) => {
                 let [to, a, b] = operands(ins)?;
-                let (to, a, b) = (self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
+                let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
                 Ok(match (base, signed) {
                     ("add", _) if sat => w2(|a, b| (a as i32).saturating_add(b as i32) as u32, to, a, b),
                     ("sub", _) if sat => w2(|a, b| (a as i32).saturating_sub(b as i32) as u32, to, a, b),
@@ -123,7 +123,7 @@ impl Decoder<'_> {
 
     fn integer64(&mut self, base: &str, ins: &Instruction, ty: Type) -> Decoded<Op> {
         let [to, a, b] = operands(ins)?;
-        let (to, a, b) = (self.to_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
+        let (to, a, b) = (self.target_d(to)?, self.d(a, ty)?, self.d(b, ty)?);
         Ok(match (base, ty.is_signed()) {
             ("add", _) => d2(u64::wrapping_add, to, a, b),
             ("sub", _) => d2(u64::wrapping_sub, to, a, b),
@@ -143,7 +143,7 @@ impl Decoder<'_> {
 
     fn integer16(&mut self, base: &str, ins: &Instruction, ty: Type) -> Decoded<Op> {
         let [to, a, b] = operands(ins)?;
-        let (to, a, b) = (self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
+        let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
         let signed = ty.is_signed();
         let f: fn(i32, i32) -> i32 = match base {
             "add" => i32::wrapping_add,
@@ -159,7 +159,7 @@ impl Decoder<'_> {
 
     fn integer_pair(&mut self, base: &str, ins: &Instruction, ty: Type, relu: bool) -> Decoded<Op> {
         let [to, a, b] = operands(ins)?;
-        let (to, a, b) = (self.to_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
+        let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
         let signed = ty.is_signed();
         let f: fn(i32, i32) -> i32 = match base {
             "add" => i32::wrapping_add,
@@ -181,7 +181,7 @@ impl Decoder<'_> {
                     let gap = if signed { (a as i64).abs_diff(b as i64) } else { a.abs_diff(b) };
                     c.wrapping_add(gap)
                 };
-                Ok(d3(f, self.to_d(to)?, from))
+                Ok(d3(f, self.target_d(to)?, from))
             }
             bytes => {
                 let from = [self.w(a, ty)?, self.w(b, ty)?, self.w(c, ty)?];
@@ -194,7 +194,7 @@ impl Decoder<'_> {
                     };
                     c.wrapping_add(gap) & cover
                 };
-                Ok(w3(f, self.to_w(to)?, from))
+                Ok(w3(f, self.target_w(to)?, from))
             }
         }
     }
@@ -214,7 +214,7 @@ impl Decoder<'_> {
         // Without an addend, multiply-add runs with a constant zero only where that costs nothing.
         match (ty.bytes(), part) {
             (4, 2) => {
-                let (to, a, b) = (self.to_d(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
+                let (to, a, b) = (self.target_d(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
                 let wide = move |a: u32, b: u32| {
                     if signed { (a as i32 as i64 * b as i32 as i64) as u64 } else { a as u64 * b as u64 }
                 };
@@ -229,7 +229,7 @@ impl Decoder<'_> {
                 Ok(wwd_to_d(move |a, b, c| wide(a, b).wrapping_add(c), to, [a, b, c]))
             }
             (2, _) => {
-                let (to, a, b) = (self.to_w(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
+                let (to, a, b) = (self.target_w(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
                 let c = if add { self.w(&from[3], ty)? } else { self.constant_w(0) };
                 let f = move |a: u32, b: u32, c: u32| {
                     let product = extend16(a, signed).wrapping_mul(extend16(b, signed)) as u32;
@@ -242,7 +242,7 @@ impl Decoder<'_> {
                 Ok(w3(f, to, [a, b, c]))
             }
             (4, part) => {
-                let (to, a, b) = (self.to_w(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
+                let (to, a, b) = (self.target_w(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
                 let high = move |a: u32, b: u32| {
                     if signed {
                         ((a as i32 as i64 * b as i32 as i64) >> 32) as u32
@@ -261,7 +261,7 @@ impl Decoder<'_> {
                 })
             }
             (8, 0 | 1) => {
-                let (to, a, b) = (self.to_d(&from[0])?, self.d(&from[1], ty)?, self.d(&from[2], ty)?);
+                let (to, a, b) = (self.target_d(&from[0])?, self.d(&from[1], ty)?, self.d(&from[2], ty)?);
                 let f = move |a: u64, b: u64| match (part, signed) {
                     (0, _) => a.wrapping_mul(b),
                     (_, true) => ((a as i64 as i128 * b as i64 as i128) >> 64) as u64,
@@ -285,7 +285,7 @@ impl Decoder<'_> {
             return Err(Refusal::Unsupported);
         }
         let from = &ins.operands[..];
-        let (to, a, b) = (self.to_w(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
+        let (to, a, b) = (self.target_w(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
         let c = if add { self.w(&from[3], ty)? } else { self.constant_w(0) };
         let f = move |a: u32, b: u32, c: u32| {
             let cut = |x: u32| if signed { ((x << 8) as i32 >> 8) as i64 } else { (x & 0xff_ffff) as i64 };
@@ -305,7 +305,7 @@ impl Decoder<'_> {
             if signed { x as i8 as i32 } else { x as i32 }
         };
         let (sa, sb) = (ta.is_signed(), tb.is_signed());
-        let to = self.to_w(to)?;
+        let to = self.target_w(to)?;
         Ok(if base == "dp4a" {
             let f = move |a: u32, b: u32, c: u32| {
                 (0..4).fold(c, |sum, i| sum.wrapping_add((byte(a, i, sa) * byte(b, i, sb)) as u32))

@@ -1,7 +1,6 @@
 //! Scalar functions to functions over 32 lanes. Each closure becomes its own loop, which the compiler vectorises.
 
-use super::op::Op;
-use super::op::Slot;
+use super::op::{Fn2, Op, Slot};
 use crate::memory::{D, W};
 
 pub(super) fn w1(f: impl Fn(u32) -> u32 + Send + Sync + 'static, to: Slot, a: Slot) -> Op {
@@ -198,9 +197,7 @@ pub(super) fn dd_to_w(f: impl Fn(u64, u64) -> u32 + Send + Sync + 'static, to: S
 }
 
 /// A comparison of 32-bit values as a lane mask.
-pub(super) fn compare_w(
-    f: impl Fn(u32, u32) -> bool + Send + Sync + 'static,
-) -> Box<dyn Fn(&W, &W) -> u32 + Send + Sync> {
+pub(super) fn compare_w(f: impl Fn(u32, u32) -> bool + Send + Sync + 'static) -> Fn2<W, W, u32> {
     Box::new(move |a: &W, b: &W| {
         let mut mask = 0;
         for lane in 0..32 {
@@ -211,9 +208,7 @@ pub(super) fn compare_w(
 }
 
 /// A comparison of 64-bit values as a lane mask.
-pub(super) fn compare_d(
-    f: impl Fn(u64, u64) -> bool + Send + Sync + 'static,
-) -> Box<dyn Fn(&D, &D) -> u32 + Send + Sync> {
+pub(super) fn compare_d(f: impl Fn(u64, u64) -> bool + Send + Sync + 'static) -> Fn2<D, D, u32> {
     Box::new(move |a: &D, b: &D| {
         let mut mask = 0;
         for lane in 0..32 {

@@ -6,7 +6,7 @@ use super::modifiers::Modifiers;
 use super::op::{Atomic, Extend, Op, Reg, Transfer};
 use super::{Decoded, Refusal, malformed};
 use crate::counters::Class;
-use crate::memory::AtomicOp;
+use crate::memory::{AtomicFn, AtomicOp};
 use crate::numeric::Rounding;
 use crate::numeric::half::{Half, HalfMath};
 use crate::numeric::single::{Single, extremum};
@@ -48,7 +48,7 @@ impl Decoder<'_> {
                 while m.peek().is_some() {
                     m.next()?;
                 }
-                let to = self.to_d(ins.operands.first().ok_or(Refusal::Unsupported)?)?;
+                let to = self.target_d(ins.operands.first().ok_or(Refusal::Unsupported)?)?;
                 let zero = self.constant_d(0);
                 Ok(Op::MovD(to, zero))
             }
@@ -81,7 +81,7 @@ impl Decoder<'_> {
         let mut registers = Vec::new();
         let mut cover = u64::MAX;
         for one in list {
-            let reg = self.to_any(one)?;
+            let reg = self.target(one)?;
             if let (Operand::Name(name), Some(_)) = (one, reg)
                 && let Some((declared, _)) = self.register(name)
             {
@@ -161,7 +161,7 @@ impl Decoder<'_> {
         if from.len() != 2 + (op == "cas") as usize {
             return Err(Refusal::Unsupported);
         }
-        let result = if reduce { None } else { self.to_any(&ins.operands[0])? };
+        let result = if reduce { None } else { self.target(&ins.operands[0])? };
         let address = self.address(&from[0])?;
         let b = self.source(&from[1], ty)?;
         let c = match from.get(2) {
@@ -185,7 +185,7 @@ impl Decoder<'_> {
     }
 }
 
-fn atomic_function(op: &str, ty: Type) -> Option<Box<dyn Fn(u64, u64, u64) -> u64 + Send + Sync>> {
+fn atomic_function(op: &str, ty: Type) -> Option<AtomicFn> {
     use Type::*;
     let single = Single { rounding: Rounding::Nearest, ftz: false, sat: false };
     let half = |half| HalfMath { half, ftz: false, sat: false, relu: false };

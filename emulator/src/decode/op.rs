@@ -8,6 +8,15 @@ use crate::syntax::{Location, Space};
 /// A slot of the 32-bit, the 64-bit or the predicate file.
 pub(crate) type Slot = u32;
 
+/// Functions over the rows of whole registers.
+pub(crate) type Fn1<A, R> = Box<dyn Fn(&A) -> R + Send + Sync>;
+pub(crate) type Fn2<A, B, R> = Box<dyn Fn(&A, &B) -> R + Send + Sync>;
+pub(crate) type Fn3<A, B, C, R> = Box<dyn Fn(&A, &B, &C) -> R + Send + Sync>;
+pub(crate) type Fn4<A, B, C, E, R> = Box<dyn Fn(&A, &B, &C, &E) -> R + Send + Sync>;
+
+/// Works on the register file itself, for the lanes of a mask.
+pub(crate) type Direct = Box<dyn Fn(&mut Registers, u32) + Send + Sync>;
+
 /// A predicate operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pred {
@@ -166,24 +175,24 @@ pub(crate) enum Outcome {
 pub(crate) enum Op {
     MovW(Slot, Slot),
     MovD(Slot, Slot),
-    W1(Box<dyn Fn(&W) -> W + Send + Sync>, Slot, Slot),
-    W2(Box<dyn Fn(&W, &W) -> W + Send + Sync>, Slot, Slot, Slot),
-    W3(Box<dyn Fn(&W, &W, &W) -> W + Send + Sync>, Slot, Slot, Slot, Slot),
-    W4(Box<dyn Fn(&W, &W, &W, &W) -> W + Send + Sync>, Slot, [Slot; 4]),
-    D1(Box<dyn Fn(&D) -> D + Send + Sync>, Slot, Slot),
-    D2(Box<dyn Fn(&D, &D) -> D + Send + Sync>, Slot, Slot, Slot),
-    D3(Box<dyn Fn(&D, &D, &D) -> D + Send + Sync>, Slot, Slot, Slot, Slot),
+    W1(Fn1<W, W>, Slot, Slot),
+    W2(Fn2<W, W, W>, Slot, Slot, Slot),
+    W3(Fn3<W, W, W, W>, Slot, Slot, Slot, Slot),
+    W4(Fn4<W, W, W, W, W>, Slot, [Slot; 4]),
+    D1(Fn1<D, D>, Slot, Slot),
+    D2(Fn2<D, D, D>, Slot, Slot, Slot),
+    D3(Fn3<D, D, D, D>, Slot, Slot, Slot, Slot),
     /// 64-bit result of one, two 32-bit operands.
-    WtoD(Box<dyn Fn(&W) -> D + Send + Sync>, Slot, Slot),
-    WWtoD(Box<dyn Fn(&W, &W) -> D + Send + Sync>, Slot, Slot, Slot),
-    WWDtoD(Box<dyn Fn(&W, &W, &D) -> D + Send + Sync>, Slot, Slot, Slot, Slot),
-    DWtoD(Box<dyn Fn(&D, &W) -> D + Send + Sync>, Slot, Slot, Slot),
-    DtoW(Box<dyn Fn(&D) -> W + Send + Sync>, Slot, Slot),
-    DDtoW(Box<dyn Fn(&D, &D) -> W + Send + Sync>, Slot, Slot, Slot),
+    WtoD(Fn1<W, D>, Slot, Slot),
+    WWtoD(Fn2<W, W, D>, Slot, Slot, Slot),
+    WWDtoD(Fn3<W, W, D, D>, Slot, Slot, Slot, Slot),
+    DWtoD(Fn2<D, W, D>, Slot, Slot, Slot),
+    DtoW(Fn1<D, W>, Slot, Slot),
+    DDtoW(Fn2<D, D, W>, Slot, Slot, Slot),
     /// Anything register to register with mixed widths: reads and writes the file itself.
-    Mixed(Box<dyn Fn(&mut Registers, u32) + Send + Sync>),
-    SetW(Box<dyn Fn(&W, &W) -> u32 + Send + Sync>, SetTarget, Slot, Slot),
-    SetD(Box<dyn Fn(&D, &D) -> u32 + Send + Sync>, SetTarget, Slot, Slot),
+    Mixed(Direct),
+    SetW(Fn2<W, W, u32>, SetTarget, Slot, Slot),
+    SetD(Fn2<D, D, u32>, SetTarget, Slot, Slot),
     SelectW(Slot, Slot, Slot, Pred),
     SelectD(Slot, Slot, Slot, Pred),
     Predicate(Box<dyn Fn(u32, u32) -> u32 + Send + Sync>, Slot, Pred, Pred),

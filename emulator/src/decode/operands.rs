@@ -166,16 +166,16 @@ impl Decoder<'_> {
     }
 
     /// A destination of at most 32 bits; `_` gets a slot that nobody reads.
-    pub(crate) fn to_w(&mut self, operand: &Operand) -> Decoded<Slot> {
-        match self.to_any(operand)? {
+    pub(crate) fn target_w(&mut self, operand: &Operand) -> Decoded<Slot> {
+        match self.target(operand)? {
             Some(Reg::W(slot)) => Ok(slot),
             Some(Reg::D(_)) => malformed(format!("{operand} is a 64-bit register")),
             None => Ok(self.files.word()),
         }
     }
 
-    pub(crate) fn to_d(&mut self, operand: &Operand) -> Decoded<Slot> {
-        match self.to_any(operand)? {
+    pub(crate) fn target_d(&mut self, operand: &Operand) -> Decoded<Slot> {
+        match self.target(operand)? {
             Some(Reg::D(slot)) => Ok(slot),
             Some(Reg::W(_)) => malformed(format!("{operand} is not a 64-bit register")),
             None => Ok(self.files.double()),
@@ -183,7 +183,7 @@ impl Decoder<'_> {
     }
 
     /// A destination of either width; `None` for `_`.
-    pub(crate) fn to_any(&mut self, operand: &Operand) -> Decoded<Option<Reg>> {
+    pub(crate) fn target(&mut self, operand: &Operand) -> Decoded<Option<Reg>> {
         match operand {
             Operand::Sink => Ok(None),
             Operand::Name(name) => match self.find(name) {
@@ -194,7 +194,7 @@ impl Decoder<'_> {
         }
     }
 
-    pub(crate) fn to_p(&mut self, operand: &Operand) -> Decoded<Slot> {
+    pub(crate) fn target_p(&mut self, operand: &Operand) -> Decoded<Slot> {
         match operand {
             Operand::Sink => Ok(self.files.predicate()),
             Operand::Name(name) => Ok(self.predicate_named(name)?.slot),

@@ -17,7 +17,7 @@ impl Decoder<'_> {
         if ty == Type::Pred {
             self.class = Class::Predicate;
             let a = self.p(from)?;
-            return Ok(Op::Predicate(Box::new(|a, _| a), self.to_p(to)?, a, a));
+            return Ok(Op::Predicate(Box::new(|a, _| a), self.target_p(to)?, a, a));
         }
         match (to, from) {
             (Operand::Vector(list), from) => self.unpack(ty, list, from),
@@ -25,14 +25,14 @@ impl Decoder<'_> {
             (to, Operand::Name(name))
                 if matches!(name.as_str(), "%clock" | "%clock64" | "%globaltimer" | "%clock_hi") =>
             {
-                match self.to_any(to)? {
+                match self.target(to)? {
                     Some(to) => Ok(Op::Clock(to)),
                     None => Ok(Op::Nop),
                 }
             }
             (to, from) => {
                 let from = self.source(from, ty)?;
-                match self.to_any(to)? {
+                match self.target(to)? {
                     Some(to) => self.copy(to, from),
                     None => Ok(Op::Nop),
                 }
@@ -44,15 +44,15 @@ impl Decoder<'_> {
         match (ty.bytes(), list) {
             (4, [a, b]) => {
                 let (a, b) = (self.w(a, Type::B16)?, self.w(b, Type::B16)?);
-                Ok(w2(|a, b| a & 0xffff | b << 16, self.to_w(to)?, a, b))
+                Ok(w2(|a, b| a & 0xffff | b << 16, self.target_w(to)?, a, b))
             }
             (8, [a, b]) => {
                 let (a, b) = (self.w(a, Type::B32)?, self.w(b, Type::B32)?);
-                Ok(ww_to_d(|a, b| a as u64 | (b as u64) << 32, self.to_d(to)?, a, b))
+                Ok(ww_to_d(|a, b| a as u64 | (b as u64) << 32, self.target_d(to)?, a, b))
             }
             (8, [a, b, c, d]) => {
                 let list = [a, b, c, d].map(|one| self.w(one, Type::B16));
-                let to = self.to_d(to)? as usize;
+                let to = self.target_d(to)? as usize;
                 let mut slots = [0; 4];
                 for (slot, found) in slots.iter_mut().zip(list) {
                     *slot = found?;
@@ -71,13 +71,13 @@ impl Decoder<'_> {
                 }
                 Ok(super::lanes::w4(
                     |a, b, c, d| a & 255 | (b & 255) << 8 | (c & 255) << 16 | d << 24,
-                    self.to_w(to)?,
+                    self.target_w(to)?,
                     slots,
                 ))
             }
             (2, [a, b]) => {
                 let (a, b) = (self.w(a, Type::B8)?, self.w(b, Type::B8)?);
-                Ok(w2(|a, b| a & 255 | (b & 255) << 8, self.to_w(to)?, a, b))
+                Ok(w2(|a, b| a & 255 | (b & 255) << 8, self.target_w(to)?, a, b))
             }
             _ => Err(Refusal::Unsupported),
         }
@@ -93,7 +93,7 @@ impl Decoder<'_> {
             && count == 2
             && let [low, Operand::Sink] = list
         {
-            return Ok(d_to_w(|a| a as u32, self.to_w(low)?, self.d(from, ty)?));
+            return Ok(d_to_w(|a| a as u32, self.target_w(low)?, self.d(from, ty)?));
         }
         let from = self.source(from, ty)?;
         if matches!(from, Reg::D(_)) != (ty.bytes() == 8) {
@@ -103,7 +103,7 @@ impl Decoder<'_> {
         for one in list {
             slots.push(match one {
                 Operand::Sink => None,
-                one => Some(self.to_w(one)?),
+                one => Some(self.target_w(one)?),
             });
         }
         let cover = if bits == 32 { u32::MAX } else { (1 << bits) - 1 };

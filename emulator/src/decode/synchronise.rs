@@ -23,7 +23,7 @@ impl Decoder<'_> {
             "activemask" => {
                 m.need("b32")?;
                 let [to] = operands(ins)?;
-                Ok(Op::ActiveMask(self.to_w(to)?))
+                Ok(Op::ActiveMask(self.target_w(to)?))
             }
             "shfl" => {
                 m.need("sync")?;
@@ -38,8 +38,8 @@ impl Decoder<'_> {
                 m.need("b32")?;
                 let [to, a, b, c, members] = operands(ins)?;
                 let (d, in_range) = match to {
-                    Operand::Pair(d, p) => (self.to_w(d)?, Some(self.to_p(p)?)),
-                    d => (self.to_w(d)?, None),
+                    Operand::Pair(d, p) => (self.target_w(d)?, Some(self.target_p(p)?)),
+                    d => (self.target_w(d)?, None),
                 };
                 let (a, b, c) = (self.w(a, Type::B32)?, self.w(b, Type::B32)?, self.w(c, Type::B32)?);
                 let members = self.w(members, Type::B32)?;
@@ -57,7 +57,7 @@ impl Decoder<'_> {
                     .ok_or(Refusal::Unsupported)?;
                 m.need(if mode == VoteMode::Ballot { "b32" } else { "pred" })?;
                 let [to, a, members] = operands(ins)?;
-                let d = if mode == VoteMode::Ballot { self.to_w(to)? } else { self.to_p(to)? };
+                let d = if mode == VoteMode::Ballot { self.target_w(to)? } else { self.target_p(to)? };
                 let a = self.p(a)?;
                 Ok(Op::Collective(self.w(members, Type::B32)?, Collective::Vote { mode, d, a }))
             }
@@ -67,8 +67,8 @@ impl Decoder<'_> {
                 let ty = m.ty()?;
                 let [to, a, members] = operands(ins)?;
                 let (d, same) = match to {
-                    Operand::Pair(d, p) if all => (self.to_w(d)?, Some(self.to_p(p)?)),
-                    d => (self.to_w(d)?, None),
+                    Operand::Pair(d, p) if all => (self.target_w(d)?, Some(self.target_p(p)?)),
+                    d => (self.target_w(d)?, None),
                 };
                 let members = self.w(members, Type::B32)?;
                 let collective = match (ty, all) {
@@ -86,8 +86,8 @@ impl Decoder<'_> {
                 let [to, members] = operands(ins)?;
                 let (d, p) = match to {
                     Operand::Pair(d, p) => match &**d {
-                        Operand::Sink => (None, self.to_p(p)?),
-                        d => (Some(self.to_w(d)?), self.to_p(p)?),
+                        Operand::Sink => (None, self.target_p(p)?),
+                        d => (Some(self.target_w(d)?), self.target_p(p)?),
                     },
                     _ => return malformed("elect needs two results"),
                 };
@@ -112,7 +112,7 @@ impl Decoder<'_> {
             _ => return Err(Refusal::Unsupported),
         };
         let [to, a, members] = operands(ins)?;
-        let (d, a) = (self.to_w(to)?, self.w(a, ty)?);
+        let (d, a) = (self.target_w(to)?, self.w(a, ty)?);
         Ok(Op::Collective(self.w(members, Type::B32)?, Collective::Redux { d, a, f: Box::new(f) }))
     }
 
@@ -173,9 +173,9 @@ impl Decoder<'_> {
             };
             let p = self.p(p)?;
             let mode = match op {
-                "popc" => BarrierMode::Popc(self.to_w(to)?, p),
-                "and" => BarrierMode::And(self.to_p(to)?, p),
-                "or" => BarrierMode::Or(self.to_p(to)?, p),
+                "popc" => BarrierMode::Popc(self.target_w(to)?, p),
+                "and" => BarrierMode::And(self.target_p(to)?, p),
+                "or" => BarrierMode::Or(self.target_p(to)?, p),
                 _ => return Err(Refusal::Unsupported),
             };
             let id = self.w(id, Type::U32)?;

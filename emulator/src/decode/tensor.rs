@@ -23,7 +23,7 @@ impl Decoder<'_> {
                     m.need(part)?;
                 }
                 let [to, from] = operands(ins)?;
-                Ok(Op::Rare(Box::new(TransposeMatrix { to: self.to_w(to)?, from: self.w(from, Type::B32)? })))
+                Ok(Op::Rare(Box::new(TransposeMatrix { to: self.target_w(to)?, from: self.w(from, Type::B32)? })))
             }
             "mma" => self.multiply_matrices(ins, m),
             _ => self.warpgroup(ins, m),
@@ -58,7 +58,7 @@ impl Decoder<'_> {
         if list.len() != count {
             return malformed(format!("{operand} should have {count} registers"));
         }
-        list.iter().map(|one| self.to_w(one)).collect()
+        list.iter().map(|one| self.target_w(one)).collect()
     }
 
     fn multiply_matrices(&mut self, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
@@ -136,7 +136,7 @@ impl Decoder<'_> {
         let n = shape.strip_prefix("m64n").and_then(|rest| rest.split_once('k'));
         let Some((n, k_name)) = n else { return Err(Refusal::Unsupported) };
         let n: usize = n.parse().map_err(|_| Refusal::Unsupported)?;
-        if k_name != k.to_string() || n % 8 != 0 || n == 0 || n > 256 || a_ty != b_ty {
+        if k_name != k.to_string() || !n.is_multiple_of(8) || n == 0 || n > 256 || a_ty != b_ty {
             return Err(Refusal::Unsupported);
         }
         let [d, a, b, accumulate, rest @ ..] = list else { return malformed("wrong number of operands") };

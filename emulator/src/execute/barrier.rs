@@ -43,7 +43,7 @@ impl Context<'_, '_> {
         }
         let expected = barrier.count.map(|slot| self.warp.registers.w[slot as usize][lane]);
         if let Some(count) = expected
-            && (count == 0 || count % 32 != 0)
+            && (count == 0 || !count.is_multiple_of(32))
         {
             return problem(FaultKind::BadOperand, lane, format!("a barrier for {count} threads is not whole warps"));
         }

@@ -275,7 +275,7 @@ impl Context<'_, '_> {
             }
             Space::Global => {
                 cx.count_global(address, mask, bytes, true);
-                cx.launch.view.atomic(cx.worker, address, mask, &atomic.op, &b, &c, &mut old)
+                cx.launch.view.atomic(cx.worker, address, mask, &atomic.op, [&b, &c], &mut old)
             }
             other => problem(
                 FaultKind::BadOperand,

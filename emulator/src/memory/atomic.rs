@@ -28,8 +28,7 @@ impl GlobalView<'_> {
         address: &D,
         mask: u32,
         op: &AtomicOp,
-        b: &D,
-        c: &D,
+        [b, c]: [&D; 2],
         old: &mut D,
     ) -> Checked {
         let bytes = op.bytes;

@@ -73,7 +73,7 @@ impl Allocation {
 
     /// Host read; the caller has checked the range. Bytes never written read as zero.
     pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) {
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             for (i, byte) in bytes.iter_mut().enumerate() {
                 *byte = self.read_byte(offset + i as u64);
             }
@@ -91,7 +91,7 @@ impl Allocation {
         let mut at = offset;
         while at < offset + size {
             let state = &self.state[(at / 4) as usize];
-            if at % 4 == 0 && at + 4 <= offset + size {
+            if at.is_multiple_of(4) && at + 4 <= offset + size {
                 state.store(0, Relaxed);
                 at += 4;
             } else {

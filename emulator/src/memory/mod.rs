@@ -1,15 +1,18 @@
 //! Device memories with shadow state: what is written, who wrote it, what is still in flight.
 
 mod atomic;
+mod clocks;
 mod global;
 mod owners;
 mod shared;
+mod transfer;
 mod view;
 
-pub(crate) use atomic::AtomicOp;
+pub(crate) use atomic::{AtomicFn, AtomicOp};
+pub(crate) use clocks::{Clocks, Who};
 pub(crate) use global::{Allocation, GlobalMemory};
 pub(crate) use owners::Races;
-pub(crate) use shared::{Clocks, SHARED_BASE, SharedMemory, Who};
+pub(crate) use shared::{SHARED_BASE, SharedMemory};
 pub(crate) use view::{GlobalView, Worker};
 
 /// A 32-bit value per lane.

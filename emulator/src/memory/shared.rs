@@ -1,176 +1,14 @@
-//! Shared memory of a CTA, with race detection by vector clocks.
+//! Shared memory of a CTA with its shadow: initialisation, copies in flight, races (see `clocks`).
 //!
-//! Every warp has a clock that advances when it synchronises, and knows the latest clock of every other warp that
-//! happened before. Each word remembers its last writer and its readers with their clocks; an access races when the
-//! other one's clock is not known to have happened before. Words whose bytes differ in owner are split into bytes.
+//! Each word has one shadow entry; words whose bytes differ in owner are split into bytes.
 
+use super::clocks::{Clocks, Shadow, Who};
 use super::{D, IN_FLIGHT, LEAVING, Planes, VALID, byte_mask, lanes, value_mask};
 use crate::fault::{Checked, FaultKind, problem};
 use crate::launch::Checks;
 
 /// Shared memory starts here in its window, so that a zero pointer is out of bounds.
 pub(crate) const SHARED_BASE: u64 = 1024;
-
-/// Stamps hold a clock of 21 bits above a thread index of 10, and a mark for atomics above both.
-const MAX_TICK: u32 = (1 << 21) - 2;
-const ATOMIC: u32 = 1 << 31;
-
-/// The vector clocks of a CTA's warps.
-#[derive(Debug, Clone)]
-pub(crate) struct Clocks {
-    tick: u32,
-    pub now: [u32; 32],
-    /// `known[w][v]`: the latest clock of warp v that happened before what warp w does now.
-    pub known: [[u32; 32]; 32],
-    /// `floor[w]`: the least entry of `known[w]` over the CTA's other warps.
-    floor: [u32; 32],
-    warps: usize,
-}
-
-impl Clocks {
-    pub(crate) fn new(warps: usize) -> Clocks {
-        Clocks { tick: 1, now: [1; 32], known: [[0; 32]; 32], floor: [0; 32], warps }
-    }
-
-    /// All warps of `members` have met: each knows what any of them knew.
-    pub(crate) fn join(&mut self, members: u32) {
-        let mut all = [0u32; 32];
-        for warp in lanes(members) {
-            for (sum, &known) in all.iter_mut().zip(&self.known[warp]) {
-                *sum = (*sum).max(known);
-            }
-            all[warp] = all[warp].max(self.now[warp]);
-        }
-        self.tick += 1;
-        for warp in lanes(members) {
-            self.known[warp] = all;
-            self.now[warp] = self.tick;
-            self.refresh(warp);
-        }
-    }
-
-    fn refresh(&mut self, warp: usize) {
-        let known = &self.known[warp];
-        self.floor[warp] = (0..self.warps).filter(|&v| v != warp).map(|v| known[v]).min().unwrap_or(u32::MAX);
-    }
-
-    /// The lanes of one warp have met.
-    pub(crate) fn warp_sync(&mut self, warp: usize) {
-        self.tick += 1;
-        self.now[warp] = self.tick;
-    }
-
-    /// What others learn from this warp when they meet its signal; the warp moves on to a new clock.
-    pub(crate) fn release(&mut self, warp: usize) -> [u32; 32] {
-        let mut known = self.known[warp];
-        known[warp] = self.now[warp];
-        self.warp_sync(warp);
-        known
-    }
-
-    pub(crate) fn acquire(&mut self, warp: usize, known: &[u32; 32]) {
-        for (mine, &theirs) in self.known[warp].iter_mut().zip(known) {
-            *mine = (*mine).max(theirs);
-        }
-        self.refresh(warp);
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Shadow {
-    /// atomic << 31 | clock << 10 | thread; 0: never written.
-    write: u32,
-    /// warps << 32 | clock << 6 | several lanes << 5 | lane; 0: never read.
-    read: u64,
-}
-
-/// One access by one lane.
-#[derive(Clone, Copy)]
-pub(crate) struct Who<'a> {
-    pub warp: usize,
-    pub clocks: &'a Clocks,
-    /// Reads by a warp-wide instruction such as ldmatrix do not race with later writes of the same warp.
-    pub collective: bool,
-}
-
-impl Shadow {
-    #[inline(always)]
-    fn write_is_ordered(&self, who: Who, lane: usize) -> bool {
-        let thread = self.write as usize & 1023;
-        let clock = (self.write & !ATOMIC) >> 10;
-        if thread / 32 == who.warp {
-            thread % 32 == lane || clock < who.clocks.now[who.warp]
-        } else {
-            clock <= who.clocks.known[who.warp][thread / 32]
-        }
-    }
-
-    #[inline(always)]
-    fn read(&mut self, who: Who, lane: usize) -> bool {
-        let now = who.clocks.now[who.warp];
-        let clock = (self.read >> 6) as u32 & 0x3f_ffff;
-        let fresh = 1u64 << (32 + who.warp) | (now as u64) << 6 | lane as u64;
-        let several = if who.collective { 0 } else { 1 << 5 };
-        if self.read == fresh {
-        } else if clock == now {
-            let old = self.read;
-            self.read |= 1 << (32 + who.warp);
-            if old as usize & 31 != lane {
-                self.read |= several;
-            }
-        } else if self.read == 0 || clock <= who.clocks.floor[who.warp] || self.read >> 32 == 1 << who.warp {
-            self.read = fresh;
-        } else {
-            // Readers at different clocks: keeping the lesser may miss a race, never invent one.
-            let warps = self.read >> 32 | 1 << who.warp;
-            self.read = warps << 32 | (clock.min(now) as u64) << 6 | 1 << 5;
-        }
-        self.write == 0 || self.write_is_ordered(who, lane)
-    }
-
-    #[inline(always)]
-    fn write(&mut self, who: Who, lane: usize) -> Result<(), bool> {
-        let now = who.clocks.now[who.warp];
-        if self.write != 0 && !self.write_is_ordered(who, lane) {
-            return Err(true);
-        }
-        if self.read != 0 {
-            let clock = (self.read >> 6) as u32 & 0x3f_ffff;
-            let warps = (self.read >> 32) as u32;
-            let others = warps & !(1 << who.warp);
-            if others != 0
-                && clock > who.clocks.floor[who.warp]
-                && lanes(others).any(|other| who.clocks.known[who.warp][other] < clock)
-            {
-                return Err(false);
-            }
-            let several = self.read >> 5 & 1 != 0;
-            if warps == 1 << who.warp && clock == now && (several || self.read as usize & 31 != lane) && !who.collective
-            {
-                return Err(false);
-            }
-        }
-        self.write = now << 10 | (who.warp * 32 + lane) as u32;
-        self.read = 0;
-        Ok(())
-    }
-}
-
-impl Shadow {
-    /// Atomics may meet atomics, but not plain accesses of other threads.
-    fn atomic(&mut self, who: Who, lane: usize) -> Result<(), bool> {
-        let before = *self;
-        if self.write & ATOMIC != 0 {
-            self.write = 0;
-        }
-        let result = self.write(who, lane);
-        self.write |= ATOMIC;
-        if result.is_err() {
-            *self = before;
-        }
-        result
-    }
-}
 
 /// The shared memory of one CTA.
 #[derive(Debug, Default)]
@@ -206,10 +44,10 @@ impl SharedMemory {
 
     /// Renews the shadow when the clock runs out of bits.
     pub(crate) fn keep_clock(&mut self, clocks: &mut Clocks) {
-        if clocks.tick >= MAX_TICK {
+        if clocks.is_spent() {
             self.shadow.fill(Shadow::default());
             self.is_split.fill(false);
-            *clocks = Clocks::new(clocks.warps);
+            clocks.renew();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::owners::{Races, Touch};
-use super::{Allocation, D, IN_FLIGHT, Planes, VALID, byte_mask, lanes, value_mask};
+use super::{Allocation, D, IN_FLIGHT, lanes};
 use crate::fault::{Checked, FaultKind, problem};
 use crate::launch::{Access, Checks};
 
@@ -16,7 +16,7 @@ pub(crate) struct Worker {
     range_hint: usize,
     /// Race identity of the current CTA and the entries that need no update.
     pub identity: u32,
-    quiet: [u64; 4],
+    pub(super) quiet: [u64; 4],
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl<'a> GlobalView<'a> {
     }
 
     /// Whether `[low, high)` lies in one declared range that allows the access.
-    fn declared(&self, worker: &mut Worker, low: u64, high: u64, write: bool) -> bool {
+    pub(super) fn declared(&self, worker: &mut Worker, low: u64, high: u64, write: bool) -> bool {
         let Some(ranges) = &self.access else { return true };
         let allows = |r: &Access| r.start <= low && high <= r.end && if write { r.write } else { r.read };
         if ranges.get(worker.range_hint).is_some_and(allows) {
@@ -190,208 +190,10 @@ impl<'a> GlobalView<'a> {
         }
         Ok(())
     }
-
-    /// Loads `bytes` (1, 2, 4, 8 or 16, aligned) per lane.
-    pub(crate) fn load(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, out: &mut Planes) -> Checked {
-        let (low, high) = extent(address, mask);
-        // All lanes at one address: load once.
-        let first = mask.trailing_zeros() as usize;
-        let ask = if low == high { 1 << first } else { mask };
-        let end = high.saturating_add(bytes as u64);
-        let mut left = ask;
-        if let Some(a) = self.find(worker, low, end)
-            && (self.access.is_none() || self.declared(worker, low, end, false))
-        {
-            left = match bytes {
-                4 => self.load_words::<1>(worker, a, address, ask, out),
-                8 => self.load_words::<2>(worker, a, address, ask, out),
-                16 => self.load_words::<4>(worker, a, address, ask, out),
-                _ => ask,
-            };
-        }
-        if left != 0 {
-            self.load_slowly(worker, address, left, bytes, out)?;
-        }
-        if low == high {
-            for plane in &mut out[..bytes.div_ceil(4) as usize] {
-                *plane = [plane[first]; 32];
-            }
-        }
-        Ok(())
-    }
-
-    /// Loads what needs no diagnosis and no new race record; returns the lanes that are left.
-    #[inline(always)]
-    fn load_words<const K: usize>(
-        &self,
-        worker: &Worker,
-        a: &Allocation,
-        address: &D,
-        mask: u32,
-        out: &mut Planes,
-    ) -> u32 {
-        let [shared, read, _, both] = worker.quiet;
-        let (no_init, no_races) = (!self.checks.uninitialised, !self.checks.global_races);
-        let mut left = mask;
-        for lane in lanes(mask) {
-            let at = ((address[lane] - a.base) >> 2) as usize;
-            let (Some(words), Some(state), Some(owners)) =
-                (a.words.get(at..at + K), a.state.get(at..at + K), a.owners.get(at..at + K))
-            else {
-                continue;
-            };
-            let mut fine = true;
-            for k in 0..K {
-                fine &= (state[k].load(Relaxed) == VALID) | no_init;
-                let owner = owners[k].load(Relaxed);
-                fine &= (owner == shared) | (owner == read) | (owner == both) | no_races;
-                out[k][lane] = words[k].load(Relaxed);
-            }
-            left &= !((fine as u32) << lane);
-        }
-        left
-    }
-
-    #[inline(never)]
-    fn load_slowly(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, out: &mut Planes) -> Checked {
-        let words = bytes.div_ceil(4) as usize;
-        let races = self.checks.global_races;
-        self.each_lane(worker, address, mask, bytes, false, |worker, lane, a, index| {
-            let at = address[lane];
-            if bytes < 4 {
-                let need = byte_mask(at, bytes);
-                self.check_state(a.state[index].load(Relaxed), need, lane, at)?;
-                if races {
-                    self.check_race(worker, &a.owners[index], lane, at, need, Touch::Read)?;
-                }
-                out[0][lane] = a.words[index].load(Relaxed) >> ((at & 3) * 8) & value_mask(bytes);
-                return Ok(());
-            }
-            for k in 0..words {
-                let at = at + 4 * k as u64;
-                self.check_state(a.state[index + k].load(Relaxed), VALID, lane, at)?;
-                if races {
-                    self.check_race(worker, &a.owners[index + k], lane, at, VALID, Touch::Read)?;
-                }
-                out[k][lane] = a.words[index + k].load(Relaxed);
-            }
-            Ok(())
-        })
-    }
-
-    /// Checks the addresses of a copy when it is issued; its data is read when it lands.
-    pub(crate) fn check_range(
-        &self,
-        worker: &mut Worker,
-        address: &D,
-        mask: u32,
-        bytes: u32,
-        exact: &super::W,
-    ) -> Checked {
-        if lanes(mask).all(|lane| exact[lane] == bytes) {
-            return self.each_lane(worker, address, mask, bytes, false, |_, _, _, _| Ok(()));
-        }
-        for lane in lanes(mask) {
-            self.each_lane(worker, address, 1 << lane, exact[lane], false, |_, _, _, _| Ok(()))?;
-        }
-        Ok(())
-    }
-
-    /// Stores `bytes` (1, 2, 4, 8 or 16, aligned) per lane.
-    pub(crate) fn store(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
-        let (low, high) = extent(address, mask);
-        let end = high.saturating_add(bytes as u64);
-        let mut left = mask;
-        if bytes >= 4
-            && let Some(a) = self.find(worker, low, end)
-            && !a.constant
-            && (self.access.is_none() || self.declared(worker, low, end, true))
-        {
-            left = match bytes {
-                4 => self.store_words::<1>(worker, a, address, mask, data),
-                8 => self.store_words::<2>(worker, a, address, mask, data),
-                _ => self.store_words::<4>(worker, a, address, mask, data),
-            };
-        }
-        if left != 0 {
-            self.store_slowly(worker, address, left, bytes, data)?;
-        }
-        Ok(())
-    }
-
-    /// Stores where this CTA is the first to touch the words, or the only one; returns the lanes that are left.
-    #[inline(always)]
-    fn store_words<const K: usize>(
-        &self,
-        worker: &Worker,
-        a: &Allocation,
-        address: &D,
-        mask: u32,
-        data: &Planes,
-    ) -> u32 {
-        let [_, _, written, both] = worker.quiet;
-        let no_races = !self.checks.global_races;
-        let mut left = mask;
-        for lane in lanes(mask) {
-            let at = ((address[lane] - a.base) >> 2) as usize;
-            let (Some(words), Some(state), Some(owners)) =
-                (a.words.get(at..at + K), a.state.get(at..at + K), a.owners.get(at..at + K))
-            else {
-                continue;
-            };
-            let mut fine = true;
-            for owner in owners {
-                let bits = owner.load(Relaxed);
-                let stale = bits >> 56 != written >> 56;
-                fine &= (bits == written) | (bits == both) | no_races
-                    || (stale && owner.compare_exchange(bits, written, Relaxed, Relaxed).is_ok());
-            }
-            if fine {
-                for k in 0..K {
-                    words[k].store(data[k][lane], Relaxed);
-                    state[k].store(VALID, Relaxed);
-                }
-                left &= !(1 << lane);
-            }
-        }
-        left
-    }
-
-    #[inline(never)]
-    fn store_slowly(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
-        let words = bytes.div_ceil(4) as usize;
-        let races = self.checks.global_races;
-        self.each_lane(worker, address, mask, bytes, true, |worker, lane, a, index| {
-            let at = address[lane];
-            if bytes < 4 {
-                let need = byte_mask(at, bytes);
-                if races {
-                    self.check_race(worker, &a.owners[index], lane, at, need, Touch::Write)?;
-                }
-                let shift = (at & 3) * 8;
-                let keep = !(value_mask(bytes) << shift);
-                let value = (data[0][lane] & value_mask(bytes)) << shift;
-                // Another CTA may own the word's other bytes, so the merge must be atomic.
-                let _ = a.words[index].fetch_update(Relaxed, Relaxed, |old| Some(old & keep | value));
-                if a.state[index].load(Relaxed) & need != need {
-                    a.state[index].fetch_or(need, Relaxed);
-                }
-                return Ok(());
-            }
-            for k in 0..words {
-                if races {
-                    self.check_race(worker, &a.owners[index + k], lane, at + 4 * k as u64, VALID, Touch::Write)?;
-                }
-                a.words[index + k].store(data[k][lane], Relaxed);
-                a.state[index + k].store(VALID, Relaxed);
-            }
-            Ok(())
-        })
-    }
 }
 
 #[inline(always)]
-fn extent(address: &D, mask: u32) -> (u64, u64) {
+pub(super) fn extent(address: &D, mask: u32) -> (u64, u64) {
     let mut low = u64::MAX;
     let mut high = 0;
     if mask == u32::MAX {

@@ -11,6 +11,7 @@ mod stage;
 mod tile;
 mod transposed;
 mod wgrad;
+mod wgrad_sums;
 
 pub use transposed::TransposedConvolution;
 
@@ -258,11 +259,17 @@ impl Convolution {
     ) {
         self.check(dfilter, dy.data);
         let (source, gradient) = (self.source(inputs), self.gradient_source(dy));
+        assert!(dbias.as_ref().is_none_or(|dbias| dbias.len() == self.channels_out), "bias gradient length");
+        if !self.exchanges_wgrad() && self.input[2] == self.output[2] {
+            // The gradient's sums come from its staged copy.
+            self.gradient().run(threads, &source, &[gradient], dfilter, &self.layout(), dbias, workspace);
+            return;
+        }
         if self.exchanges_wgrad() {
             let layout = self.exchanged_layout();
-            self.gradient().run(threads, &gradient, &[source], dfilter, &layout, workspace);
+            self.gradient().run(threads, &gradient, &[source], dfilter, &layout, None, workspace);
         } else {
-            self.gradient().run(threads, &source, &[gradient], dfilter, &self.layout(), workspace);
+            self.gradient().run(threads, &source, &[gradient], dfilter, &self.layout(), None, workspace);
         }
         if let Some(dbias) = dbias {
             reduce::masked_sum(threads, dy.data, dy.relu, dbias, workspace);

@@ -25,7 +25,7 @@ impl Axis {
     }
 
     /// Channels from `channel` on that lie `inner_stride` apart.
-    fn run(&self, channel: usize) -> usize {
+    pub(super) fn run(&self, channel: usize) -> usize {
         if self.outer_stride == 0 { usize::MAX } else { self.inner - channel % self.inner }
     }
 }

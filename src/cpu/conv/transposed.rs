@@ -9,7 +9,7 @@ use super::{
     stage::{PHASES, Segment, Source, dense_strides, phase_offset, phase_strides},
     wgrad,
 };
-use crate::cpu::{reduce, threads::Threads};
+use crate::cpu::threads::Threads;
 
 /// `output[2 v + phase][co] = bias[co] + sum over ci of input[v][ci] * filter[phase][ci][co]`: no two taps meet.
 ///
@@ -59,8 +59,7 @@ impl TransposedConvolution {
 
     /// Workspace elements of [`TransposedConvolution::wgrad`] on `threads` threads.
     pub fn wgrad_workspace(&self, threads: usize) -> usize {
-        let voxels = 8 * self.batch * self.input.iter().product::<usize>();
-        self.gradient().workspace(threads).max(reduce::sums_workspace(voxels, self.channels_out))
+        self.gradient().workspace(threads)
     }
 
     /// Output from input, filter and bias. `workspace` needs [`TransposedConvolution::fprop_workspace`] elements.
@@ -165,10 +164,7 @@ impl TransposedConvolution {
         let gradients: [Source<'_>; PHASES] = std::array::from_fn(|phase| {
             Source::new([Segment::phase(dy, self.input, self.channels_out, phase)], self.input)
         });
-        self.gradient().run(threads, &source, &gradients, dfilter, &self.layout(), workspace);
-        if let Some(dbias) = dbias {
-            reduce::sum(threads, dy, self.channels_out, dbias, workspace);
-        }
+        self.gradient().run(threads, &source, &gradients, dfilter, &self.layout(), dbias, workspace);
     }
 
     fn source<'a>(&self, input: Input<'a>, filter: &[f32], output: &[f32]) -> Source<'a> {

@@ -4,13 +4,16 @@
 //! the workspace and are added in slice order: the same bits for any number of threads. The number of slices
 //! depends on the problem alone. Deep layers have many filter blocks and need no slices.
 
+use std::ops::Range;
+
 use super::{
     outer::{Outer, OuterFunction, OuterShape, choose},
     pack::FilterLayout,
     stage::{BLOCK, PHASES, Source, Window},
+    wgrad_sums::{AddSlices, SumRows},
 };
 use crate::cpu::{
-    simd::{ALIGNMENT, Isa, Kernel, Simd, aligned, dispatch},
+    simd::{ALIGNMENT, Isa, aligned, dispatch},
     threads::{SharedMut, Threads},
 };
 
@@ -73,7 +76,8 @@ impl Extents {
     pub(super) fn workspace(&self, threads: usize) -> usize {
         let need = |isa| {
             let blocking = self.blocking(isa);
-            ALIGNMENT + self.partials_len(&blocking) + threads * self.staged_len(&blocking).iter().sum::<usize>()
+            let partials = self.partials_len(&blocking) + self.bias_partials_len(&blocking);
+            ALIGNMENT + partials + threads * self.staged_len(&blocking).iter().sum::<usize>()
         };
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
     }
@@ -81,6 +85,11 @@ impl Extents {
     /// Elements of the slices' sums, 0 if the only slice sums in the gradient itself.
     fn partials_len(&self, blocking: &Blocking) -> usize {
         if blocking.slices > 1 || self.scattered { blocking.slices * self.filter_len() } else { 0 }
+    }
+
+    /// Elements of the slices' sums of the output gradient: `[slice][group][output channel]`.
+    fn bias_partials_len(&self, blocking: &Blocking) -> usize {
+        blocking.slices * self.groups * self.channels_out
     }
 
     fn blocking(&self, isa: Isa) -> Blocking {
@@ -152,7 +161,8 @@ impl Extents {
         [input * blocking.channels_in, dy * blocking.channels_out].map(|len| len.next_multiple_of(ALIGNMENT))
     }
 
-    /// Computes the gradient of the filter from the input and each group's output gradient.
+    /// Computes the gradient of the filter, and of the bias if asked, from the input and each group's output gradient.
+    #[expect(clippy::too_many_arguments, reason = "the operation's tensors")]
     pub(super) fn run(
         &self,
         threads: &Threads,
@@ -160,13 +170,17 @@ impl Extents {
         dy: &[Source<'_>],
         dfilter: &mut [f32],
         layout: &FilterLayout,
+        dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
     ) {
+        assert!(dbias.is_none() || self.input[2] == self.output[2], "slabs count each gradient once");
         assert!(dy.len() == self.groups && dy.len() <= PHASES, "one gradient per group");
         let blocking = self.blocking(threads.isa());
         let filter_len = self.filter_len();
         let [groups_in, groups_out] = self.channel_groups(&blocking);
-        let (partials, scratch) = workspace.split_at_mut(self.partials_len(&blocking));
+        let (partials, workspace) = workspace.split_at_mut(self.partials_len(&blocking));
+        let (bias_partials, scratch) = workspace.split_at_mut(self.bias_partials_len(&blocking));
+        let shared_bias = SharedMut::new(bias_partials);
         let direct = partials.is_empty();
         let sums = SharedMut::new(if direct { &mut *dfilter } else { &mut *partials });
         let staged_len = self.staged_len(&blocking);
@@ -182,6 +196,10 @@ impl Extents {
                 channels_in: first_in..self.channels_in.min(first_in + blocking.channels_in),
                 channels_out: first_out..self.channels_out.min(first_out + blocking.channels_out),
                 sums: sums.pointer().wrapping_add(slice * filter_len),
+                bias_sums: match dbias.is_some() && first_in == 0 {
+                    true => shared_bias.pointer().wrapping_add(slice * self.groups * self.channels_out),
+                    false => std::ptr::null_mut(),
+                },
             };
             task.clear();
             let slabs = self.slabs(&blocking).iter().product::<usize>();
@@ -190,6 +208,14 @@ impl Extents {
                 task.add_slab(slab, input, dy, staged_input, staged_dy);
             }
         });
+        if let Some(dbias) = dbias {
+            // Channels of all groups fall on the same totals.
+            let count = dbias.len();
+            for (channel, total) in dbias.iter_mut().enumerate() {
+                *total =
+                    bias_partials.iter().skip(channel).step_by(count).map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+            }
+        }
         if !direct {
             self.add_slices(threads, &partials[..blocking.slices * filter_len], dfilter, layout);
         }
@@ -211,40 +237,18 @@ impl Extents {
             let base = layout.base(row / self.taps(), row % self.taps());
             for channel_in in 0..self.channels_in {
                 let from = row * row_len + channel_in * self.channels_out;
-                for channel_out in 0..self.channels_out {
-                    let mut slices = partials[from + channel_out..].iter().step_by(filter_len);
-                    let first = *slices.next().expect("at least one slice");
-                    let total = slices.fold(first, |sum, value| sum + value);
+                let mut channel_out = 0;
+                while channel_out < self.channels_out {
+                    let run = if layout.output.inner_stride == 1 { layout.output.run(channel_out) } else { 1 };
+                    let run = run.min(self.channels_out - channel_out);
                     let place = base + layout.input.at(channel_in) + layout.output.at(channel_out);
                     // SAFETY: the layout maps (group, tap, channels) to distinct elements, and rows are distinct (group, tap).
-                    unsafe { places.slice(place, 1)[0] = total };
+                    let sums = unsafe { places.slice(place, run) };
+                    dispatch(threads.isa(), AddSlices { partials: &partials[from + channel_out..], filter_len, sums });
+                    channel_out += run;
                 }
             }
         });
-    }
-}
-
-/// Adds the slices' sums of some consecutive filter elements, in slice order.
-struct AddSlices<'a> {
-    partials: &'a [f32],
-    filter_len: usize,
-    sums: &'a mut [f32],
-}
-
-impl Kernel for AddSlices<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        self.sums.copy_from_slice(&self.partials[..self.sums.len()]);
-        let mut start = self.filter_len;
-        while start < self.partials.len() {
-            let partial = &self.partials[start..];
-            for (sum, value) in self.sums.iter_mut().zip(partial) {
-                *sum += value;
-            }
-            start += self.filter_len;
-        }
     }
 }
 
@@ -253,10 +257,12 @@ struct Task<'a> {
     extents: &'a Extents,
     blocking: &'a Blocking,
     isa: Isa,
-    channels_in: std::ops::Range<usize>,
-    channels_out: std::ops::Range<usize>,
+    channels_in: Range<usize>,
+    channels_out: Range<usize>,
     /// First element of the slice's sums.
     sums: *mut f32,
+    /// First element of the slice's sums of the output gradient; null if nobody asked or another task adds them.
+    bias_sums: *mut f32,
 }
 
 impl Task<'_> {
@@ -274,6 +280,11 @@ impl Task<'_> {
                     // SAFETY: the row lies inside this slice's filter, and no other task has these channels of this slice.
                     unsafe { std::ptr::write_bytes(row, 0, self.channels_out.len()) };
                 }
+            }
+            if !self.bias_sums.is_null() {
+                let sums = self.bias_sums.wrapping_add(group * self.extents.channels_out + self.channels_out.start);
+                // SAFETY: of the tasks of this slice and these output channels only one has these sums.
+                unsafe { std::ptr::write_bytes(sums, 0, self.channels_out.len()) };
             }
         }
     }
@@ -300,6 +311,21 @@ impl Task<'_> {
         let window = Window { sample, start: [start[0], start[1], start[2] + margin], extents: dy_extents };
         for (group, dy) in dy.iter().enumerate() {
             dy.stage(self.isa, window, self.channels_out.clone(), blocking.width, staged_dy);
+            if !self.bias_sums.is_null() {
+                let sums = self.bias_sums.wrapping_add(group * extents.channels_out + self.channels_out.start);
+                let channels = self.channels_out.len();
+                dispatch(
+                    self.isa,
+                    SumRows {
+                        staged: staged_dy,
+                        rows: dy_extents[0] * dy_extents[1],
+                        row: [dy_extents[2], blocking.width],
+                        own: (-margin) as usize..(-margin) as usize + blocking.slab[2],
+                        // SAFETY: of the tasks of this slice and these output channels only one has these sums.
+                        sums: unsafe { std::slice::from_raw_parts_mut(sums, channels) },
+                    },
+                );
+            }
             for d in 0..extents.kernel[0] {
                 let planes = self.valid(0, start[0], d);
                 for h in 0..extents.kernel[1] {
@@ -313,7 +339,7 @@ impl Task<'_> {
     }
 
     /// Planes (or rows) of the slab that exist and whose input at tap `tap` lies inside the volume.
-    fn valid(&self, axis: usize, start: isize, tap: usize) -> std::ops::Range<usize> {
+    fn valid(&self, axis: usize, start: isize, tap: usize) -> Range<usize> {
         let extents = self.extents;
         let shift = start + tap as isize - extents.pad_before[axis] as isize;
         let count = (extents.output[axis] as isize - start).min(self.blocking.slab[axis] as isize);
@@ -326,7 +352,7 @@ impl Task<'_> {
     fn add_row_of_taps(
         &self,
         [group, d, h]: [usize; 3],
-        [planes, rows]: [std::ops::Range<usize>; 2],
+        [planes, rows]: [Range<usize>; 2],
         staged_input: &[f32],
         staged_dy: &[f32],
     ) {
