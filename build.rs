@@ -65,7 +65,10 @@ fn main() {
     match rebuild.as_str() {
         "" => {}
         "1" => compare_with_committed(&images, &found, &manifest),
-        "update" => update_committed(&images, &found),
+        "update" => {
+            update_committed(&images, &found);
+            found = images.iter().map(|image| (image.name(), Path::new(COMPILED).join(image.file()))).collect();
+        }
         other => fail(&format!("GYRUS_REBUILD_KERNELS={other}: expected 1 or update")),
     }
     write_table(&images, &found, &missing);
@@ -178,7 +181,8 @@ fn compare_with_committed(images: &[Image], found: &BTreeMap<String, PathBuf>, m
 
 fn update_committed(images: &[Image], found: &BTreeMap<String, PathBuf>) {
     fs::create_dir_all(COMPILED).unwrap_or_else(|error| fail(&format!("{COMPILED}: {error}")));
-    for old in files(COMPILED, "gz") {
+    let is_wanted = |path: &Path| images.iter().any(|image| path.ends_with(image.file()));
+    for old in files(COMPILED, "gz").into_iter().filter(|path| !is_wanted(path)) {
         fs::remove_file(&old).unwrap_or_else(|error| fail(&format!("{}: {error}", old.display())));
     }
     let mut lines = String::from("# Compiled kernels and the hashes of their sources; see build.rs.\n");
@@ -243,7 +247,11 @@ fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| fail(&format!("{}: {error}", path.display())))
 }
 
+/// Leaves a file alone that has this content: cargo would compile again whatever includes it.
 fn write(path: &Path, bytes: &[u8]) {
+    if fs::read(path).is_ok_and(|found| found == bytes) {
+        return;
+    }
     fs::write(path, bytes).unwrap_or_else(|error| fail(&format!("{}: {error}", path.display())));
 }
 

@@ -124,7 +124,8 @@ __device__ __forceinline__ void conv3d_tiled(const Conv3dArguments& g) {
     constexpr int BOX_D = TILE_D + EXTENT - 1, BOX_H = TILE_H + EXTENT - 1, BOX_W = TILE_W + EXTENT - 1;
     constexpr int BEFORE = PASS == Pass::FPROP ? (EXTENT - 1) / 2 : EXTENT / 2;
     __shared__ __align__(16) float box[CHUNK][BOX_D][BOX_H][ROW_WORDS<BOX_W>];
-    __shared__ __align__(16) float filter[PLANE_TAPS][CHUNK][CHANNELS];
+    // dgrad stores with neighbouring lanes along the source channels: four words of padding keep them off one bank.
+    __shared__ __align__(16) float filter[PLANE_TAPS][CHUNK][CHANNELS + (PASS == Pass::DGRAD ? 4 : 0)];
 
     const int sources = PASS == Pass::FPROP ? g.in : g.out, results = PASS == Pass::FPROP ? g.out : g.in;
     const TilePosition tile = tile_position<TILE_D, TILE_H, TILE_W>(g.volume, blockIdx.x);

@@ -67,6 +67,17 @@ __device__ __forceinline__ void product(float (&sums)[4][4], long long begin, lo
     }
 }
 
+// Stores a thread's four neighbouring results, of which `count` exist, in one request where the row's length allows it.
+__device__ __forceinline__ void store_four(float* to, const float (&values)[4], int count, bool is_aligned) {
+    if (is_aligned && count >= 4) {
+        *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+        if (j < count) to[j] = values[j];
+}
+
 extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS)
     conv_transpose3d_fprop(const __grid_constant__ ConvTranspose3dArguments g) {
     const long long voxels = static_cast<long long>(g.n) * g.d * g.h * g.w;
@@ -80,15 +91,24 @@ extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS)
             const int tap = (n0 + n) / g.out, k = (n0 + n) % g.out;
             return n0 + n < columns ? g.filter[(static_cast<long long>(tap) * g.in + c) * g.out + k] : 0.0f;
         });
+#pragma unroll
     for (int i = 0; i < 4; ++i) {
         const long long voxel = m0 + 4 * (threadIdx.x / 16) + i;
         if (voxel >= voxels) break;
         const long long base = painted(voxel, g.d, g.h, g.w, g.out);
+        const int first = n0 + 4 * (threadIdx.x % 16);
+        if (g.out % 4 == 0) {  // then the four columns belong to one tap
+            if (first >= columns) break;
+            const int k = first % g.out;
+            const float values[4] = {sums[i][0] + g.bias[k], sums[i][1] + g.bias[k + 1], sums[i][2] + g.bias[k + 2],
+                                     sums[i][3] + g.bias[k + 3]};
+            store_four(g.result + base + tap_offset(first / g.out, g.h, g.w, g.out) + k, values, 4, true);
+            continue;
+        }
+#pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const int n = n0 + 4 * (threadIdx.x % 16) + j;
-            if (n >= columns) break;
-            const int tap = n / g.out, k = n % g.out;
-            g.result[base + tap_offset(tap, g.h, g.w, g.out) + k] = sums[i][j] + g.bias[k];
+            const int n = first + j, k = n % g.out;
+            if (n < columns) g.result[base + tap_offset(n / g.out, g.h, g.w, g.out) + k] = sums[i][j] + g.bias[k];
         }
     }
 }
@@ -110,13 +130,12 @@ extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS)
             const int tap = static_cast<int>(s) / g.out, k = static_cast<int>(s) % g.out;
             return n0 + n < g.in ? g.filter[(static_cast<long long>(tap) * g.in + n0 + n) * g.out + k] : 0.0f;
         });
+#pragma unroll
     for (int i = 0; i < 4; ++i) {
         const long long voxel = m0 + 4 * (threadIdx.x / 16) + i;
         if (voxel >= voxels) break;
-        for (int j = 0; j < 4; ++j) {
-            const int c = n0 + 4 * (threadIdx.x % 16) + j;
-            if (c < g.in) g.result[voxel * g.in + c] = sums[i][j];
-        }
+        const int c = n0 + 4 * (threadIdx.x % 16);
+        store_four(g.result + voxel * g.in + c, sums[i], g.in - c, g.in % 4 == 0);
     }
 }
 
@@ -142,13 +161,18 @@ extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS)
             return g.dy[painted(i, g.d, g.h, g.w, g.out) + tap_offset(tap, g.h, g.w, g.out) + k];
         });
     float* partials = g.partials + blockIdx.z * (8LL * g.in * g.out);
+#pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const int c = m0 + 4 * (threadIdx.x / 16) + i;
-        for (int j = 0; j < 4; ++j) {
-            const int n = n0 + 4 * (threadIdx.x % 16) + j;
-            if (c < g.in && n < columns)
-                partials[(static_cast<long long>(n / g.out) * g.in + c) * g.out + n % g.out] = sums[i][j];
+        const int c = m0 + 4 * (threadIdx.x / 16) + i, first = n0 + 4 * (threadIdx.x % 16);
+        if (c >= g.in || first >= columns) break;
+        auto place = [&](int n) { return partials + (static_cast<long long>(n / g.out) * g.in + c) * g.out + n % g.out; };
+        if (g.out % 4 == 0) {  // then the four columns belong to one tap
+            store_four(place(first), sums[i], 4, true);
+            continue;
         }
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (first + j < columns) *place(first + j) = sums[i][j];
     }
 }
 

@@ -2,7 +2,7 @@
 // the softmax (or, with one channel, the sigmoid) of the logits and t the one-hot truth. The loss and its derivative by
 // each p follow from these few sums.
 //
-// dice_sums: a CTA owns VOXELS * DICE_THREADS voxels. A thread finds largest logit, normaliser and arg-max of its voxels once
+// dice_sums: a CTA owns VOXELS * DICE_THREADS voxels of one sample: every sample's sums are kept apart. A thread finds largest logit, normaliser and arg-max of its voxels once
 // and keeps them in registers; then the classes are taken one after the other, so that any number of classes fits. The
 // CTA's sums go to the workspace, dice_finish adds them in a fixed order in double precision, dice_loss makes the loss.
 // dice_backward: a thread per voxel. Device memory bounds both passes, exponentials come next.
@@ -16,10 +16,10 @@ constexpr int VOXELS = 8;  // per thread: three registers each, and one block re
 constexpr int SUMS = 6;
 
 struct DiceSumsArguments {
-    const float* logits;          // [voxels, classes]
-    const unsigned char* labels;  // [voxels]
-    float* partials;              // [CTAs, classes, SUMS]
-    long long voxels;
+    const float* logits;          // [samples, voxels, classes]
+    const unsigned char* labels;  // [samples, voxels]
+    float* partials;              // [samples, CTAs of a sample, classes, SUMS]
+    long long voxels;             // of a sample
     int classes;
     int unused;
 };
@@ -56,14 +56,17 @@ extern "C" __global__ void __launch_bounds__(DICE_THREADS) dice_sums(const __gri
     constexpr int WARPS = DICE_THREADS / WARP;
     __shared__ float warp_sums[WARPS][SUMS];
     const long long begin = static_cast<long long>(blockIdx.x) * (VOXELS * DICE_THREADS) + threadIdx.x;
+    const float* sample = g.logits + blockIdx.y * g.voxels * g.classes;
+    const unsigned char* sample_labels = g.labels + blockIdx.y * g.voxels;
+    float* partials = g.partials + static_cast<long long>(blockIdx.y * gridDim.x + blockIdx.x) * g.classes * SUMS;
     Normaliser normalisers[VOXELS];
     int labels[VOXELS];
 #pragma unroll
     for (int i = 0; i < VOXELS; ++i) {
         const long long voxel = begin + i * DICE_THREADS;
         if (voxel < g.voxels) {
-            normalisers[i] = normaliser(g.logits + voxel * g.classes, g.classes);
-            labels[i] = g.labels[voxel];
+            normalisers[i] = normaliser(sample + voxel * g.classes, g.classes);
+            labels[i] = sample_labels[voxel];
         }
     }
     for (int c = 0; c < g.classes; ++c) {
@@ -72,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(DICE_THREADS) dice_sums(const __gri
         for (int i = 0; i < VOXELS; ++i) {
             const long long voxel = begin + i * DICE_THREADS;
             if (voxel >= g.voxels) continue;
-            const float p = probability(normalisers[i], g.logits[voxel * g.classes + c], g.classes);
+            const float p = probability(normalisers[i], sample[voxel * g.classes + c], g.classes);
             const float t = is_class(labels[i], c, g.classes) ? 1.0f : 0.0f;
             const float hit = normalisers[i].chosen == c ? 1.0f : 0.0f;
             sums[0] += p * t;
@@ -91,50 +94,60 @@ extern "C" __global__ void __launch_bounds__(DICE_THREADS) dice_sums(const __gri
         if (threadIdx.x < SUMS) {
             float sum = 0.0f;
             for (int w = 0; w < WARPS; ++w) sum += warp_sums[w][threadIdx.x];
-            g.partials[(static_cast<long long>(blockIdx.x) * g.classes + c) * SUMS + threadIdx.x] = sum;
+            partials[c * SUMS + threadIdx.x] = sum;
         }
         __syncthreads();  // the next class overwrites warp_sums
     }
 }
 
 struct DiceFinishArguments {
-    const float* partials;  // [rows, count]
-    float* sums;            // [count], count = classes * SUMS
-    long long rows;
+    const float* partials;  // [samples, rows, count]
+    float* sums;            // [samples, count], count = classes * SUMS
+    long long rows;         // of a sample
     int count;
     int unused;
 };
 
-// A CTA per sum: threads stride over the rows, then a tree.
+// A CTA per sum and sample: threads stride over the rows, then a tree.
 extern "C" __global__ void __launch_bounds__(DICE_THREADS) dice_finish(const __grid_constant__ DiceFinishArguments g) {
     __shared__ double warp_sums[DICE_THREADS / WARP];
+    const float* partials = g.partials + blockIdx.y * g.rows * g.count + blockIdx.x;
     double sum = 0.0;
-    for (long long row = threadIdx.x; row < g.rows; row += DICE_THREADS) sum += g.partials[row * g.count + blockIdx.x];
+    for (long long row = threadIdx.x; row < g.rows; row += DICE_THREADS) sum += partials[row * g.count];
     sum = warp_sum(sum);
     if (threadIdx.x % WARP == 0) warp_sums[threadIdx.x / WARP] = sum;
     __syncthreads();
     if (threadIdx.x == 0) {
         for (int w = 1; w < DICE_THREADS / WARP; ++w) sum += warp_sums[w];
-        g.sums[blockIdx.x] = static_cast<float>(sum);
+        g.sums[blockIdx.y * g.count + blockIdx.x] = static_cast<float>(sum);
     }
 }
 
 struct DiceLossArguments {
-    const float* sums;     // [classes, SUMS]
+    const float* sums;     // [samples, classes, SUMS]
     const float* weights;  // [classes]
     const float* dloss;    // [1]; slopes only
     float* result;         // the loss, or [classes, 2] factors of its derivative by a probability
+    int samples;
+    int unused;
     int classes;
     int is_log;  // log(cosh(1 - D)) in place of 1 - D
 };
 
 constexpr double DICE_EPSILON = 1e-7;
 
+// Numerator and denominator of a class's Dice coefficient over the whole batch.
 __device__ __forceinline__ void fraction(const DiceLossArguments& g, int c, double& numerator, double& denominator) {
-    const float* row = g.sums + c * SUMS;
-    const double squares = g.classes == 1 ? row[3] : row[1];
-    numerator = 2.0 * row[0] + DICE_EPSILON;
-    denominator = squares + row[2] + DICE_EPSILON;
+    const int size = g.classes == 1 ? 3 : 1;  // the column that measures the prediction's size
+    double overlap = 0.0, predicted = 0.0, truth = 0.0;
+    for (int sample = 0; sample < g.samples; ++sample) {
+        const float* row = g.sums + (static_cast<long long>(sample) * g.classes + c) * SUMS;
+        overlap += row[0];
+        predicted += row[size];
+        truth += row[2];
+    }
+    numerator = 2.0 * overlap + DICE_EPSILON;
+    denominator = predicted + truth + DICE_EPSILON;
 }
 
 // 1 - D with the weighted mean D of the Dice coefficients, and the weights' total.

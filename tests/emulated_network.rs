@@ -89,7 +89,8 @@ fn sources(graph: &Graph) -> HashMap<String, Vec<u8>> {
             names::LABELS => (0..count).map(|_| stream.below(3) as f64).collect(),
             names::CLASS_WEIGHTS => vec![0.5, 1.0, 2.0],
             names::RNG => vec![5.0, 0.0, 0.0, 0.0],
-            names::HYPER => vec![0.01, 0.0, 0.0, 1.0],
+            // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
+            names::HYPER => vec![1e-4, 0.0, 0.0, 1.0],
             names::LOSS_SCALE => vec![1.0],
             name => initial.get(name).map_or(vec![0.0; count], |x| x.iter().map(|&x| f64::from(x)).collect()),
         };

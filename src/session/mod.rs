@@ -3,6 +3,7 @@
 mod arena;
 mod call;
 mod device;
+mod executor;
 
 use std::collections::HashMap;
 
@@ -15,6 +16,7 @@ use crate::{
 };
 pub use call::CpuCall;
 pub use device::DeviceSession;
+pub use executor::{Executor, RunsOn};
 
 /// A program on the CPU device: its arena and its bound nodes. Nothing is allocated after [`Session::bind`].
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use super::{DiceLoss, DiceLossBackward, LossKind, SUMS};
 use crate::{
     Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
+    tensor::Volume,
 };
 
 const FAMILY: &str = "dice";
@@ -18,7 +19,16 @@ const VOXELS_PER_CTA: usize = 8 * SUM.threads() as usize;
 
 arguments!(DiceSumsArguments { logits: u64, labels: u64, partials: u64, voxels: i64, classes: i32, unused: i32 });
 arguments!(DiceFinishArguments { partials: u64, sums: u64, rows: i64, count: i32, unused: i32 });
-arguments!(DiceLossArguments { sums: u64, weights: u64, dloss: u64, result: u64, classes: i32, is_log: i32 });
+arguments!(DiceLossArguments {
+    sums: u64,
+    weights: u64,
+    dloss: u64,
+    result: u64,
+    samples: i32,
+    unused: i32,
+    classes: i32,
+    is_log: i32,
+});
 arguments!(DiceBackwardArguments {
     logits: u64,
     labels: u64,
@@ -34,18 +44,25 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn forward(op: &DiceLoss, cx: &mut Lower<'_>) -> Result<()> {
-    let logits = cx.input(0).spec.shape.volume().expect("checked when recorded");
-    let (rows, count) = (logits.voxels().div_ceil(VOXELS_PER_CTA), logits.c * SUMS);
-    let partials = cx.workspace(4 * rows * count);
-    let [source, labels, weights] = [0, 1, 2].map(|index| cx.input(index).address);
+    let volume = cx.input(0).spec.shape.volume().expect("checked when recorded");
+    let (voxels, count) = (volume.voxels() / volume.n, volume.c * SUMS);
+    let rows = voxels.div_ceil(VOXELS_PER_CTA);
+    let partials = cx.workspace(4 * volume.n * rows * count);
+    let [logits, labels, weights] = [0, 1, 2].map(|index| cx.input(index).address);
     let [loss, sums] = [0, 1].map(|index| cx.output(index).address);
-    let (voxels, classes) = (logits.voxels() as i64, logits.c as i32);
-    let sum = DiceSumsArguments { logits: source, labels, partials, voxels, classes, unused: 0 };
-    cx.launch(&SUM, [rows as u64, 1, 1], &sum)?;
+    let samples = volume.n as u64;
+    let classes = volume.c as i32;
+    let sum = DiceSumsArguments { logits, labels, partials, voxels: voxels as i64, classes, unused: 0 };
+    cx.launch(&SUM, [rows as u64, samples, 1], &sum)?;
     let finish = DiceFinishArguments { partials, sums, rows: rows as i64, count: count as i32, unused: 0 };
-    cx.launch(&FINISH, [count as u64, 1, 1], &finish)?;
-    let is_log = i32::from(op.kind == LossKind::LogDice);
-    cx.launch(&LOSS, [1; 3], &DiceLossArguments { sums, weights, dloss: 0, result: loss, classes, is_log })
+    cx.launch(&FINISH, [count as u64, samples, 1], &finish)?;
+    cx.launch(&LOSS, [1; 3], &loss_arguments(op.kind, volume, [sums, weights, 0, loss]))
+}
+
+fn loss_arguments(kind: LossKind, logits: Volume, [sums, weights, dloss, result]: [u64; 4]) -> DiceLossArguments {
+    let (samples, classes) = (logits.n as i32, logits.c as i32);
+    let is_log = i32::from(kind == LossKind::LogDice);
+    DiceLossArguments { sums, weights, dloss, result, samples, unused: 0, classes, is_log }
 }
 
 pub(super) fn backward(op: &DiceLossBackward, cx: &mut Lower<'_>) -> Result<()> {
@@ -53,8 +70,7 @@ pub(super) fn backward(op: &DiceLossBackward, cx: &mut Lower<'_>) -> Result<()> 
     let slopes = cx.workspace(4 * 2 * volume.c);
     let [logits, labels, weights, sums, dloss] = [0, 1, 2, 3, 4].map(|index| cx.input(index).address);
     let (voxels, classes) = (volume.voxels() as i64, volume.c as i32);
-    let is_log = i32::from(op.kind == LossKind::LogDice);
-    cx.launch(&SLOPES, [1; 3], &DiceLossArguments { sums, weights, dloss, result: slopes, classes, is_log })?;
+    cx.launch(&SLOPES, [1; 3], &loss_arguments(op.kind, volume, [sums, weights, dloss, slopes]))?;
     let dlogits = cx.output(0).address;
     let arguments = DiceBackwardArguments { logits, labels, slopes, dlogits, voxels, classes, unused: 0 };
     cx.launch_over(&BACKWARD, volume.voxels(), &arguments)
