@@ -1,8 +1,8 @@
 //! Everything about one operation behind one trait: the graph, the planner, the devices and the tests ask only this.
 
-use std::{any::Any, fmt::Debug};
+use std::{any::Any, fmt::Debug, sync::Arc};
 
-use super::{Backward, reference::Dense};
+use super::{Backward, ValueId, reference::Dense};
 use crate::{Result, session::CpuCall, tensor::Spec};
 
 /// What the planner must know about the CPU device to size a workspace.
@@ -43,6 +43,13 @@ pub trait Op: Debug + Send + Sync + Any {
     /// Pairs (input, output) where the output may take over the input's bytes if nothing reads that input later.
     fn in_place(&self) -> Vec<(usize, usize)> {
         Vec::new()
+    }
+
+    /// How a node of this operation computes its first output again, bit for bit, when its operands and its small results
+    /// are still there: an operation with one output, and its operands. An operation that is not listed here and has one
+    /// output is repeated as it is. See [`super::rematerialise`].
+    fn again(&self, _inputs: &[ValueId], _outputs: &[ValueId]) -> Option<(Arc<dyn Op>, Vec<ValueId>)> {
+        None
     }
 
     /// Multiplications and additions, two for each multiply-add. Element-wise work counts as nothing.

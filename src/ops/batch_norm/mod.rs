@@ -10,10 +10,12 @@ mod reference;
 
 pub use cases::cases;
 
+use std::sync::Arc;
+
 use super::{activation, operands, vector};
 use crate::{
     Result,
-    graph::{Backward, CpuTarget, Op},
+    graph::{Backward, CpuTarget, Op, ValueId},
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -72,6 +74,12 @@ impl Op for BatchNorm {
             cx.set(input, gradient);
         }
         Ok(())
+    }
+
+    /// Applied with the statistics that the node left: by the same function of the same numbers as the first time.
+    fn again(&self, inputs: &[ValueId], outputs: &[ValueId]) -> Option<(Arc<dyn Op>, Vec<ValueId>)> {
+        let operands = vec![inputs[0], inputs[1], inputs[2], outputs[1], outputs[2]];
+        Some((Arc::new(BatchNormInference { epsilon: self.epsilon }), operands))
     }
 
     fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
