@@ -13,6 +13,7 @@ use clap::{ArgAction, Args};
 
 use super::{
     device::DeviceOptions,
+    memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    memory: MemoryOptions,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice, help_heading = "Training")]
@@ -257,7 +260,14 @@ pub fn run(options: Options) -> Result<()> {
     let training = loader(train, Order::Shuffled, config.train_batch, config.augmentation)?;
     let validating = loader(validation, Order::Fixed, config.validation_batch, Augmentation::default())?;
 
-    let mut trainer = Trainer::new(config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
+    let mut trainer = Trainer::within(
+        options.memory.of_machine(),
+        config,
+        preprocessing.clone(),
+        labels.clone(),
+        class_weights,
+        threads,
+    )?;
     let folder = &options.model_path;
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
@@ -268,6 +278,9 @@ pub fn run(options: Options) -> Result<()> {
         gib(plan.total),
         gib(plan.persistent_bytes),
     );
+    if let (forgotten @ 1.., percent) = trainer.rematerialised() {
+        eprintln!("memory: {forgotten} activations are computed again to stay within it: {percent:.1} % more work");
+    }
     let mut record = Record::open(folder, labels[1..].to_vec(), start, trainer.position())?;
     let stop = stop_flag();
     let run =

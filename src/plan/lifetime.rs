@@ -71,8 +71,8 @@ pub(super) fn buffers(graph: &Graph, options: Options) -> Vec<Buffer> {
     buffers
 }
 
-/// The largest sum of bytes that exist at once, and where.
-pub(super) fn lower_bound(buffers: &[Buffer], nodes: usize) -> (usize, usize) {
+/// The sum of the bytes that exist during each node.
+pub(super) fn alive(buffers: &[Buffer], nodes: usize) -> Vec<usize> {
     let mut alive = vec![0; nodes];
     for buffer in buffers {
         for sum in &mut alive[buffer.first..=buffer.last] {
@@ -80,6 +80,11 @@ pub(super) fn lower_bound(buffers: &[Buffer], nodes: usize) -> (usize, usize) {
         }
     }
     alive
+}
+
+/// The largest sum of bytes that exist at once, and where.
+pub(super) fn lower_bound(buffers: &[Buffer], nodes: usize) -> (usize, usize) {
+    alive(buffers, nodes)
         .iter()
         .enumerate()
         .map(|(node, &sum)| (sum, node))

@@ -5,9 +5,15 @@
 //! order of creation, so that one launch can run over all parameters. Everything else shares one transient region:
 //! values whose lifetimes do not overlap may share bytes, and an output may take over the bytes of an input that dies.
 
+pub mod budget;
+mod improve;
+pub mod ladder;
 mod lifetime;
+pub mod page;
+pub mod picture;
 mod place;
 mod report;
+pub mod timeline;
 mod verify;
 
 use std::collections::HashMap;
@@ -182,7 +188,7 @@ fn place_persistent(graphs: &[Graph], options: Options) -> (Vec<Persistent>, usi
 fn plan_entry(graph: &Graph, persistent: &HashMap<&str, Place>, base: usize, options: Options) -> EntryPlan {
     let buffers = lifetime::buffers(graph, options);
     let (lower_bound, peak_node) = lifetime::lower_bound(&buffers, graph.nodes.len());
-    let (offsets, transient) = place::place(&buffers);
+    let (offsets, transient) = improve::improve(&buffers, lower_bound, place::place(&buffers));
     let mut values: Vec<Place> = graph
         .values
         .iter()
