@@ -160,8 +160,8 @@ fn the_default_training_is_planned_in_less_than_a_second() {
             budget::fit(&graphs, options(), unlimited(Rematerialise::Full)).unwrap();
             start.elapsed().as_secs_f64()
         };
-        // The best of five: other programs may be running.
-        let best = (0..5).map(|_| seconds()).fold(f64::INFINITY, f64::min);
+        // The best of three: other programs may be running.
+        let best = (0..3).map(|_| seconds()).fold(f64::INFINITY, f64::min);
         println!("{architecture}: {best:.3} s");
         assert!(best < 1.0 || cfg!(debug_assertions), "{architecture}: {best} s");
     }
@@ -172,7 +172,7 @@ fn a_budget_gets_the_cheapest_level_that_fits() {
     let graphs = program(&step(Architecture::default(), 8, 1, [64, 64, 64]));
     let levels = budget::levels(&graphs, options());
     assert!(levels.len() > 5);
-    for (index, level) in levels.iter().enumerate() {
+    for (index, level) in levels.iter().enumerate().rev().step_by(6) {
         let within = |bytes| Budget { bytes: Some(bytes), rematerialise: Rematerialise::Auto };
         let fitted = budget::fit(&graphs, options(), within(level.plan.total)).unwrap();
         assert_eq!((fitted.plan.total, fitted.work), (level.plan.total, level.work));
