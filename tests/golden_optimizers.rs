@@ -143,7 +143,7 @@ impl Run<'_> {
 
     fn cpu(&self) -> Path {
         let (graph, _) = self.graph();
-        let mut session = Session::bind(&[graph], Threads::new(2));
+        let mut session = Session::bind(&[graph], Threads::new(2)).unwrap();
         session.f32_mut("w").copy_from_slice(&self.fixture.f32("w"));
         let (mut state, mut path) = (OptimizerState::default(), Vec::new());
         let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };

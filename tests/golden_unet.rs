@@ -441,7 +441,7 @@ impl Golden {
     }
 
     fn session(&self, program: &[Graph], initial: &HashMap<String, Vec<f32>>) -> Session {
-        let mut session = Session::bind(program, Threads::new(2));
+        let mut session = Session::bind(program, Threads::new(2)).unwrap();
         for (name, data) in initial.iter().filter(|(name, _)| session_has(program, name)) {
             session.f32_mut(name).copy_from_slice(data);
         }

@@ -110,7 +110,7 @@ fn check(architecture: Architecture, batch: usize) {
     let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
     let threads = Threads::new(2);
 
-    let bind = watch(|| Session::bind(&program, threads));
+    let bind = watch(|| Session::bind(&program, threads).unwrap());
     let mut session = bind.result;
     let planned = session.plan().total;
     assert_eq!(session.arena_bytes(), planned, "{what}: the arena is not the plan");

@@ -96,7 +96,7 @@ impl Recorded {
 
     /// On the CPU with two threads.
     pub fn cpu(&self) -> HashMap<String, Vec<f64>> {
-        let mut session = Session::bind(std::slice::from_ref(&self.graph), Threads::new(2));
+        let mut session = Session::bind(std::slice::from_ref(&self.graph), Threads::new(2)).unwrap();
         for (&id, dense) in &self.sources {
             let value = self.graph.value(id);
             match value.spec.dtype {
