@@ -9,6 +9,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike on both sides of an assignment")]
 
+pub mod batch_norm;
 mod conv;
 pub mod elementwise;
 pub mod memory;
@@ -16,8 +17,10 @@ pub mod peak;
 pub mod pool;
 pub mod reduce;
 mod simd;
+mod statistics;
 mod threads;
 
 pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
 pub use simd::Isa;
+pub use statistics::Statistics;
 pub use threads::Threads;

@@ -2,6 +2,8 @@
 //!
 //! `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
 
+mod fused;
+
 use super::{
     elementwise,
     simd::{Kernel, Simd, dispatch},

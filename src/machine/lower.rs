@@ -171,7 +171,9 @@ mod tests {
             let operand = |(index, &spec): (usize, &Spec)| Operand { spec, address: (index as u64 + 1) << 32 };
             let inputs: Vec<Operand> = specs.iter().enumerate().map(operand).collect();
             let outputs: Vec<Operand> = outputs.iter().enumerate().map(|(i, spec)| operand((i + 100, spec))).collect();
-            let list = launches(&*case.op, &case.name, &inputs, &outputs, 1 << 60).unwrap();
+            let list = launches(&*case.op, &case.name, &inputs, &outputs, 1 << 60);
+            assert_eq!(list.is_ok(), case.has_kernels(), "{}: {list:?}", case.name);
+            let Ok(list) = list else { continue };
             assert!(!list.is_empty(), "{}: no launch", case.name);
             assert!(
                 list.iter().all(|launch| !launch.access.is_empty()),

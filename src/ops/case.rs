@@ -94,6 +94,12 @@ impl Case {
         Self { name, op: Arc::new(op), operands, timed: false, seeded: vec![0] }
     }
 
+    /// The same case with the extents of every operand in its name, where the first few do not tell cases apart.
+    pub fn named_by_all_operands(self) -> Self {
+        let shapes: Vec<String> = self.operands.iter().map(|operand| operand.spec.shape.to_string()).collect();
+        Self { name: format!("{:?} {}", self.op, shapes.join(" ")), ..self }
+    }
+
     /// The same case, to be timed as well.
     pub fn timed(self) -> Self {
         Self { timed: true, ..self }
@@ -102,6 +108,11 @@ impl Case {
     /// The same case for an operation through which no gradient flows.
     pub fn without_gradient(self) -> Self {
         Self { seeded: Vec::new(), ..self }
+    }
+
+    /// Whether a GPU can run it.
+    pub fn has_kernels(&self) -> bool {
+        !super::WITHOUT_KERNELS.contains(&self.op.kind())
     }
 
     /// Specs of the operands.

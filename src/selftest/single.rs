@@ -52,6 +52,11 @@ pub trait Device {
     /// # Panics
     /// If the node wrote outside its operands.
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>>;
+
+    /// Whether the device has code for this operation.
+    fn runs(&self, _case: &Case) -> bool {
+        true
+    }
 }
 
 /// The CPU with so many threads.
@@ -127,6 +132,10 @@ impl Device for Cpu {
 }
 
 impl Device for Gpu {
+    fn runs(&self, case: &Case) -> bool {
+        case.has_kernels()
+    }
+
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let graphs = std::slice::from_ref(&single.graph);
         let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_gpu() });
