@@ -58,6 +58,16 @@ pub fn launches(
 
 /// Scratch bytes that the operation wants on a GPU; none if it has no kernel, which binding will report.
 pub fn workspace_bytes(op: &dyn Op, inputs: &[Spec], outputs: &[Spec]) -> usize {
+    rehearse(op, inputs, outputs).unwrap_or(0)
+}
+
+/// Whether there are kernels for an operation on these operands.
+pub fn has_kernels(op: &dyn Op, inputs: &[Spec], outputs: &[Spec]) -> bool {
+    rehearse(op, inputs, outputs).is_ok()
+}
+
+/// Lowers without addresses; returns the bytes of scratch memory.
+fn rehearse(op: &dyn Op, inputs: &[Spec], outputs: &[Spec]) -> Result<usize> {
     // Addresses that no rule about alignment or neighbourhood can object to.
     let place = |specs: &[Spec]| -> Vec<Operand> {
         let mut next = 0;
@@ -70,10 +80,8 @@ pub fn workspace_bytes(op: &dyn Op, inputs: &[Spec], outputs: &[Spec]) -> usize 
     };
     let (inputs, outputs) = (place(inputs), place(outputs));
     let mut cx = Lower::new("", &inputs, &outputs, 0);
-    match op.launches(&mut cx) {
-        Ok(()) => cx.workspace_bytes,
-        Err(_) => 0,
-    }
+    op.launches(&mut cx)?;
+    Ok(cx.workspace_bytes)
 }
 
 impl<'a> Lower<'a> {
