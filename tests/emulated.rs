@@ -7,22 +7,16 @@ use gyrus::{
     machine::{Emulated, Field, images},
     ops::{self, case::Case, catalogue},
     selftest::{Gpu, Operands, Single},
+    tensor::DType,
 };
 use ptx_emulator::{Config, coverage};
 
 mod common;
-use common::single::{bits, check_against_definition};
+use common::single::{bits, can_work_in_place, check_against_definition, check_casts};
 
 /// An emulated GPU whose CTAs and warps run in an order drawn from the seed, if there is one.
 fn emulated(seed: Option<u64>) -> Gpu {
     Gpu::new(Box::new(Emulated::new(Config { seed, ..Config::default() })))
-}
-
-/// The cases that a GPU runs.
-fn cases() -> Vec<Case> {
-    let (cases, without): (Vec<Case>, Vec<Case>) = catalogue().into_iter().partition(Case::has_kernels);
-    println!("{} cases; {} are of kinds that only the CPU runs", cases.len(), without.len());
-    cases
 }
 
 #[test]
@@ -30,17 +24,53 @@ fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let machine = Emulated::default();
     let tally = machine.tally();
     let mut device = Gpu::new(Box::new(machine));
-    cases().iter().for_each(|case| check_against_definition(case, &mut device));
+    runnable().iter().for_each(|case| check_against_definition(case, &mut device));
     let tally = tally.lock().unwrap();
     let idle: Vec<&str> =
         ops::kernels().iter().map(|kernel| kernel.name).filter(|name| !tally.contains_key(name)).collect();
     assert!(idle.is_empty(), "no case runs {idle:?}");
 }
 
+/// The cases that the GPU has kernels for; says which kinds it lacks.
+fn runnable() -> Vec<Case> {
+    let (runnable, skipped): (Vec<Case>, Vec<Case>) = catalogue().into_iter().partition(Case::has_gpu_kernel);
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for case in skipped {
+        let is_new = NO_KERNEL_YET.contains(&case.op.kind());
+        assert!(is_new || case.dtype() != DType::F32, "{}: every operation has an fp32 kernel", case.name);
+        *kinds.entry(format!("{} {}", case.op.kind(), case.dtype())).or_default() += 1;
+    }
+    println!("no GPU kernel for {} kinds: {kinds:?}", kinds.len());
+    assert!(kinds.len() <= KINDS_WITHOUT_KERNEL, "{} kinds have no kernel", kinds.len());
+    runnable
+}
+
+/// Operations that graphs for a GPU do not contain yet: the pass that makes them leaves out what has no kernel.
+const NO_KERNEL_YET: [&str; 10] = [
+    "conv3d.fused.fprop",
+    "conv3d.fused.dgrad",
+    "conv3d.fused.wgrad",
+    "conv_transpose3d.fused.fprop",
+    "conv_transpose3d.fused.wgrad",
+    "batch_norm.statistics",
+    "batch_norm.finish",
+    "batch_norm.fused.backward",
+    "max_pool.fused",
+    "max_pool.fused.backward",
+];
+
+/// Kinds of 16-bit operations that the GPU does not have yet. It only ever shrinks.
+const KINDS_WITHOUT_KERNEL: usize = 48 + 3 * NO_KERNEL_YET.len();
+
+#[test]
+fn casts_round_each_element_to_the_nearest_on_the_emulator() {
+    check_casts(&mut emulated(None));
+}
+
 #[test]
 fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
     let (mut straight, mut shuffled) = (emulated(None), emulated(Some(20)));
-    for case in cases().iter().filter(|case| !case.timed) {
+    for case in runnable().iter().filter(|case| !case.timed) {
         let single = Single::new(case, Operands::FromHost, 0);
         assert_eq!(bits(&mut straight, &single), bits(&mut shuffled, &single), "{}", case.name);
     }
@@ -49,8 +79,8 @@ fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
 #[test]
 fn working_in_place_changes_no_bit_on_the_emulator() {
     let mut device = emulated(None);
-    let is_in_place = |case: &&Case| !case.timed && !case.op.in_place().is_empty();
-    for case in cases().iter().filter(is_in_place) {
+    let is_in_place = |case: &&Case| !case.timed && can_work_in_place(case);
+    for case in runnable().iter().filter(is_in_place) {
         let [apart, together] = [Operands::FromHost, Operands::FromNodes].map(|from| Single::new(case, from, 0));
         assert_eq!(bits(&mut device, &apart), bits(&mut device, &together), "{}", case.name);
     }

@@ -1,23 +1,22 @@
-//! Batch norm's backward pass over N D H W C tensors with what follows it, in one walk: bound by memory.
+//! Batch norm's backward pass over N D H W C tensors of any [`Element`] type with what follows it, in one walk: bound by memory.
 
 use std::ops::Range;
 
 use super::{
+    Element,
+    elementwise::TASK_LEN,
     simd::{Kernel, Simd, dispatch},
     threads::Threads,
 };
-
-/// Elements of one task: small enough to balance and large enough to hide a task's cost.
-const TASK_LEN: usize = 16 * 1024;
 
 /// Voxels over which one vector of channels is walked: the run of all channels stays in the first-level cache.
 const RUN: usize = 64;
 
 /// What the pass knows beside the gradients: a tensor and one coefficient per channel each.
 #[derive(Clone, Copy)]
-pub struct Backward<'a> {
+pub struct Backward<'a, E> {
     /// What was normalised, `[voxels, channels]`.
-    pub x: &'a [f32],
+    pub x: &'a [E],
     /// Batch mean of `x`.
     pub mean: &'a [f32],
     /// 1 / sqrt(batch variance + epsilon).
@@ -32,18 +31,18 @@ pub struct Backward<'a> {
     pub relu: bool,
 }
 
-impl Backward<'_> {
+impl<E: Element> Backward<'_, E> {
     /// `dx = gamma rstd (dy - sum / m - (x - mean) rstd dot / m) + addend`, m voxels in the batch.
     ///
     /// Gradients that are `None` are what `dx` holds before: `dy`, or the addend if there is one (`Some(None)`).
     ///
     /// # Panics
     /// If the tensors differ in length, or `dx` would have to hold both gradients.
-    pub fn apply(&self, threads: &Threads, dy: Option<&[f32]>, addend: Option<Option<&[f32]>>, dx: &mut [f32]) {
+    pub fn apply(&self, threads: &Threads, dy: Option<&[E]>, addend: Option<Option<&[E]>>, dx: &mut [E]) {
         let channels = self.mean.len();
         let voxels = dx.len() / channels;
         assert_eq!(dx.len(), voxels * channels, "whole voxels");
-        let lengths = [Some(self.x), dy, addend.flatten()].into_iter().flatten().map(<[f32]>::len);
+        let lengths = [Some(self.x), dy, addend.flatten()].into_iter().flatten().map(<[E]>::len);
         assert!({ lengths }.all(|length| length == dx.len()), "lengths of batch norm's tensors");
         let coefficients = [self.mean, self.rstd, self.gamma, self.sum, self.dot];
         assert!(coefficients.iter().all(|values| values.len() == channels), "one coefficient per channel");
@@ -52,8 +51,8 @@ impl Backward<'_> {
         let pass = Pass {
             backward: self,
             channels,
-            dy: dy.map_or(dx.cast_const(), <[f32]>::as_ptr),
-            addend: addend.map(|addend| addend.map_or(dx.cast_const(), <[f32]>::as_ptr)),
+            dy: dy.map_or(dx.cast_const(), <[E]>::as_ptr),
+            addend: addend.map(|addend| addend.map_or(dx.cast_const(), <[E]>::as_ptr)),
             dx,
             scale: 1.0 / voxels as f32,
         };
@@ -65,25 +64,25 @@ impl Backward<'_> {
     }
 }
 
-struct Pass<'a> {
-    backward: &'a Backward<'a>,
+struct Pass<'a, E> {
+    backward: &'a Backward<'a, E>,
     channels: usize,
-    dy: *const f32,
-    addend: Option<*const f32>,
-    dx: *mut f32,
+    dy: *const E,
+    addend: Option<*const E>,
+    dx: *mut E,
     /// 1 / number of voxels of the batch.
     scale: f32,
 }
 
 // SAFETY: tasks touch disjoint voxels of `dx`; `dy` and `addend` are `dx` at the same element or only read.
-unsafe impl Sync for Pass<'_> {}
+unsafe impl<E: Element> Sync for Pass<'_, E> {}
 
-struct Part<'a> {
-    pass: &'a Pass<'a>,
+struct Part<'a, E> {
+    pass: &'a Pass<'a, E>,
     voxels: Range<usize>,
 }
 
-impl Kernel for Part<'_> {
+impl<E: Element> Kernel for Part<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -107,7 +106,7 @@ impl Kernel for Part<'_> {
     }
 }
 
-impl Pass<'_> {
+impl<E: Element> Pass<'_, E> {
     #[inline(always)]
     unsafe fn walk<S: Simd, const WHOLE: bool, const ADD: bool>(
         &self,
@@ -128,16 +127,16 @@ impl Pass<'_> {
             let addend = self.addend.unwrap_or(self.dy);
             for voxel in voxels {
                 let at = voxel * self.channels + first;
-                let x = S::load_lanes::<WHOLE>(of.x.as_ptr().add(at), lanes);
-                let dy = S::load_lanes::<WHOLE>(self.dy.add(at), lanes);
+                let x = E::load_lanes::<S, WHOLE>(of.x.as_ptr().add(at), lanes);
+                let dy = E::load_lanes::<S, WHOLE>(self.dy.add(at), lanes);
                 // The factor comes last: what cancels in the sum must not be rounded before it does.
                 let centred = S::fma(S::sub(x, mean), along, S::sub(dy, centre));
                 let dx = if ADD {
-                    S::fma(factor, centred, S::load_lanes::<WHOLE>(addend.add(at), lanes))
+                    S::fma(factor, centred, E::load_lanes::<S, WHOLE>(addend.add(at), lanes))
                 } else {
                     S::mul(factor, centred)
                 };
-                S::store_lanes::<WHOLE>(self.dx.add(at), S::keep_where_greater(x, above, dx), lanes);
+                E::store_lanes::<S, WHOLE>(self.dx.add(at), S::keep_where_greater(x, above, dx), lanes);
             }
         }
     }

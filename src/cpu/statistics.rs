@@ -1,6 +1,6 @@
 //! Batch norm's statistics from the sums that a convolution took of its results in passing.
 
-use super::{reduce, threads::Threads};
+use super::{Element, reduce, threads::Threads};
 
 /// The variance is the mean square less the square of the mean, and loses as many digits as the two have in common. Beyond
 /// this ratio of the mean's square to the variance a second look at the tensor is taken: after a ReLU the ratio is usually
@@ -40,7 +40,14 @@ impl<'a> Statistics<'a> {
     }
 
     /// Mean and biased variance of `y` `[voxels, channels]`, whose sums were taken.
-    pub fn finish(self, threads: &Threads, y: &[f32], mean: &mut [f32], variance: &mut [f32], workspace: &mut [f32]) {
+    pub fn finish<E: Element>(
+        self,
+        threads: &Threads,
+        y: &[E],
+        mean: &mut [f32],
+        variance: &mut [f32],
+        workspace: &mut [f32],
+    ) {
         let count = (y.len() / self.sums.len()) as f64;
         let mut unsure = y.len() <= FEW_VOXELS * self.sums.len();
         for (channel, (&sum, &square)) in self.sums.iter().zip(&*self.squares).enumerate() {

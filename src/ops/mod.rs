@@ -30,8 +30,17 @@ use crate::{
     tensor::{DType, Spec, Volume},
 };
 
-/// Every case of every operation.
+/// Every case of every operation: in fp32, and in mixed precision with either 16-bit type.
 pub fn catalogue() -> Vec<Case> {
+    let mut list = fp32_cases();
+    for dtype in [DType::Bf16, DType::F16] {
+        let narrowed: Vec<Case> = fp32_cases().iter().filter_map(|case| case.narrowed(dtype)).collect();
+        list.extend(narrowed);
+    }
+    list
+}
+
+fn fp32_cases() -> Vec<Case> {
     [
         conv3d::cases(),
         conv_transpose3d::cases(),
@@ -55,21 +64,6 @@ pub fn catalogue() -> Vec<Case> {
     .collect()
 }
 
-/// Kinds of operations that only the CPU runs as yet. A graph for a GPU is recorded and fused without them; a test holds this
-/// list against what has launches.
-pub const WITHOUT_KERNELS: [&str; 10] = [
-    "conv3d.fused.fprop",
-    "conv3d.fused.dgrad",
-    "conv3d.fused.wgrad",
-    "conv_transpose3d.fused.fprop",
-    "conv_transpose3d.fused.wgrad",
-    "batch_norm.statistics",
-    "batch_norm.finish",
-    "batch_norm.fused.backward",
-    "max_pool.fused",
-    "max_pool.fused.backward",
-];
-
 /// Every GPU kernel that the operations start, as the compiled code must declare it.
 pub fn kernels() -> Vec<KernelAbi> {
     [
@@ -91,12 +85,20 @@ pub fn kernels() -> Vec<KernelAbi> {
     .collect()
 }
 
-/// The operand as fp32 activations, or a sentence that says what it is instead.
+/// The operand as activations in fp32, bf16 or fp16, or a sentence that says what it is instead.
 pub(crate) fn activation(spec: &Spec, what: &str) -> Result<Volume, String> {
-    if spec.dtype != DType::F32 {
-        return Err(format!("{what} is {}, expected fp32", spec.dtype));
+    if !spec.dtype.is_float() {
+        return Err(format!("{what} is {}, expected fp32, bf16 or fp16", spec.dtype));
     }
     spec.shape.volume().ok_or_else(|| format!("{what} has extents {}, expected [N, D, H, W, C]", spec.shape))
+}
+
+/// Checks that an operand has the element type of the activations that it meets.
+pub(crate) fn same_type(activation: &Spec, other: &Spec, what: &str) -> Result<(), String> {
+    if other.dtype == activation.dtype {
+        return Ok(());
+    }
+    Err(format!("{what} is {}, expected {}", other.dtype, activation.dtype))
 }
 
 /// Checks a vector operand of `length` fp32 elements.

@@ -6,10 +6,10 @@
 
 use super::{activation, vector};
 use crate::{
-    cpu::Input,
-    graph::reference::{Dense, Real},
+    cpu::{Element, Input},
+    graph::reference::{Dense, Precision},
     session::CpuCall,
-    tensor::{Spec, Volume},
+    tensor::{DType, Spec, Volume},
 };
 
 /// How a tensor is read.
@@ -18,7 +18,7 @@ pub enum Load {
     /// As it is: one operand, the tensor.
     Plain,
     /// As `x * scale + shift` per channel: three operands, the tensor and two fp32 vectors. Voxels outside the volume are
-    /// zero after it, not before.
+    /// zero after it, not before. In a 16-bit type the sum may be rounded as if it had been stored.
     Normalised,
 }
 
@@ -63,13 +63,17 @@ impl Load {
         Ok((inputs[0], &inputs[self.operands()..]))
     }
 
-    /// The tensor as it is read, by definition, and the operands behind it.
-    pub(crate) fn apply<T: Real>(self, inputs: &[Dense<T>]) -> (Dense<T>, &[Dense<T>]) {
+    /// The tensor as it is read, by definition, and the operands behind it. Stored as elements of `dtype`, as it would be if
+    /// it existed.
+    pub(crate) fn apply<T: Precision>(self, inputs: &[Dense<T>], dtype: DType) -> (Dense<T>, &[Dense<T>]) {
         let (own, rest) = inputs.split_at(self.operands());
         let mut x = own[0].clone();
         if let [_, scale, shift] = own {
             let c = scale.data.len();
-            x.data.iter_mut().enumerate().for_each(|(i, x)| *x = *x * scale.data[i % c] + shift.data[i % c]);
+            x.data
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, x)| *x = (*x * scale.data[i % c] + shift.data[i % c]).stored(dtype));
         }
         (x, rest)
     }
@@ -116,10 +120,10 @@ impl Sources {
     }
 
     /// The tensors side by side as they are read, by definition, and the operands behind them.
-    pub(crate) fn join<T: Real>(self, inputs: &[Dense<T>]) -> (Dense<T>, &[Dense<T>]) {
-        let (a, rest) = self.first.apply(inputs);
+    pub(crate) fn join<T: Precision>(self, inputs: &[Dense<T>], dtype: DType) -> (Dense<T>, &[Dense<T>]) {
+        let (a, rest) = self.first.apply(inputs, dtype);
         let Some(second) = self.second else { return (a, rest) };
-        let (b, rest) = second.apply(rest);
+        let (b, rest) = second.apply(rest, dtype);
         let (channels, other) = (a.volume().c, b.volume().c);
         let voxels = a.data.chunks_exact(channels).zip(b.data.chunks_exact(other));
         let data = voxels.flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
@@ -127,7 +131,7 @@ impl Sources {
     }
 
     /// The sources for the CPU's convolutions: the first `count` of the array.
-    pub(crate) fn on_cpu<'a>(self, call: &CpuCall<'a>) -> ([Input<'a>; 2], usize) {
+    pub(crate) fn on_cpu<'a, E: Element>(self, call: &CpuCall<'a>) -> ([Input<'a, E>; 2], usize) {
         let mut inputs = [Input::plain(&[], 0); 2];
         let mut count = 0;
         for source in self.list() {
@@ -140,13 +144,13 @@ impl Sources {
 
 impl Source {
     /// This source for the CPU's convolutions.
-    pub(crate) fn on_cpu<'a>(self, call: &CpuCall<'a>) -> Input<'a> {
+    pub(crate) fn on_cpu<'a, E: Element>(self, call: &CpuCall<'a>) -> Input<'a, E> {
         let scale_shift = match self.load {
             Load::Plain => None,
             Load::Normalised => Some((call.f32(self.tensor + 1), call.f32(self.tensor + 2))),
         };
         let channels = volume(&call.input_spec(self.tensor)).c;
-        Input { data: call.f32(self.tensor), channels, scale_shift }
+        Input { data: call.elements(self.tensor), channels, scale_shift }
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Scale and shift are applied before values are compared: a negative scale turns the largest into the smallest.
 
-use super::{Halving, Kernel, SharedMut, Simd, Threads, dispatch, eight, elementwise, largest_of, load, store};
+use super::{
+    Element, Halving, Kernel, SharedMut, Simd, Threads, dispatch, eight, elementwise, largest_of, load, store,
+};
 
 /// `x * scale + shift`, one coefficient per channel each.
 pub type Affine<'a> = [&'a [f32]; 2];
 
 impl Halving {
     /// Max pool of `fine * scale + shift`.
-    pub fn max_pool_normalised(&self, threads: &Threads, fine: &[f32], affine: Affine<'_>, coarse: &mut [f32]) {
+    pub fn max_pool_normalised<E: Element>(&self, threads: &Threads, fine: &[E], affine: Affine<'_>, coarse: &mut [E]) {
         self.check(fine.len(), coarse.len());
         self.check_affine(affine);
         self.for_rows(threads, coarse, |row, coarse| {
@@ -20,14 +22,14 @@ impl Halving {
 
     /// Its gradient by the normalised tensor: `d_coarse` at the first of the largest of `fine * scale + shift` in scan order
     /// (d, h, w), else 0. With `accumulate` it is added to what `d_fine` holds.
-    pub fn max_pool_backward_fused(
+    pub fn max_pool_backward_fused<E: Element>(
         &self,
         threads: &Threads,
-        d_coarse: &[f32],
-        fine: &[f32],
+        d_coarse: &[E],
+        fine: &[E],
         affine: Option<Affine<'_>>,
         accumulate: bool,
-        d_fine: &mut [f32],
+        d_fine: &mut [E],
     ) {
         self.check(fine.len(), d_coarse.len());
         self.check(d_fine.len(), d_coarse.len());
@@ -36,7 +38,7 @@ impl Halving {
         }
         if !accumulate && self.fine.iter().any(|extent| extent % 2 != 0) {
             // The planes that no coarse voxel sees get no gradient.
-            elementwise::fill(threads, d_fine, 0.0);
+            elementwise::fill(threads, d_fine, E::zeroed());
         }
         let length = self.coarse[2] * self.channels;
         let d_fine = SharedMut::new(d_fine);
@@ -57,14 +59,14 @@ impl Halving {
 }
 
 /// One coarse row from the four fine rows over it.
-struct Largest<'a> {
-    rows: [&'a [f32]; 4],
+struct Largest<'a, E> {
+    rows: [&'a [E]; 4],
     affine: Affine<'a>,
-    coarse: &'a mut [f32],
+    coarse: &'a mut [E],
     channels: usize,
 }
 
-impl Kernel for Largest<'_> {
+impl<E: Element> Kernel for Largest<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -77,9 +79,9 @@ impl Kernel for Largest<'_> {
                 // SAFETY: `lanes` channels from `c` on exist in the coarse voxel, in both fine voxels of each row, and among the
                 // coefficients, whose number was asserted.
                 unsafe {
-                    let values = eight::<S>(&rows, 2 * voxel * channels + c, channels, lanes);
+                    let values = eight::<S, E>(&rows, 2 * voxel * channels + c, channels, lanes);
                     let values = normalised::<S>(values, Some(affine), c, lanes);
-                    store::<S>(coarse.as_mut_ptr().add(c), largest_of::<S>(&values), lanes);
+                    store::<S, E>(coarse.as_mut_ptr().add(c), largest_of::<S>(&values), lanes);
                 }
             }
         }
@@ -87,16 +89,16 @@ impl Kernel for Largest<'_> {
 }
 
 /// Four fine gradient rows from the coarse one.
-struct Distribute<'a> {
-    rows: [&'a [f32]; 4],
+struct Distribute<'a, E> {
+    rows: [&'a [E]; 4],
     affine: Option<Affine<'a>>,
-    d_rows: [&'a mut [f32]; 4],
-    gradients: &'a [f32],
+    d_rows: [&'a mut [E]; 4],
+    gradients: &'a [E],
     channels: usize,
     accumulate: bool,
 }
 
-impl Kernel for Distribute<'_> {
+impl<E: Element> Kernel for Distribute<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -111,16 +113,16 @@ impl Kernel for Distribute<'_> {
                 // SAFETY: `lanes` channels from `c` on exist in the coarse voxel, in both fine voxels of each row, and among the
                 // coefficients, whose number was asserted.
                 unsafe {
-                    let values = normalised::<S>(eight::<S>(&rows, at, channels, lanes), affine, c, lanes);
+                    let values = normalised::<S>(eight::<S, E>(&rows, at, channels, lanes), affine, c, lanes);
                     let top = largest_of::<S>(&values);
-                    let mut left = load::<S>(gradient.as_ptr().add(c), lanes);
+                    let mut left = load::<S, E>(gradient.as_ptr().add(c), lanes);
                     for (i, value) in values.into_iter().enumerate() {
                         let to = d_rows[i / 2].as_mut_ptr().add(at + i % 2 * channels);
                         let mut d = S::keep_where_not_greater(top, value, left);
                         if accumulate {
-                            d = S::add(load::<S>(to, lanes), d);
+                            d = S::add(load::<S, E>(to, lanes), d);
                         }
-                        store::<S>(to, d, lanes);
+                        store::<S, E>(to, d, lanes);
                         left = S::keep_where_greater(top, value, left);
                     }
                 }
@@ -134,7 +136,8 @@ unsafe fn normalised<S: Simd>(mut values: [S::V; 8], affine: Option<Affine<'_>>,
     let Some([scale, shift]) = affine else { return values };
     // SAFETY: the caller's promise: `lanes` coefficients from `c` on exist.
     unsafe {
-        let (scale, shift) = (load::<S>(scale.as_ptr().add(c), lanes), load::<S>(shift.as_ptr().add(c), lanes));
+        let (scale, shift) =
+            (load::<S, f32>(scale.as_ptr().add(c), lanes), load::<S, f32>(shift.as_ptr().add(c), lanes));
         for i in 0..8 {
             values[i] = S::fma(values[i], scale, shift);
         }

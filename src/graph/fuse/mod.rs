@@ -34,10 +34,10 @@ pub enum Device {
 }
 
 impl Device {
-    fn runs(self, op: &dyn Op, inputs: &[Spec], outputs: &[Spec]) -> bool {
+    fn runs(self, op: &dyn Op, inputs: &[Spec]) -> bool {
         match self {
             Self::Cpu => true,
-            Self::Gpu => lower::has_kernels(op, inputs, outputs),
+            Self::Gpu => lower::refusal(op, inputs).is_none(),
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{CpuTarget, Op, ValueId},
+    graph::{CpuTarget, Op, ValueId, reference::Dense},
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -182,6 +182,10 @@ impl Op for FusedConv3dWgrad {
     }
 
     reference_by_definition!();
+
+    fn reference32_of(&self, inputs: &[Dense<f32>], specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<f32>> {
+        self.reference_of(inputs, specs[0].dtype, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(self, call);

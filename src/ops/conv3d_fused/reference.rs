@@ -4,12 +4,12 @@ use super::{FusedConv3d, FusedConv3dDgrad, FusedConv3dWgrad};
 use crate::{
     graph::reference::{Dense, Precision},
     ops::{batch_norm_fused::BatchNormStatistics, concat::Split, relu::ReluBackward},
-    tensor::Spec,
+    tensor::{DType, Spec},
 };
 
 impl FusedConv3d {
     pub(super) fn reference<T: Precision>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
-        let (x, rest) = self.sources.join(inputs);
+        let (x, rest) = self.sources.join(inputs, outputs[0].dtype);
         let operands: Vec<Dense<T>> = [x].into_iter().chain(rest.iter().cloned()).collect();
         let mut results = T::call(&self.plain(), &operands, &outputs[..1]);
         if self.statistics {
@@ -22,7 +22,16 @@ impl FusedConv3d {
 
 impl FusedConv3dWgrad {
     pub(super) fn reference<T: Precision>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
-        let (x, rest) = self.sources.join(inputs);
+        self.reference_of(inputs, DType::F32, outputs)
+    }
+
+    pub(super) fn reference_of<T: Precision>(
+        &self,
+        inputs: &[Dense<T>],
+        dtype: DType,
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
+        let (x, rest) = self.sources.join(inputs, dtype);
         T::call(&self.plain(), &[x, masked(rest[0].clone(), rest.get(1))], outputs)
     }
 }

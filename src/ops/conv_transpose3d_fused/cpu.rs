@@ -2,7 +2,7 @@
 
 use super::{FusedConvTranspose3d, FusedConvTranspose3dWgrad};
 use crate::{
-    cpu::{Epilogue, Statistics, TransposedConvolution},
+    cpu::{Element, Epilogue, Statistics, TransposedConvolution, with_element},
     ops::sources::Sources,
     session::CpuCall,
     tensor::Spec,
@@ -14,10 +14,18 @@ fn problem(x: &Spec, y: &Spec) -> TransposedConvolution {
 }
 
 pub(super) fn fprop(op: &FusedConvTranspose3d, call: &CpuCall<'_>) {
-    let ([input, _], _) = Sources::one(op.load).on_cpu(call);
-    let (filter, bias) = (call.f32(op.load.operands()), call.f32(op.load.operands() + 1));
+    with_element!(call.input_spec(0).dtype, E => fprop_on::<E>(op, call));
+}
+
+pub(super) fn wgrad(op: &FusedConvTranspose3dWgrad, call: &CpuCall<'_>) {
+    with_element!(call.input_spec(0).dtype, E => wgrad_on::<E>(op, call));
+}
+
+fn fprop_on<E: Element>(op: &FusedConvTranspose3d, call: &CpuCall<'_>) {
+    let ([input, _], _) = Sources::one(op.load).on_cpu::<E>(call);
+    let (filter, bias) = (call.elements(op.load.operands()), call.f32(op.load.operands() + 1));
     let problem = problem(&call.input_spec(0), &call.output_spec(0));
-    let (y, threads) = (call.f32_mut(0), call.threads());
+    let (y, threads) = (call.elements_mut(0), call.threads());
     if !op.statistics {
         let epilogue = Epilogue { bias: Some(bias), ..Epilogue::default() };
         return problem.fprop_fused(threads, input, filter, epilogue, y, call.workspace());
@@ -28,10 +36,10 @@ pub(super) fn fprop(op: &FusedConvTranspose3d, call: &CpuCall<'_>) {
     statistics.finish(threads, y, call.f32_mut(1), call.f32_mut(2), workspace);
 }
 
-pub(super) fn wgrad(op: &FusedConvTranspose3dWgrad, call: &CpuCall<'_>) {
-    let ([input, _], _) = Sources::one(op.load).on_cpu(call);
+fn wgrad_on<E: Element>(op: &FusedConvTranspose3dWgrad, call: &CpuCall<'_>) {
+    let ([input, _], _) = Sources::one(op.load).on_cpu::<E>(call);
     let dy = op.load.operands();
     let problem = problem(&call.input_spec(0), &call.input_spec(dy));
     let (dfilter, dbias) = (call.f32_mut(0), call.f32_mut(1));
-    problem.wgrad_fused(call.threads(), input, call.f32(dy), dfilter, Some(dbias), call.workspace());
+    problem.wgrad_fused(call.threads(), input, call.elements(dy), dfilter, Some(dbias), call.workspace());
 }

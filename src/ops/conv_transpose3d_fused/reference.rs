@@ -7,12 +7,12 @@ use crate::{
         batch_norm_fused::BatchNormStatistics,
         conv_transpose3d::{ConvTranspose3d, ConvTranspose3dWgrad},
     },
-    tensor::Spec,
+    tensor::{DType, Spec},
 };
 
 impl FusedConvTranspose3d {
     pub(super) fn reference<T: Precision>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
-        let (x, rest) = self.load.apply(inputs);
+        let (x, rest) = self.load.apply(inputs, outputs[0].dtype);
         let operands: Vec<Dense<T>> = [x].into_iter().chain(rest.iter().cloned()).collect();
         let mut results = T::call(&ConvTranspose3d, &operands, &outputs[..1]);
         if self.statistics {
@@ -25,7 +25,16 @@ impl FusedConvTranspose3d {
 
 impl FusedConvTranspose3dWgrad {
     pub(super) fn reference<T: Precision>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
-        let (x, rest) = self.load.apply(inputs);
+        self.reference_of(inputs, DType::F32, outputs)
+    }
+
+    pub(super) fn reference_of<T: Precision>(
+        &self,
+        inputs: &[Dense<T>],
+        dtype: DType,
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
+        let (x, rest) = self.load.apply(inputs, dtype);
         T::call(&ConvTranspose3dWgrad, &[x, rest[0].clone()], outputs)
     }
 }

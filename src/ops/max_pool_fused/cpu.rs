@@ -2,7 +2,7 @@
 
 use super::{FusedMaxPoolBackward, volume};
 use crate::{
-    cpu::{elementwise, pool::Halving},
+    cpu::{Element, elementwise, pool::Halving, with_element},
     ops::sources::Load,
     session::CpuCall,
 };
@@ -14,14 +14,21 @@ fn halving(call: &CpuCall<'_>) -> Halving {
 
 pub(super) fn forward(call: &CpuCall<'_>) {
     let affine = [call.f32(1), call.f32(2)];
-    halving(call).max_pool_normalised(call.threads(), call.f32(0), affine, call.f32_mut(0));
+    with_element!(call.input_spec(0).dtype, E => {
+        halving(call).max_pool_normalised::<E>(call.threads(), call.elements(0), affine, call.elements_mut(0));
+    });
 }
 
 pub(super) fn backward(op: &FusedMaxPoolBackward, call: &CpuCall<'_>) {
+    with_element!(call.input_spec(0).dtype, E => backward_on::<E>(op, call));
+}
+
+fn backward_on<E: Element>(op: &FusedMaxPoolBackward, call: &CpuCall<'_>) {
     let affine = (op.load == Load::Normalised).then(|| [call.f32(1), call.f32(2)]);
-    let (dy, dx) = (op.dy(), call.f32_mut(0));
+    let (dy, dx) = (op.dy(), call.elements_mut::<E>(0));
     if op.accumulate && !call.is_in_place(dy + 1, 0) {
-        elementwise::copy(call.threads(), call.f32(dy + 1), dx);
+        elementwise::copy(call.threads(), call.elements(dy + 1), dx);
     }
-    halving(call).max_pool_backward_fused(call.threads(), call.f32(dy), call.f32(0), affine, op.accumulate, dx);
+    let (dy, x) = (call.elements(dy), call.elements(0));
+    halving(call).max_pool_backward_fused(call.threads(), dy, x, affine, op.accumulate, dx);
 }
