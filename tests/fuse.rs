@@ -3,20 +3,25 @@
 use std::collections::{BTreeSet, HashMap};
 
 use gyrus::{
+    cpu::Threads,
     graph::{
         Graph, Role, Stage, ValueId,
-        fuse::{Device, PATTERNS, Passes, fuse, fuse_with},
+        fuse::{Device, PATTERNS, fuse, fuse_with, passes},
         reference::{Dense, Precision, evaluate},
         rematerialise::{Forgotten, candidates, rematerialise},
     },
     machine::lower,
-    nn::{Architecture, StepConfig, UNetConfig, names, record_prediction, record_training, record_validation},
+    nn::{
+        Architecture, StepConfig, UNetConfig, initial_parameters, names, record_prediction, record_training,
+        record_validation,
+    },
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
     plan::{self, Options},
     random::Stream,
+    session::Session,
 };
 
 /// Three steps of plain gradient descent: nothing divides by a second moment, which would turn the last bits of gradients
@@ -123,12 +128,9 @@ fn nothing_that_can_be_merged_is_left_in_any_network() {
             let left: Vec<_> = mergeable.into_iter().filter(|kind| kinds(&fused).contains(kind)).collect();
             assert!(left.is_empty(), "{architecture}: {left:?} are left");
             applied.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-            let (before, after) = (Passes::of(&graph), Passes::of(&fused));
-            println!(
-                "{architecture}: {} -> {} passes, {} -> {} bytes",
-                before.count, after.count, before.bytes, after.bytes
-            );
-            assert!(after.count < before.count && after.bytes < before.bytes);
+            let [before, after] = [&graph, &fused].map(|graph| (passes(graph), graph.traffic()));
+            println!("{architecture}: {before:?} -> {after:?} passes and bytes");
+            assert!(after.0 < before.0 && after.1 < before.1);
         }
     }
     for (pattern, count) in PATTERNS.iter().zip(applied) {
@@ -172,6 +174,45 @@ fn a_fused_graph_can_be_forgotten_and_laid_out() {
             let planned = plan::plan(&graphs, Options::for_threads(2));
             plan::verify(&graphs, &planned).unwrap();
             assert!(planned.total < plain.total, "{architecture}: {} against {}", planned.total, plain.total);
+        }
+    }
+}
+
+/// Parameters, averages and optimizer state as bits, after three steps on so many threads.
+fn train(graph: &Graph, threads: usize) -> Vec<(String, Vec<u32>)> {
+    let mut session = Session::bind(std::slice::from_ref(graph), Threads::new(threads)).unwrap();
+    for (name, values) in initial_parameters(graph, 7) {
+        session.f32_mut(&name).copy_from_slice(&values);
+    }
+    session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
+    session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
+    for count in 1..=3u32 {
+        let mut stream = Stream::new(u64::from(count), "batch");
+        session.f32_mut(names::IMAGES).iter_mut().for_each(|x| *x = stream.between(-1.0, 1.0) as f32);
+        session.u8_mut(names::LABELS).iter_mut().for_each(|label| *label = stream.below(3) as u8);
+        session.u32_mut(names::RNG).copy_from_slice(&[7, 0, count, 0]);
+        session.f32_mut(names::HYPER).copy_from_slice(&[1e-2, 0.0, 0.0, 1.0]);
+        session.run(0);
+    }
+    let ids = [Role::Parameter, Role::Running, Role::OptimizerState].map(|role| graph.with_role(role)).concat();
+    let bits = |name: &str| session.f32(name).iter().map(|x| x.to_bits()).collect();
+    ids.iter().map(|&id| (graph.value(id).name.clone(), bits(&graph.value(id).name))).collect()
+}
+
+#[test]
+fn a_fused_step_has_the_same_bits_on_any_number_of_threads_and_whatever_is_forgotten() {
+    for architecture in Architecture::ALL {
+        let graph = fuse(&program(architecture)[0], Device::Cpu);
+        let expected = train(&graph, 1);
+        let forgotten = Forgotten::shared(candidates(&graph).iter().map(|candidate| candidate.value));
+        for (what, state) in [
+            ("two threads", train(&graph, 2)),
+            ("three threads", train(&graph, 3)),
+            ("everything forgotten", train(&rematerialise(&graph, &forgotten), 2)),
+        ] {
+            for ((name, bits), (_, expected)) in state.iter().zip(&expected) {
+                assert_eq!(bits, expected, "{architecture}, {what}: {name}");
+            }
         }
     }
 }

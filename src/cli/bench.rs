@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     device::DeviceOptions,
+    fuse::FuseOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     graph::Graph,
     nn::{StepConfig, initial_parameters, names, record_training},
     ops::optimizer::Optimizer,
+    plan,
     random::Stream,
     session::Session,
     train::state,
@@ -36,6 +38,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice)]
@@ -105,7 +109,10 @@ pub fn run(options: Options) -> Result<()> {
         loss: options.loss.into(),
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     })?;
-    let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
+    let layout = plan::Options::for_threads(threads.count());
+    let graph = options.fuse.fuse.apply(graph, layout.target);
+    let plan = plan::plan(std::slice::from_ref(&graph), layout);
+    let mut session = Session::bind_planned(std::slice::from_ref(&graph), plan, threads)?;
     let (matrix_gflops, copy_gbs) = (peak::matrix_product(session.threads()), peak::copy(session.threads()));
     fill(&mut session, &graph, network.classes);
     for _ in 0..options.warmup {

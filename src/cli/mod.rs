@@ -8,6 +8,7 @@ mod demo;
 mod device;
 mod evaluate;
 mod explore;
+mod fuse;
 mod inspect;
 mod memory;
 mod options;

@@ -12,7 +12,9 @@ use crate::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
     },
+    graph::fuse::Fuse,
     nn::{UNetConfig, names, record_prediction},
+    plan,
     session::Session,
     train::{checkpoint::Checkpoint, state, trainer::configuration_of},
 };
@@ -51,7 +53,8 @@ impl Predictor {
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
-        let graph = record_prediction(config.network, 1, preprocessing.extent)?;
+        let target = plan::Options::for_threads(threads.count()).target;
+        let graph = Fuse::Auto.apply(record_prediction(config.network, 1, preprocessing.extent)?, target);
         let saved = state::saved_values(&graph);
         let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;

@@ -1,13 +1,19 @@
 //! Fits a training run into memory before it starts, or says in one sentence what would fit.
 
+use serde::Serialize;
+
 use crate::{
     Error, Result,
-    graph::Graph,
+    graph::{
+        Graph,
+        fuse::{Fuse, PATTERNS, fuse_with, passes},
+    },
     nn::{StepConfig, record_training, record_validation},
     plan::{
-        Options,
+        Options, Target,
         budget::{self, Budget, Fitted, Rematerialise, TooMuch},
         picture::bytes,
+        plan,
     },
 };
 
@@ -20,6 +26,37 @@ pub struct Limit {
     pub name: &'static str,
 }
 
+/// What merging operations saves.
+#[derive(Clone, Debug, Serialize)]
+pub struct Merged {
+    /// How often each pattern was applied to the training step.
+    pub patterns: Vec<PatternLine>,
+    /// As recorded.
+    pub before: Moved,
+    /// As it runs.
+    pub after: Moved,
+}
+
+/// A pattern and how often it was applied.
+#[derive(Clone, Debug, Serialize)]
+pub struct PatternLine {
+    /// Its name.
+    pub name: &'static str,
+    /// How often.
+    pub count: usize,
+}
+
+/// What a training step moves and holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Moved {
+    /// How often an operation reads or writes an activation or a gradient of one from end to end.
+    pub passes: usize,
+    /// Bytes of all operands, each counted once per operation.
+    pub traffic_bytes: u64,
+    /// Bytes of the arena, with the validation pass.
+    pub total_bytes: usize,
+}
+
 /// A training step and a validation pass over the same network.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
@@ -27,16 +64,39 @@ pub struct Run {
     pub training: StepConfig,
     /// The validation pass: like the training step but for its batch.
     pub validation_batch: usize,
+    /// Whether operations are merged.
+    pub fuse: Fuse,
 }
 
 impl Run {
-    /// The program: training step, validation pass.
+    /// The program as it will run there: training step, validation pass.
     ///
     /// # Errors
     /// If the extents do not fit the network.
-    pub fn graphs(&self) -> Result<Vec<Graph>> {
+    pub fn graphs(&self, target: Target) -> Result<Vec<Graph>> {
         let validation = StepConfig { batch: self.validation_batch, ..self.training };
-        Ok(vec![record_training(&self.training)?, record_validation(&validation)?])
+        let recorded = [record_training(&self.training)?, record_validation(&validation)?];
+        Ok(recorded.map(|graph| self.fuse.apply(graph, target)).into())
+    }
+
+    /// What merging operations saves in a training step, with nothing computed again.
+    ///
+    /// # Errors
+    /// If the extents do not fit the network.
+    pub fn merged(&self, options: Options) -> Result<Merged> {
+        let plain = Self { fuse: Fuse::None, ..*self }.graphs(options.target)?;
+        let merged = self.graphs(options.target)?;
+        let counts = match self.fuse {
+            Fuse::Auto => fuse_with(&plain[0], options.target.into(), &PATTERNS).1,
+            Fuse::None => vec![0; PATTERNS.len()],
+        };
+        let patterns = PATTERNS.iter().zip(counts).map(|(pattern, count)| PatternLine { name: pattern.name, count });
+        let moved = |graphs: &[Graph]| Moved {
+            passes: passes(&graphs[0]),
+            traffic_bytes: graphs[0].traffic(),
+            total_bytes: plan(graphs, options).total,
+        };
+        Ok(Merged { patterns: patterns.collect(), before: moved(&plain), after: moved(&merged) })
     }
 
     /// Lays the run out within the limit, with as little computed again as that takes.
@@ -44,7 +104,7 @@ impl Run {
     /// # Errors
     /// [`Error::Memory`] with what it needs, what there is, and the nearest runs that fit, each of them laid out.
     pub fn fit(&self, options: Options, limit: Limit) -> Result<Fitted> {
-        let refusal = match budget::fit(&self.graphs()?, options, limit.budget) {
+        let refusal = match budget::fit(&self.graphs(options.target)?, options, limit.budget) {
             Ok(fitted) => return Ok(fitted),
             Err(refusal) => refusal,
         };
@@ -63,7 +123,7 @@ impl Run {
     /// Changes that would make the run fit, nearest first within each kind, with the bytes that each comes to.
     pub fn alternatives(&self, options: Options, budget: Budget) -> Vec<(String, usize)> {
         let needs = |run: &Self, budget| {
-            let graphs = run.graphs().ok()?;
+            let graphs = run.graphs(options.target).ok()?;
             budget::fit(&graphs, options, budget).ok().map(|fitted| fitted.plan.total)
         };
         let mut list = Vec::new();
@@ -86,7 +146,7 @@ impl Run {
         let largest = self.training.batch.max(self.validation_batch);
         let smaller = |most: usize| {
             let training = StepConfig { batch: self.training.batch.min(most), ..self.training };
-            let run = Self { training, validation_batch: self.validation_batch.min(most) };
+            let run = Self { training, validation_batch: self.validation_batch.min(most), ..*self };
             let mut changes = Vec::new();
             if training.batch != self.training.batch {
                 changes.push(format!("--train-batch-size {most}"));
