@@ -3,7 +3,7 @@
 use crate::memory::W;
 use crate::numeric::Rounding;
 use crate::numeric::single::{Single, canonical};
-use crate::tensor::{Multiply, TileA, TileB, TileC};
+use crate::tensor::{Left, Multiply, PendingMatrix};
 
 /// A fused multiply-add of 32 lanes, rounded once to nearest, NaN canonical.
 pub(crate) type Fma = Box<dyn Fn(&W, &W, &W) -> W + Send + Sync>;
@@ -46,39 +46,6 @@ pub(crate) fn fma_portable(a: &W, b: &W, c: &W) -> W {
     out
 }
 
-/// C += A B for the first `k` columns of A: products and sums in f32, in ascending k.
-pub(crate) fn multiply(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if has_fma() {
-        // SAFETY: the host has AVX2, as just asked.
-        return unsafe { multiply_avx2(a, b, c, k) };
-    }
-    multiply_with(a, b, c, k);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn multiply_avx2(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
-    multiply_with(a, b, c, k);
-}
-
-#[inline(always)]
-pub(crate) fn multiply_with(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
-    // Four rows at a time: their sums are independent, so the adders never wait for each other.
-    for (rows, sums) in a.chunks_exact(4).zip(c.chunks_exact_mut(4)) {
-        let mut sum = [sums[0], sums[1], sums[2], sums[3]];
-        // No fused multiply-add: the products are exact, and all hosts shall agree.
-        for (i, column) in b.iter().enumerate().take(k) {
-            for (sum, row) in sum.iter_mut().zip(rows) {
-                for j in 0..8 {
-                    sum[j] += row[i] * column[j];
-                }
-            }
-        }
-        sums.copy_from_slice(&sum);
-    }
-}
-
 /// `mma.sync` on the registers of a warp.
 pub(crate) fn product(multiply: &Multiply, w: &mut [W]) {
     #[cfg(target_arch = "x86_64")]
@@ -93,4 +60,20 @@ pub(crate) fn product(multiply: &Multiply, w: &mut [W]) {
 #[target_feature(enable = "avx2,fma")]
 fn product_avx2(multiply: &Multiply, w: &mut [W]) {
     multiply.apply(w);
+}
+
+/// Eight columns of a `wgmma`, added to the registers of a warp.
+pub(crate) fn block(product: &PendingMatrix, block: usize, a: &Left, columns: &[W; 2], w: &mut [W]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_fma() {
+        // SAFETY: the host has AVX2, as just asked.
+        return unsafe { block_avx2(product, block, a, columns, w) };
+    }
+    product.block(block, a, columns, w);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn block_avx2(product: &PendingMatrix, block: usize, a: &Left, columns: &[W; 2], w: &mut [W]) {
+    product.block(block, a, columns, w);
 }

@@ -4,7 +4,7 @@ use super::tensor_map::{Element, TensorMap};
 use crate::decode::{Address, Outcome, Rare, Slot};
 use crate::execute::{Bulk, Context, PARAM_WINDOW, Piece, WINDOW_MASK};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::{Planes, Who, lanes};
+use crate::memory::{Planes, lanes};
 
 /// What a bulk copy moves.
 pub(crate) enum Extent {
@@ -129,7 +129,7 @@ impl Rare for BulkLoad {
             let barrier = cx.addresses(&self.barrier)[lane] & !WINDOW_MASK;
             let (pieces, fill) = self.extent.pieces(cx, lane, to)?;
             for piece in &pieces {
-                let who = Who { warp, clocks: &cx.cta.clocks, collective: false };
+                let who = cx.cta.clocks.who(warp, false);
                 cx.cta.shared.begin_copy(who, lane, piece.shared, 16)?;
             }
             count_bytes(cx, &pieces, false);
@@ -153,7 +153,7 @@ impl Rare for BulkStore {
             let from = cx.addresses(&self.from)[lane] & !WINDOW_MASK;
             let (pieces, fill) = self.extent.pieces(cx, lane, from)?;
             for piece in &pieces {
-                let who = Who { warp, clocks: &cx.cta.clocks, collective: true };
+                let who = cx.cta.clocks.who(warp, true);
                 for word in 0..4 {
                     // Read now for the checks alone; the copy reads again when it lands.
                     cx.cta.shared.read_word(who, lane, piece.shared + 4 * word)?;
@@ -289,7 +289,7 @@ impl Context<'_, '_> {
                 *byte = (planes[i / 4][bulk.lane] >> (i % 4 * 8)) as u8;
             }
         }
-        let who = Who { warp: bulk.warp, clocks: &self.cta.clocks, collective: false };
+        let who = self.cta.clocks.who(bulk.warp, false);
         for (word, chunk) in data.chunks(4).enumerate() {
             let value = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
             self.cta.shared.land_word(who, bulk.lane, piece.shared + 4 * word as u64, value)?;
