@@ -9,6 +9,7 @@ use crate::counters::Counters;
 use crate::decode::{Kernel, Special};
 use crate::fault::{Fault, FaultKind, Problem, Site};
 use crate::memory::{Clocks, SharedMemory, Worker};
+use crate::tensor::Scratch;
 
 /// Rounds in which every turn ended in a failed wait before the CTA counts as deadlocked.
 const PATIENCE: u32 = 2_000;
@@ -23,6 +24,8 @@ pub(crate) struct Cta {
     pub signals: HashMap<u64, [u32; 32]>,
     pub copies: Copies,
     pub counters: Counters,
+    /// Storage of matrix products.
+    pub scratch: Box<Scratch>,
     /// Steps of warps whose turn is over.
     pub steps: u64,
 }
@@ -37,6 +40,7 @@ impl Cta {
             signals: HashMap::new(),
             copies: Copies::default(),
             counters: Counters::default(),
+            scratch: Box::default(),
             steps: 0,
         }
     }

@@ -1,5 +1,6 @@
 //! Loads and stores of a warp on global memory: a fast loop for what needs no diagnosis, a slow one for the rest.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::owners::Touch;
@@ -16,15 +17,22 @@ impl GlobalView<'_> {
         let ask = if low == high { 1 << first } else { mask };
         let end = high.saturating_add(bytes as u64);
         let mut left = ask;
-        if let Some(a) = self.find(worker, low, end)
+        if bytes >= 4
+            && let Some(a) = self.find(worker, low, end)
             && (self.access.is_none() || self.declared(worker, low, end, false))
         {
-            left = match bytes {
-                4 => self.load_words::<1>(worker, a, address, ask, out),
-                8 => self.load_words::<2>(worker, a, address, ask, out),
-                16 => self.load_words::<4>(worker, a, address, ask, out),
-                _ => ask,
+            let races = self.checks.global_races && !self.is_settled(worker);
+            left = match (bytes, races) {
+                (4, true) => self.load_words::<1, true>(worker, a, address, ask, out),
+                (4, false) => self.load_words::<1, false>(worker, a, address, ask, out),
+                (8, true) => self.load_words::<2, true>(worker, a, address, ask, out),
+                (8, false) => self.load_words::<2, false>(worker, a, address, ask, out),
+                (_, true) => self.load_words::<4, true>(worker, a, address, ask, out),
+                (_, false) => self.load_words::<4, false>(worker, a, address, ask, out),
             };
+            if left != 0 && races {
+                left = self.claim_words(worker, a, address, left, bytes / 4);
+            }
         }
         if left != 0 {
             self.load_slowly(worker, address, left, bytes, out)?;
@@ -37,9 +45,10 @@ impl GlobalView<'_> {
         Ok(())
     }
 
-    /// Loads what needs no diagnosis and no new race record; returns the lanes that are left.
+    /// Loads what needs no diagnosis and no new race record. Returns the lanes that do; they are loaded as well, as far
+    /// as they lie in the allocation.
     #[inline(always)]
-    fn load_words<const K: usize>(
+    fn load_words<const K: usize, const RACES: bool>(
         &self,
         worker: &Worker,
         a: &Allocation,
@@ -48,26 +57,51 @@ impl GlobalView<'_> {
         out: &mut Planes,
     ) -> u32 {
         let [shared, read, _, both] = worker.quiet;
-        let (no_init, no_races) = (!self.checks.uninitialised, !self.checks.global_races);
+        let no_init = !self.checks.uninitialised;
         let mut left = mask;
         for lane in lanes(mask) {
             let at = ((address[lane] - a.base) >> 2) as usize;
-            let (Some(words), Some(state), Some(owners)) =
-                (a.words.get(at..at + K), a.state.get(at..at + K), a.owners.get(at..at + K))
-            else {
-                continue;
-            };
-            // Wide accesses nearly always find the same owner in all their words: one question for all.
-            let owner = owners[0].load(Relaxed);
-            let (mut written, mut same) = (true, true);
+            let (Some(words), Some(state)) = (a.words.get(at..at + K), a.state.get(at..at + K)) else { continue };
+            let mut fine = true;
             for k in 0..K {
-                written &= state[k].load(Relaxed) == VALID;
-                same &= owners[k].load(Relaxed) == owner;
+                fine &= no_init | (state[k].load(Relaxed) == VALID);
                 out[k][lane] = words[k].load(Relaxed);
             }
-            let quiet = (owner == shared) | (owner == read) | (owner == both);
-            let fine = (written | no_init) & ((same & quiet) | no_races);
+            if RACES {
+                // Wide accesses nearly always find the same owner in all their words: one question for all.
+                let Some(owners) = a.owners.get(at..at + K) else { continue };
+                let owner = owners[0].load(Relaxed);
+                for k in 1..K {
+                    fine &= owners[k].load(Relaxed) == owner;
+                }
+                fine &= (owner == shared) | (owner == read) | (owner == both);
+            }
             left &= !((fine as u32) << lane);
+        }
+        left
+    }
+
+    /// Records the first reads by this CTA of words that nobody has written in this launch, or only this CTA; they have
+    /// been loaded. Returns the lanes that are left.
+    #[inline(never)]
+    fn claim_words(&self, worker: &Worker, a: &Allocation, address: &D, mask: u32, words: u32) -> u32 {
+        let mut left = mask;
+        for lane in lanes(mask) {
+            let at = ((address[lane] - a.base) >> 2) as usize;
+            let range = at..at + words as usize;
+            let (Some(state), Some(owners)) = (a.state.get(range.clone()), a.owners.get(range)) else { continue };
+            let written = state.iter().all(|state| state.load(Relaxed) == VALID) || !self.checks.uninitialised;
+            let recorded = |owner: &AtomicU64| {
+                let bits = owner.load(Relaxed);
+                match self.races.after_read(worker.quiet, bits) {
+                    Some(next) if next == bits => true,
+                    Some(next) => owner.compare_exchange(bits, next, Relaxed, Relaxed).is_ok(),
+                    None => false,
+                }
+            };
+            if written && owners.iter().all(recorded) {
+                left &= !(1 << lane);
+            }
         }
         left
     }

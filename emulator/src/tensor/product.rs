@@ -132,35 +132,37 @@ pub(crate) fn fragment(half: bool, d: &Sums, i: usize, register: &mut W) {
     }
 }
 
-/// C += A B for the first `k` columns of A: products and sums in f32, in ascending k.
+/// C += A B for the first `k` columns of A: products and sums in f32, in ascending k. `simd` has it for hosts with wider
+/// registers.
 #[inline(always)]
 pub(crate) fn accumulate(packed: usize, a: &Left, b: &Right, c: &mut Sums, k: usize) {
     for (a, [even, odd]) in a.iter().zip(c) {
-        let (even, odd) = (even.as_chunks_mut::<8>().0, odd.as_chunks_mut::<8>().0);
-        // No more than eight sums at a time, which fit the registers of every host.
-        let mut sum = [[[0.0f32; 8]; 2]; 4];
-        for p in 0..4 {
-            sum[p] = [even[p], odd[p]];
-        }
-        for (parts, b) in a.chunks_exact(packed).zip(b.chunks_exact(4 * packed)).take(k / (4 * packed)) {
-            for q in 0..4 {
-                for part in 0..packed {
-                    let [b_even, b_odd] = &b[q * packed + part];
-                    for p in 0..4 {
-                        let (x, y) = (parts[part][8 * p + q], parts[part][8 * p + 4 + q]);
-                        let row = [x, x, x, x, y, y, y, y];
-                        // No fused multiply-add: the products are exact, and all hosts shall agree.
-                        for j in 0..8 {
-                            sum[p][0][j] += row[j] * b_even[j];
-                            sum[p][1][j] += row[j] * b_odd[j];
-                        }
-                    }
+        for (column, [b_even, b_odd]) in b.iter().enumerate().take(k) {
+            let (part, q) = (column / (4 * packed) * packed + column % packed, column / packed % 4);
+            for (p, (even, odd)) in even.as_chunks_mut::<8>().0.iter_mut().zip(odd.as_chunks_mut::<8>().0).enumerate() {
+                let (x, y) = (a[part][8 * p + q], a[part][8 * p + 4 + q]);
+                let row = [x, x, x, x, y, y, y, y];
+                // No fused multiply-add: the products are exact, and all hosts shall agree.
+                for j in 0..8 {
+                    even[j] += row[j] * b_even[j];
+                    odd[j] += row[j] * b_odd[j];
                 }
             }
         }
-        for p in 0..4 {
-            [even[p], odd[p]] = sum[p];
-        }
+    }
+}
+
+/// Storage of one product, kept between products because clearing it would cost as much as filling it.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub a: Left,
+    pub b: Right,
+    pub c: Sums,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch { a: [[[0.0; 32]; 4]; 2], b: [[[0.0; 8]; 2]; 16], c: [[[0.0; 32]; 2]; 2] }
     }
 }
 
@@ -179,34 +181,44 @@ impl Rare for Multiply {
     fn execute(&self, cx: &mut Context, mask: u32) -> Checked<Outcome> {
         whole_warp(cx, mask)?;
         cx.cta.counters.tensor_flops += 2 * 16 * 8 * self.k as u64;
-        simd::product(self, &mut cx.warp.registers.w);
+        simd::product(self, &mut cx.cta.scratch, &mut cx.warp.registers.w);
         Ok(Outcome::Next)
     }
 }
 
 impl Multiply {
     #[inline(always)]
-    pub(crate) fn apply(&self, w: &mut [W]) {
+    pub(crate) fn apply(
+        &self,
+        scratch: &mut Scratch,
+        w: &mut [W],
+        accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
+    ) {
         match (self.input, self.half) {
-            (Input::F16, false) => self.apply_to(Input::F16, false, w),
-            (Input::F16, true) => self.apply_to(Input::F16, true, w),
-            (Input::Bf16, _) => self.apply_to(Input::Bf16, false, w),
-            (Input::Tf32, _) => self.apply_to(Input::Tf32, false, w),
+            (Input::F16, false) => self.apply_to(Input::F16, false, scratch, w, accumulate),
+            (Input::F16, true) => self.apply_to(Input::F16, true, scratch, w, accumulate),
+            (Input::Bf16, _) => self.apply_to(Input::Bf16, false, scratch, w, accumulate),
+            (Input::Tf32, _) => self.apply_to(Input::Tf32, false, scratch, w, accumulate),
         }
     }
 
     #[inline(always)]
-    fn apply_to(&self, input: Input, half: bool, w: &mut [W]) {
-        let (mut a, mut b, mut c): (Left, Right, Sums) =
-            ([[[0.0; 32]; 4]; 2], [[[0.0; 8]; 2]; 16], [[[0.0; 32]; 2]; 2]);
+    fn apply_to(
+        &self,
+        input: Input,
+        half: bool,
+        Scratch { a, b, c }: &mut Scratch,
+        w: &mut [W],
+        accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
+    ) {
         let row = |slots: &[Slot], i: usize| &w[slots[i.min(slots.len() - 1)] as usize];
         let of = |slots: &[Slot]| [row(slots, 0), row(slots, 1), row(slots, 2), row(slots, 3)];
-        left(input, &of(&self.a)[..self.a.len()], &mut a);
-        right(input, &of(&self.b)[..self.b.len()], &mut b);
-        sums(half, &of(&self.c), &mut c);
-        accumulate(input.packed(), &a, &b, &mut c, self.k);
+        left(input, &of(&self.a)[..self.a.len()], a);
+        right(input, &of(&self.b)[..self.b.len()], b);
+        sums(half, &of(&self.c), c);
+        accumulate(input.packed(), a, b, c, self.k);
         for (i, &slot) in self.d.iter().enumerate() {
-            fragment(half, &c, i, &mut w[slot as usize]);
+            fragment(half, c, i, &mut w[slot as usize]);
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::matrices::transpose;
-use super::product::{Input, Left, Right, Sums, accumulate, fragment, left, right, sums};
+use super::product::{Input, Left, Right, Scratch, Sums, fragment, left, right, sums};
 use super::whole_warp;
 use crate::copy::Swizzle;
 use crate::decode::{Outcome, Pred, Rare, Slot};
@@ -178,7 +178,6 @@ impl PendingMatrix {
 
     fn execute(&self, cx: &mut Context) -> Checked {
         let shape = &*self.shape;
-        let mut a: Left = [[[0.0; 32]; 4]; 2];
         let mut registers = [[0; 32]; 4];
         match (&shape.a, self.a) {
             (_, Some(descriptor)) => {
@@ -192,43 +191,59 @@ impl PendingMatrix {
             }
             (Source::Descriptor(_), None) => unreachable!("a descriptor was decoded when the product was issued"),
         }
-        left(shape.input, &registers.each_ref(), &mut a);
+        let a = &mut cx.cta.scratch.a;
+        left(shape.input, &registers.each_ref(), a);
         if shape.negate_a != shape.negate_b {
             a.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|x| *x = -*x);
         }
         let mut columns = [[0; 32]; 2];
         for block in 0..shape.n / 8 {
             self.fragment(cx, self.b, 8 * block, 8, shape.transpose_b, &mut columns)?;
-            simd::block(self, block, &a, &columns, &mut cx.warp.registers.w);
+            simd::block(self, block, &columns, &mut cx.cta.scratch, &mut cx.warp.registers.w);
         }
         Ok(())
     }
 
     /// Eight columns of D: four registers of f32, or two of packed fp16.
     #[inline(always)]
-    pub(crate) fn block(&self, block: usize, a: &Left, columns: &[W; 2], w: &mut [W]) {
-        let shape = &*self.shape;
-        match shape.input {
-            Input::F16 => self.block_of(Input::F16, block, a, columns, w),
-            Input::Bf16 => self.block_of(Input::Bf16, block, a, columns, w),
-            Input::Tf32 => self.block_of(Input::Tf32, block, a, columns, w),
+    pub(crate) fn block(
+        &self,
+        block: usize,
+        columns: &[W; 2],
+        scratch: &mut Scratch,
+        w: &mut [W],
+        accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
+    ) {
+        match self.shape.input {
+            Input::F16 => self.block_of(Input::F16, block, columns, scratch, w, accumulate),
+            Input::Bf16 => self.block_of(Input::Bf16, block, columns, scratch, w, accumulate),
+            Input::Tf32 => self.block_of(Input::Tf32, block, columns, scratch, w, accumulate),
         }
     }
 
     #[inline(always)]
-    fn block_of(&self, input: Input, block: usize, a: &Left, columns: &[W; 2], w: &mut [W]) {
+    fn block_of(
+        &self,
+        input: Input,
+        block: usize,
+        columns: &[W; 2],
+        Scratch { a, b, c }: &mut Scratch,
+        w: &mut [W],
+        accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
+    ) {
         let shape = &*self.shape;
-        let (mut b, mut c): (Right, Sums) = ([[[0.0; 8]; 2]; 16], [[[0.0; 32]; 2]; 2]);
         let count = if shape.half { 2 } else { 4 };
         let slots = &shape.d[count * block..][..count];
         if self.accumulate {
             let row = |i: usize| &w[slots[i % count] as usize];
-            sums(shape.half, &[row(0), row(1), row(2), row(3)], &mut c);
+            sums(shape.half, &[row(0), row(1), row(2), row(3)], c);
+        } else {
+            *c = [[[0.0; 32]; 2]; 2];
         }
-        right(input, &columns.each_ref(), &mut b);
-        accumulate(input.packed(), a, &b, &mut c, shape.k);
+        right(input, &columns.each_ref(), b);
+        accumulate(input.packed(), a, b, c, shape.k);
         for (i, &slot) in slots.iter().enumerate() {
-            fragment(shape.half, &c, i, &mut w[slot as usize]);
+            fragment(shape.half, c, i, &mut w[slot as usize]);
         }
     }
 }
