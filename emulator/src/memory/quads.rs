@@ -69,19 +69,26 @@ impl SharedMemory {
         true
     }
 
+    /// Reads sixteen bytes.
+    #[inline(always)]
+    pub(crate) fn read_sixteen(&mut self, who: Who, lane: usize, address: u64) -> Checked<[u32; 4]> {
+        let index = self.index(lane, address, 16)?;
+        if !self.read_quad(who, lane, index) {
+            for k in 0..4 {
+                self.note_read(who, lane, index + k, VALID)?;
+            }
+        }
+        let words = &self.words[index..index + 4];
+        Ok([words[0], words[1], words[2], words[3]])
+    }
+
     /// Reads eight rows of sixteen bytes as a fragment has them: lanes 4r to 4r + 3 hold row r. `first` is the lane that
     /// names the first row.
     #[inline(always)]
     pub(crate) fn read_rows(&mut self, who: Who, first: usize, address: &[u64; 8]) -> Checked<W> {
         let mut rows = [0; 32];
         for (r, (&at, row)) in address.iter().zip(rows.as_chunks_mut::<4>().0).enumerate() {
-            let index = self.index(first + r, at, 16)?;
-            if !self.read_quad(who, first + r, index) {
-                for k in 0..4 {
-                    self.note_read(who, first + r, index + k, VALID)?;
-                }
-            }
-            row.copy_from_slice(&self.words[index..index + 4]);
+            *row = self.read_sixteen(who, first + r, at)?;
         }
         Ok(rows)
     }

@@ -188,11 +188,4 @@ impl SharedMemory {
         }
         Ok(())
     }
-
-    /// A word as the tensor cores read it: state and races checked as a collective read.
-    pub(crate) fn read_word(&mut self, who: Who, lane: usize, address: u64) -> Checked<u32> {
-        let index = self.index(lane, address, 4)?;
-        self.note_read(who, lane, index, VALID)?;
-        Ok(self.words[index])
-    }
 }
