@@ -46,6 +46,19 @@ pub(crate) fn fma_portable(a: &W, b: &W, c: &W) -> W {
     out
 }
 
+/// Asks for a cache line that will be read soon.
+#[inline(always)]
+pub(crate) fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 host has the instruction; it changes nothing and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// `mma.sync` on the registers of a warp.
 pub(crate) fn product(multiply: &Multiply, scratch: &mut Scratch, w: &mut [W]) {
     #[cfg(target_arch = "x86_64")]

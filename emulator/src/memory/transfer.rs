@@ -7,6 +7,7 @@ use super::owners::Touch;
 use super::view::{GlobalView, Worker, extent};
 use super::{Allocation, D, Planes, VALID, byte_mask, lanes, value_mask};
 use crate::fault::Checked;
+use crate::simd;
 
 impl GlobalView<'_> {
     /// Loads `bytes` (1, 2, 4, 8 or 16, aligned) per lane.
@@ -133,7 +134,7 @@ impl GlobalView<'_> {
         })
     }
 
-    /// Checks the addresses of a copy when it is issued; its data is read when it lands.
+    /// Checks the addresses of a copy when it is issued; its data is read when it lands, so it is called for here.
     pub(crate) fn check_range(
         &self,
         worker: &mut Worker,
@@ -143,7 +144,12 @@ impl GlobalView<'_> {
         exact: &super::W,
     ) -> Checked {
         if lanes(mask).all(|lane| exact[lane] == bytes) {
-            return self.each_lane(worker, address, mask, bytes, false, |_, _, _, _| Ok(()));
+            return self.each_lane(worker, address, mask, bytes, false, |_, _, a, index| {
+                simd::prefetch(&a.words[index]);
+                simd::prefetch(&a.state[index]);
+                simd::prefetch(&a.owners[index]);
+                Ok(())
+            });
         }
         for lane in lanes(mask) {
             self.each_lane(worker, address, 1 << lane, exact[lane], false, |_, _, _, _| Ok(()))?;
