@@ -112,15 +112,21 @@ fn passes<const LANES: usize>(address: &[u64; LANES], active: u32, shift: u32) -
 
 #[inline(never)]
 fn conflicting_passes<const LANES: usize>(address: &[u64; LANES], active: u32, shift: u32) -> u64 {
+    // The distinct units of each bank as a chain through the lanes that named them first.
+    let mut chains = [usize::MAX; LANES];
+    let mut next = [usize::MAX; LANES];
     let mut depth = [0u64; LANES];
-    let mut seen = [0u64; LANES];
-    let mut count = 0;
     for lane in lanes(active) {
         let unit = address[lane] >> shift;
-        if !seen[..count].contains(&unit) {
-            seen[count] = unit;
-            count += 1;
-            depth[unit as usize % LANES] += 1;
+        let bank = unit as usize % LANES;
+        let mut at = chains[bank];
+        while at < LANES && address[at] >> shift != unit {
+            at = next[at];
+        }
+        if at == usize::MAX {
+            next[lane] = chains[bank];
+            chains[bank] = lane;
+            depth[bank] += 1;
         }
     }
     depth.into_iter().max().unwrap_or(1)

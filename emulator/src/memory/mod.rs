@@ -4,6 +4,7 @@ mod atomic;
 mod clocks;
 mod global;
 mod landing;
+mod narrow;
 mod owners;
 mod quads;
 mod shadows;

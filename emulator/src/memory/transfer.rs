@@ -18,8 +18,7 @@ impl GlobalView<'_> {
         let ask = if low == high { 1 << first } else { mask };
         let end = high.saturating_add(bytes as u64);
         let mut left = ask;
-        if bytes >= 4
-            && let Some(a) = self.find(worker, low, end)
+        if let Some(a) = self.find(worker, low, end)
             && (self.access.is_none() || self.declared(worker, low, end, false))
         {
             let races = self.checks.global_races && !self.is_settled(worker);
@@ -28,10 +27,11 @@ impl GlobalView<'_> {
                 (4, false) => self.load_words::<1, false>(worker, a, address, ask, out),
                 (8, true) => self.load_words::<2, true>(worker, a, address, ask, out),
                 (8, false) => self.load_words::<2, false>(worker, a, address, ask, out),
-                (_, true) => self.load_words::<4, true>(worker, a, address, ask, out),
-                (_, false) => self.load_words::<4, false>(worker, a, address, ask, out),
+                (16, true) => self.load_words::<4, true>(worker, a, address, ask, out),
+                (16, false) => self.load_words::<4, false>(worker, a, address, ask, out),
+                _ => self.load_narrow(worker, a, address, ask, bytes, races, out),
             };
-            if left != 0 && races {
+            if left != 0 && races && bytes >= 4 {
                 left = self.claim_words(worker, a, address, left, bytes / 4);
             }
         }
@@ -162,15 +162,15 @@ impl GlobalView<'_> {
         let (low, high) = extent(address, mask);
         let end = high.saturating_add(bytes as u64);
         let mut left = mask;
-        if bytes >= 4
-            && let Some(a) = self.find(worker, low, end)
+        if let Some(a) = self.find(worker, low, end)
             && !a.constant
             && (self.access.is_none() || self.declared(worker, low, end, true))
         {
             left = match bytes {
                 4 => self.store_words::<1>(worker, a, address, mask, data),
                 8 => self.store_words::<2>(worker, a, address, mask, data),
-                _ => self.store_words::<4>(worker, a, address, mask, data),
+                16 => self.store_words::<4>(worker, a, address, mask, data),
+                _ => self.store_narrow(worker, a, address, mask, bytes, data),
             };
         }
         if left != 0 {
@@ -189,8 +189,6 @@ impl GlobalView<'_> {
         mask: u32,
         data: &Planes,
     ) -> u32 {
-        let [_, _, written, both] = worker.quiet;
-        let no_races = !self.checks.global_races;
         let mut left = mask;
         for lane in lanes(mask) {
             let at = ((address[lane] - a.base) >> 2) as usize;
@@ -201,10 +199,7 @@ impl GlobalView<'_> {
             };
             let mut fine = true;
             for owner in owners {
-                let bits = owner.load(Relaxed);
-                let stale = bits >> 56 != written >> 56;
-                fine &= (bits == written) | (bits == both) | no_races
-                    || (stale && owner.compare_exchange(bits, written, Relaxed, Relaxed).is_ok());
+                fine &= self.claim_write(worker, owner);
             }
             if fine {
                 for k in 0..K {
@@ -215,6 +210,16 @@ impl GlobalView<'_> {
             }
         }
         left
+    }
+
+    /// Whether this CTA may write the word without judgement: it is the first to touch it, or the only one.
+    #[inline(always)]
+    pub(super) fn claim_write(&self, worker: &Worker, owner: &AtomicU64) -> bool {
+        let [_, _, written, both] = worker.quiet;
+        let bits = owner.load(Relaxed);
+        let stale = bits >> 56 != written >> 56;
+        (bits == written) | (bits == both) | !self.checks.global_races
+            || (stale && owner.compare_exchange(bits, written, Relaxed, Relaxed).is_ok())
     }
 
     #[inline(never)]
