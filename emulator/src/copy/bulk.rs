@@ -156,6 +156,7 @@ impl Rare for BulkStore {
                 let who = cx.cta.clocks.who(warp, true);
                 // Read now for the checks alone; the copy reads again when it lands.
                 cx.cta.shared.read_sixteen(who, lane, piece.shared)?;
+                cx.cta.shared.check_proxy(lane, piece.shared)?;
                 cx.cta.shared.mark_leaving(lane, piece.shared, 16, true)?;
             }
             count_bytes(cx, &pieces, true);
@@ -309,6 +310,7 @@ impl Context<'_, '_> {
 
     /// Lands up to 32 pieces in shared memory.
     fn load_pieces(&mut self, bulk: &Bulk, pieces: &[Piece]) -> Checked {
+        pieces.iter().for_each(|piece| self.cta.shared.note_async(piece.shared));
         let (address, mut whole) = whole_pieces(pieces);
         let mut planes: Planes = [[0; 32]; 4];
         // A fault is met again piece by piece, which knows the thread to blame.

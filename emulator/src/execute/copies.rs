@@ -117,6 +117,7 @@ impl Context<'_, '_> {
                 planes[byte as usize / 4][lane] |= one[0][lane] << (byte % 4 * 8);
             }
         }
+        self.cta.shared.note_generic(&batch.to, due, batch.bytes);
         let who = self.cta.clocks.who(warp, false);
         for lane in lanes(due) {
             if batch.bytes == 16 {

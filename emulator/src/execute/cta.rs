@@ -73,7 +73,7 @@ pub(super) fn run_cta(
     cta.index = [linear % grid[0], linear / grid[0] % grid[1], linear / grid[0] / grid[1]].map(|x| x as u32);
     let threads: u32 = launch.block.iter().product();
     let count = threads.div_ceil(32) as usize;
-    cta.shared.reset(launch.shared_bytes as u64, launch.view.checks);
+    cta.shared.reset(launch.shared_bytes as u64, launch.view.checks, launch.kernel.has_proxies);
     cta.clocks = Clocks::new(count);
     cta.barriers = Default::default();
     cta.signals.clear();

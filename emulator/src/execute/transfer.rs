@@ -271,6 +271,7 @@ impl Context<'_, '_> {
                     old[lane] = before;
                     cx.cta.shared.poke(lane, address[lane], bytes, (atomic.op.apply)(before, b[lane], c[lane]))?;
                 }
+                cx.cta.shared.note_generic(address, mask, bytes);
                 Ok(())
             }
             Space::Global => {

@@ -6,6 +6,7 @@ mod global;
 mod landing;
 mod narrow;
 mod owners;
+mod proxy;
 mod quads;
 mod shadows;
 mod shared;

@@ -1,6 +1,7 @@
 //! Shared memory of a CTA: bounds, and the way of data in and out. `shadows` has what is remembered of accesses.
 
 use super::clocks::{Shadow, Who};
+use super::proxy::Proxy;
 use super::{D, IN_FLIGHT, Planes, SPLIT, VALID, byte_mask, lanes, value_mask};
 use crate::fault::{Checked, FaultKind, problem};
 use crate::launch::Checks;
@@ -21,16 +22,18 @@ pub(crate) struct SharedMemory {
     pub(super) shadow: Vec<Shadow>,
     /// Per byte, for the words whose state is `SPLIT`; empty until needed.
     pub(super) bytes: Vec<[Shadow; 4]>,
+    pub(super) proxy: Proxy,
     pub(super) checks: Checks,
 }
 
 impl SharedMemory {
-    /// Forgets everything: a new CTA starts.
-    pub(crate) fn reset(&mut self, size: u64, checks: Checks) {
+    /// Forgets everything: a new CTA starts, of a kernel that reads through the asynchronous proxy or not.
+    pub(crate) fn reset(&mut self, size: u64, checks: Checks, proxies: bool) {
         let quads = size.div_ceil(16) as usize;
         let words = 4 * quads;
         self.size = size;
         self.checks = checks;
+        self.proxy.reset(if proxies && checks.proxy_fences { quads } else { 0 });
         self.words.clear();
         self.words.resize(words, 0);
         self.state.clear();
@@ -42,6 +45,12 @@ impl SharedMemory {
             // Filled when a quad is taken apart.
             self.shadow.resize(words, Shadow::default());
         }
+    }
+
+    /// The sixteen bytes that an address lies in.
+    #[inline(always)]
+    pub(super) fn quad_of(&self, address: u64) -> usize {
+        (address.wrapping_sub(SHARED_BASE) >> 4) as usize
     }
 
     #[inline(always)]
@@ -93,7 +102,7 @@ impl SharedMemory {
     }
 
     pub(crate) fn store(&mut self, who: Who, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
-        match bytes {
+        let done = match bytes {
             4 => self.store_words::<1>(who, address, mask, data),
             8 => self.store_words::<2>(who, address, mask, data),
             16 => self.store_words::<4>(who, address, mask, data),
@@ -110,7 +119,11 @@ impl SharedMemory {
                 }
                 Ok(())
             }
+        };
+        if done.is_ok() {
+            self.note_generic(address, mask, bytes);
         }
+        done
     }
 
     #[inline(always)]

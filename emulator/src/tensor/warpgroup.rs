@@ -170,6 +170,9 @@ impl PendingMatrix {
         for (i, register) in registers.iter_mut().enumerate() {
             let (part, chunk) = (i % (rows / 8), i / (rows / 8));
             let addresses = from.chunk(row + 8 * part, chunk * 16 / bytes, bytes, transposed);
+            for &at in &addresses {
+                cx.cta.shared.check_proxy(0, at)?;
+            }
             let found = cx.cta.shared.read_rows(who, 0, &addresses)?;
             *register = if transposed { transpose(&found) } else { found };
         }
