@@ -12,9 +12,9 @@
 //! |---|---|---|
 //! | [`tensor`], [`random`], [`error`], [`files`] | extents and element types; Philox; the error type; atomic writing | |
 //! | [`cpu`] | threads, SIMD microkernels, direct convolutions | nothing above |
-//! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, the f64 interpreter | [`tensor`] |
+//! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, rematerialisation, the f64 interpreter | [`tensor`] |
 //! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`cpu`] |
-//! | [`plan`] | lifetimes, placement, report, independent verification | [`graph`] |
+//! | [`plan`] | lifetimes, placement, memory budget, report, pictures, independent verification | [`graph`] |
 //! | [`session`] | the arena; binds a planned program and runs it | [`plan`], [`cpu`] |
 //! | [`nn`], [`optim`] | the U-Nets and the graphs of a step; learning-rate corrections | [`ops`], [`graph`] |
 //! | [`data`] | NIfTI, datasets, validation, fingerprint, normalisation, augmentation, loader | [`tensor`] |
@@ -39,11 +39,13 @@ pub mod explore;
 pub mod files;
 pub mod graph;
 pub mod infer;
+pub mod machine;
 pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod plan;
 pub mod random;
+pub mod selftest;
 pub mod session;
 pub mod tensor;
 pub mod train;

@@ -9,6 +9,7 @@ mod device;
 mod evaluate;
 mod explore;
 mod inspect;
+mod memory;
 mod options;
 mod plan;
 mod predict;

@@ -1,21 +1,42 @@
 //! `gyrus plan`: what a training step will need, before it starts.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use serde_json::json;
 
 use super::{
     device::DeviceOptions,
+    memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
 use crate::{
     Result,
-    nn::{StepConfig, record_training, record_validation},
+    files::{self, Existing},
+    nn::StepConfig,
     ops::optimizer::Optimizer,
-    plan::{self, Report},
+    plan::{
+        self, Report,
+        budget::{self, Fitted},
+        page,
+        timeline::Timeline,
+    },
+    train::budget::Run,
 };
+
+/// The budget when none is given: the memory of a large desktop GPU.
+const BUDGET: usize = 24 << 30;
 
 /// Show parameters, work and memory of a training step for any extents: exactly what training will allocate.
 ///
-/// JSON keys: parameters, flops, peak_bytes, transient_bytes, transient_lower_bound, peak_at, roles, layers, total_bytes.
+/// With too little memory for everything, activations are forgotten and computed again (--rematerialise); what cannot fit
+/// even so is refused, with the nearest runs that would.
+///
+/// JSON keys: parameters, flops, peak_bytes, transient_bytes, transient_lower_bound, peak_at, roles, layers, total_bytes,
+/// budget_bytes; rematerialised {activations, extra_flops_percent, extra_traffic_percent}; levels: a list of
+/// {activations, total_bytes, flops, extra_flops_percent, extra_traffic_percent, chosen}; timeline {steps: a list of
+/// {name, stage, flops, traffic, start, end}, blocks: a list of {name, kind, offset, bytes, first, last}, peak_bytes,
+/// peak_node}, where start and end are shares of the predicted time, first and last count steps.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -24,6 +45,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    memory: MemoryOptions,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice)]
@@ -40,6 +63,14 @@ pub struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Write a page with the timeline and the tables
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Write the timeline alone: time runs right, bytes rise, every value is a rectangle
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -51,23 +82,81 @@ pub fn run(options: Options) -> Result<()> {
     network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
     network.check_batch("--val-batch-size", options.val_batch_size, extent)?;
     options.optimizer.check()?;
-    let step = |batch: usize| StepConfig {
+    let training = StepConfig {
         network,
-        batch,
+        batch: options.train_batch_size,
         extent,
         loss: options.loss.into(),
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     };
-    let graphs = [record_training(&step(options.train_batch_size))?, record_validation(&step(options.val_batch_size))?];
-    let layout = plan::plan(&graphs, plan::Options::for_threads(threads.count()));
-    let report = Report::new(&graphs, &layout, 0);
+    let run = Run { training, validation_batch: options.val_batch_size };
+    let layout = plan::Options::for_threads(threads.count());
+    let limit = options.memory.chosen(BUDGET);
+    let chosen = run.fit(layout, limit)?;
+    let levels = budget::levels(&run.graphs()?, layout);
+    let report = Report::new(&chosen.graphs, &chosen.plan, 0);
+    let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
+
+    let [depth, width, height] = extent;
+    let title = format!(
+        "{}, factor {}, {height}x{width}x{depth}, batch {}",
+        network.architecture, network.resize_factor, training.batch
+    );
+    if let Some(path) = &options.svg {
+        files::write(path, Existing::Replace, |file| file.write_all(timeline.svg(&title).as_bytes()))?;
+    }
+    if let Some(path) = &options.html {
+        let page = page::html(&title, &report, &chosen, &levels, &timeline);
+        files::write(path, Existing::Replace, |file| file.write_all(page.as_bytes()))?;
+    }
     if options.json {
         let mut value = serde_json::to_value(&report).expect("plain data");
-        value["total_bytes"] = layout.total.into();
+        value["total_bytes"] = chosen.plan.total.into();
+        value["budget_bytes"] = limit.budget.bytes.into();
+        value["rematerialised"] = level_json(&chosen);
+        let line = |level: &Fitted| {
+            let mut line = level_json(level);
+            line["total_bytes"] = level.plan.total.into();
+            line["flops"] = level.work.flops.into();
+            line["chosen"] = is_same(level, &chosen).into();
+            line
+        };
+        value["levels"] = levels.iter().map(line).collect();
+        value["timeline"] = serde_json::to_value(&timeline).expect("plain data");
         super::output::print_json(&value)?;
         return Ok(());
     }
-    print_table(&report, layout.total)
+    print_table(&report, chosen.plan.total)?;
+    print_levels(&levels, &chosen)
+}
+
+fn level_json(level: &Fitted) -> serde_json::Value {
+    json!({
+        "activations": level.forgotten,
+        "extra_flops_percent": level.extra_flops_percent(),
+        "extra_traffic_percent": level.extra_traffic_percent(),
+    })
+}
+
+fn is_same(level: &Fitted, chosen: &Fitted) -> bool {
+    (level.plan.total, level.work) == (chosen.plan.total, chosen.work)
+}
+
+/// What less memory costs: one line per level of rematerialisation.
+fn print_levels(levels: &[Fitted], chosen: &Fitted) -> Result<()> {
+    say!("");
+    say!("{:<34} {:>10} {:>14} {:>14}", "activations computed again", "MiB", "extra FLOP %", "extra bytes %");
+    for level in levels {
+        say!(
+            "{:<34} {:>10.0} {:>14.2} {:>14.2}{}",
+            level.forgotten,
+            mib(level.plan.total),
+            level.extra_flops_percent(),
+            level.extra_traffic_percent(),
+            if is_same(level, chosen) { "  <- chosen" } else { "" },
+        );
+    }
+    Ok(())
 }
 
 fn print_table(report: &Report, total: usize) -> Result<()> {

@@ -13,6 +13,7 @@ use clap::{ArgAction, Args};
 
 use super::{
     device::{DeviceOptions, check_threads},
+    memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    memory: MemoryOptions,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice, help_heading = "Training")]
@@ -242,7 +245,8 @@ pub fn run(options: Options) -> Result<()> {
     let (train_batch, validation_batch, augmentation) =
         (config.train_batch, config.validation_batch, config.augmentation);
     // Memory and the checkpoint to resume come before the first folder is made.
-    let mut trainer = Trainer::new(config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
+    let limit = options.memory.of_machine();
+    let mut trainer = Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
     let folder = &options.model_path;
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
@@ -271,6 +275,9 @@ pub fn run(options: Options) -> Result<()> {
         gib(plan.total),
         gib(plan.persistent_bytes),
     );
+    if let (forgotten @ 1.., percent) = trainer.rematerialised() {
+        note!("memory: {forgotten} activations are computed again to stay within it: {percent:.1} % more work");
+    }
     let mut record = Record::open(folder, labels[1..].to_vec(), start, trainer.position())?;
     let stop = stop_flag();
     let run =

@@ -11,6 +11,7 @@
 
 mod conv;
 pub mod elementwise;
+pub mod memory;
 pub mod peak;
 pub mod pool;
 pub mod reduce;

@@ -8,10 +8,12 @@ mod differentiate;
 mod node;
 mod op;
 pub mod reference;
+pub mod rematerialise;
 mod tape;
 
 pub use backward::Backward;
 pub use differentiate::differentiate;
 pub use node::{Graph, Node, NodeId, Role, Stage, Value, ValueId};
 pub use op::{CpuTarget, Op};
+pub use rematerialise::rematerialise;
 pub use tape::Tape;

@@ -134,4 +134,8 @@ impl Graph {
     pub fn flops(&self) -> u64 {
         self.nodes.iter().map(|node| node.op.flops(&self.specs(&node.inputs), &self.specs(&node.outputs))).sum()
     }
+    /// Bytes that one run must move at the least: every operand of every node once.
+    pub fn traffic(&self) -> u64 {
+        self.nodes.iter().map(|node| node.op.traffic(&self.specs(&node.inputs), &self.specs(&node.outputs))).sum()
+    }
 }

@@ -1,9 +1,9 @@
 //! Everything about one operation behind one trait: the graph, the planner, the devices and the tests ask only this.
 
-use std::{any::Any, fmt::Debug};
+use std::{any::Any, fmt::Debug, sync::Arc};
 
-use super::{Backward, reference::Dense};
-use crate::{Result, session::CpuCall, tensor::Spec};
+use super::{Backward, ValueId, reference::Dense};
+use crate::{Error, Result, machine::lower::Lower, session::CpuCall, tensor::Spec};
 
 /// What the planner must know about the CPU device to size a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub trait Op: Debug + Send + Sync + Any {
     /// # Errors
     /// If the operation has no derivative, or a recorded operation refuses its operands.
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
-        Err(crate::Error::shape(cx.name(), format_args!("{} has no derivative", self.kind())))
+        Err(Error::shape(cx.name(), format_args!("{} has no derivative", self.kind())))
     }
 
     /// Pairs (input, output) where the output is the input's next version and must occupy its bytes, for a node with
@@ -43,6 +43,13 @@ pub trait Op: Debug + Send + Sync + Any {
     /// Pairs (input, output) where the output may take over the input's bytes if nothing reads that input later.
     fn in_place(&self) -> Vec<(usize, usize)> {
         Vec::new()
+    }
+
+    /// How a node of this operation computes its first output again, bit for bit, when its operands and its small results
+    /// are still there: an operation with one output, and its operands. An operation that is not listed here and has one
+    /// output is repeated as it is. See [`super::rematerialise`].
+    fn again(&self, _inputs: &[ValueId], _outputs: &[ValueId]) -> Option<(Arc<dyn Op>, Vec<ValueId>)> {
+        None
     }
 
     /// Multiplications and additions, two for each multiply-add. Element-wise work counts as nothing.
@@ -68,4 +75,13 @@ pub trait Op: Debug + Send + Sync + Any {
 
     /// Computes the outputs on the CPU. Allocates nothing.
     fn run_cpu(&self, call: &CpuCall<'_>);
+
+    /// Turns itself into launches of GPU kernels; what it asks for as workspace is planned.
+    ///
+    /// # Errors
+    /// If there is no kernel for these operands.
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        let cause = format!("{} has no GPU kernel yet; use --device cpu", self.kind());
+        Err(Error::shape(cx.name(), cause))
+    }
 }

@@ -15,11 +15,15 @@ pub mod elementwise;
 pub mod max_pool;
 pub mod optimizer;
 pub mod relu;
+mod slices;
 pub mod upsample;
 
 use case::Case;
 
-use crate::tensor::{DType, Spec, Volume};
+use crate::{
+    machine::KernelAbi,
+    tensor::{DType, Spec, Volume},
+};
 
 /// Every case of every operation.
 pub fn catalogue() -> Vec<Case> {
@@ -36,6 +40,27 @@ pub fn catalogue() -> Vec<Case> {
         dice::cases(),
         elementwise::cases(),
         optimizer::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Every GPU kernel that the operations start, as the compiled code must declare it.
+pub fn kernels() -> Vec<KernelAbi> {
+    [
+        conv3d::launch::kernels(),
+        conv_transpose3d::launch::kernels(),
+        upsample::launch::kernels(),
+        max_pool::launch::kernels(),
+        batch_norm::launch::kernels(),
+        dropout::launch::kernels(),
+        relu::launch::kernels(),
+        concat::launch::kernels(),
+        activation::launch::kernels(),
+        dice::launch::kernels(),
+        elementwise::launch::kernels(),
+        optimizer::launch::kernels(),
     ]
     .into_iter()
     .flatten()

@@ -1,7 +1,10 @@
 //! Which transient bytes must exist when.
 
-use super::{Options, align};
-use crate::graph::{Graph, ValueId};
+use super::{Options, Target, align};
+use crate::{
+    graph::{Graph, ValueId},
+    machine::lower,
+};
 
 /// A run of transient bytes with one lifetime: a value, several that hand the same bytes on, or a node's workspace.
 #[derive(Clone, Debug)]
@@ -63,7 +66,11 @@ pub(super) fn buffers(graph: &Graph, options: Options) -> Vec<Buffer> {
             };
             buffer_of[output.0] = Some(buffer);
         }
-        let workspace = node.op.cpu_workspace(&graph.specs(&node.inputs), &graph.specs(&node.outputs), options.target);
+        let (inputs, outputs) = (graph.specs(&node.inputs), graph.specs(&node.outputs));
+        let workspace = match options.target {
+            Target::Cpu(cpu) => node.op.cpu_workspace(&inputs, &outputs, cpu),
+            Target::Gpu => lower::workspace_bytes(&*node.op, &inputs, &outputs),
+        };
         if workspace > 0 {
             buffers.push(fresh(Vec::new(), Some(index), workspace, options, index, index));
         }
@@ -71,8 +78,8 @@ pub(super) fn buffers(graph: &Graph, options: Options) -> Vec<Buffer> {
     buffers
 }
 
-/// The largest sum of bytes that exist at once, and where.
-pub(super) fn lower_bound(buffers: &[Buffer], nodes: usize) -> (usize, usize) {
+/// The sum of the bytes that exist during each node.
+pub(super) fn alive(buffers: &[Buffer], nodes: usize) -> Vec<usize> {
     let mut alive = vec![0; nodes];
     for buffer in buffers {
         for sum in &mut alive[buffer.first..=buffer.last] {
@@ -80,6 +87,11 @@ pub(super) fn lower_bound(buffers: &[Buffer], nodes: usize) -> (usize, usize) {
         }
     }
     alive
+}
+
+/// The largest sum of bytes that exist at once, and where.
+pub(super) fn lower_bound(buffers: &[Buffer], nodes: usize) -> (usize, usize) {
+    alive(buffers, nodes)
         .iter()
         .enumerate()
         .map(|(node, &sum)| (sum, node))

@@ -5,9 +5,15 @@
 //! order of creation, so that one launch can run over all parameters. Everything else shares one transient region:
 //! values whose lifetimes do not overlap may share bytes, and an output may take over the bytes of an input that dies.
 
+pub mod budget;
+mod improve;
+pub mod ladder;
 mod lifetime;
+pub mod page;
+pub mod picture;
 mod place;
 mod report;
+pub mod timeline;
 mod verify;
 
 use std::collections::HashMap;
@@ -42,11 +48,20 @@ impl Place {
     }
 }
 
+/// Who runs the program: operations want different scratch memory on a CPU and on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This CPU.
+    Cpu(CpuTarget),
+    /// Any GPU.
+    Gpu,
+}
+
 /// How to lay out.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The CPU whose workspaces are planned.
-    pub target: CpuTarget,
+    /// The device whose workspaces are planned.
+    pub target: Target,
     /// Bytes left free behind every range, so that tests can see who writes past the end.
     pub guard: usize,
     /// Whether outputs may take over the bytes of inputs that die.
@@ -56,7 +71,12 @@ pub struct Options {
 impl Options {
     /// The usual layout for this number of threads.
     pub fn for_threads(threads: usize) -> Self {
-        Self { target: CpuTarget { threads }, guard: 0, in_place: true }
+        Self { target: Target::Cpu(CpuTarget { threads }), guard: 0, in_place: true }
+    }
+
+    /// The usual layout for a GPU, real or emulated: the same for all of them.
+    pub fn for_gpu() -> Self {
+        Self { target: Target::Gpu, guard: 0, in_place: true }
     }
 }
 
@@ -182,7 +202,7 @@ fn place_persistent(graphs: &[Graph], options: Options) -> (Vec<Persistent>, usi
 fn plan_entry(graph: &Graph, persistent: &HashMap<&str, Place>, base: usize, options: Options) -> EntryPlan {
     let buffers = lifetime::buffers(graph, options);
     let (lower_bound, peak_node) = lifetime::lower_bound(&buffers, graph.nodes.len());
-    let (offsets, transient) = place::place(&buffers);
+    let (offsets, transient) = improve::improve(&buffers, lower_bound, place::place(&buffers));
     let mut values: Vec<Place> = graph
         .values
         .iter()

@@ -2,6 +2,8 @@
 
 mod arena;
 mod call;
+mod device;
+mod executor;
 mod memory;
 
 use std::collections::HashMap;
@@ -9,12 +11,14 @@ use std::collections::HashMap;
 use self::{arena::Arena, call::BoundNode};
 use crate::{
     Result,
-    cpu::Threads,
+    cpu::{Threads, memory::available},
     graph::Graph,
     plan::{self, MemoryPlan, Options, Place},
     tensor::{DType, Spec},
 };
 pub use call::CpuCall;
+pub use device::DeviceSession;
+pub use executor::{Executor, RunsOn};
 
 /// A program on the CPU device: its arena and its bound nodes. Nothing is allocated after [`Session::bind`].
 #[derive(Debug)]
@@ -36,21 +40,19 @@ impl Session {
     /// If the plan does not pass [`plan::verify`]: that is a bug in the planner, and running would corrupt results.
     pub fn bind(graphs: &[Graph], threads: Threads) -> Result<Self> {
         let options = Options::for_threads(threads.count());
-        let plan = plan::plan(graphs, options);
-        // Asked first: an operating system that promises more than it has would kill the program later, in mid-run.
-        memory::require(plan.total, memory::available())?;
-        Self::verified(graphs, plan, threads)
+        Self::bind_planned(graphs, plan::plan(graphs, options), threads)
     }
 
-    /// Binds a program to a plan that was made for it, whatever else runs on the machine.
+    /// Binds a program to a plan that was made for it.
+    ///
+    /// # Errors
+    /// As [`Session::bind`].
     ///
     /// # Panics
-    /// As [`Session::bind`], and if the operating system refuses the memory.
-    pub fn bind_planned(graphs: &[Graph], plan: MemoryPlan, threads: Threads) -> Self {
-        Self::verified(graphs, plan, threads).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    fn verified(graphs: &[Graph], plan: MemoryPlan, threads: Threads) -> Result<Self> {
+    /// As [`Session::bind`].
+    pub fn bind_planned(graphs: &[Graph], plan: MemoryPlan, threads: Threads) -> Result<Self> {
+        // Asked first: an operating system that promises more than it has would kill the program later, in mid-run.
+        memory::require(plan.total, available())?;
         if let Err(violation) = plan::verify(graphs, &plan) {
             panic!("the memory plan is wrong: {violation}");
         }

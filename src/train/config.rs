@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::schedule::{EarlyStop, Schedule};
+use super::{
+    budget::Run,
+    schedule::{EarlyStop, Schedule},
+};
 use crate::{
     Error, Result,
     data::{
@@ -107,6 +110,11 @@ impl TrainConfig {
     /// The validation pass.
     pub fn validation_step(&self) -> StepConfig {
         self.step(self.validation_batch)
+    }
+
+    /// Both as one program, to be laid out.
+    pub fn program(&self) -> Run {
+        Run { training: self.training_step(), validation_batch: self.validation_batch }
     }
 
     fn step(&self, batch: usize) -> StepConfig {

@@ -1,5 +1,6 @@
 //! The training loop and what it leaves behind: checkpoints, history, curves.
 
+pub mod budget;
 pub mod checkpoint;
 pub mod config;
 pub mod curves;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     TrainConfig,
+    budget::Limit,
     checkpoint::{Checkpoint, Label, Meta, Position},
     figures::{EpochFigures, Figures},
     observer::Observer,
@@ -25,9 +26,10 @@ use crate::{
         loader::{Batch, Loader},
         preprocess::Preprocessing,
     },
-    nn::{initial_parameters, names, record_training, record_validation},
+    nn::{initial_parameters, names},
     ops::dice::Sums,
     optim::OptimizerState,
+    plan::{self, budget::Budget},
     session::Session,
 };
 
@@ -77,6 +79,7 @@ pub struct Trainer {
     labels: Vec<String>,
     class_weights: Vec<f32>,
     session: Session,
+    rematerialised: (usize, f64),
     saved: Vec<Saved>,
     position: Position,
     optimizer: OptimizerState,
@@ -87,7 +90,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A new run with initial weights.
+    /// A new run with initial weights, in as much memory as it takes.
     ///
     /// # Errors
     /// If the configuration does not work.
@@ -98,9 +101,27 @@ impl Trainer {
         class_weights: Vec<f32>,
         threads: Threads,
     ) -> Result<Self> {
+        let limit = Limit { budget: Budget::default(), name: "" };
+        Self::within(limit, config, preprocessing, labels, class_weights, threads)
+    }
+
+    /// A new run with initial weights that stays within a memory limit. The limit changes no bit of the results.
+    ///
+    /// # Errors
+    /// If the configuration does not work, or does not fit.
+    pub fn within(
+        limit: Limit,
+        config: TrainConfig,
+        preprocessing: Preprocessing,
+        labels: Vec<String>,
+        class_weights: Vec<f32>,
+        threads: Threads,
+    ) -> Result<Self> {
         config.check()?;
-        let graphs = [record_training(&config.training_step())?, record_validation(&config.validation_step())?];
-        let mut session = Session::bind(&graphs, threads)?;
+        let fitted = config.program().fit(plan::Options::for_threads(threads.count()), limit)?;
+        let (forgotten, extra_percent) = (fitted.forgotten, fitted.extra_flops_percent());
+        let graphs = fitted.graphs;
+        let mut session = Session::bind_planned(&graphs, fitted.plan, threads)?;
         state::initialise(&mut session, &initial_parameters(&graphs[TRAINING], config.seed));
         session.f32_mut(names::CLASS_WEIGHTS).copy_from_slice(&class_weights);
         session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
@@ -117,6 +138,7 @@ impl Trainer {
             labels,
             class_weights,
             session,
+            rematerialised: (forgotten, extra_percent),
         })
     }
 
@@ -153,6 +175,11 @@ impl Trainer {
     /// The session, for its plan.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Number of activations that are computed again in each step, and the work that this adds, in percent.
+    pub fn rematerialised(&self) -> (usize, f64) {
+        self.rematerialised
     }
 
     /// The best validation Dice coefficient so far, and its epoch counted from 1.

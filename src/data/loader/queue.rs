@@ -59,13 +59,14 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let next = state.next_taken;
+            // Asked first: another worker may have finished a later step before this one failed.
+            if next >= state.end {
+                return None;
+            }
             if let Some(batch) = state.ready.remove(&next) {
                 state.next_taken += 1;
                 self.changed.notify_all();
                 return Some(batch);
-            }
-            if next >= state.end {
-                return None;
             }
             // The alarm is set after the panicking worker's batch is known never to come.
             assert!(!state.has_panicked, "a loading thread panicked");
@@ -149,6 +150,31 @@ mod tests {
             }
             assert!(queue.take().is_none());
         });
+    }
+
+    #[test]
+    fn a_batch_that_was_ready_before_an_earlier_one_failed_is_not_taken_after_the_error() {
+        let queue = Queue::new(0, 2, 2);
+        let later_is_ready = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    queue.work(|step, _| {
+                        if step == 1 {
+                            return Ok(Batch { step, ..Batch::default() });
+                        }
+                        while queue.lock().ready.is_empty() {
+                            thread::yield_now();
+                        }
+                        later_is_ready.fetch_add(1, Ordering::SeqCst);
+                        Err(crate::Error::input("i0.nii.gz", "damaged", "replace it"))
+                    });
+                });
+            }
+            assert!(queue.take().unwrap().is_err());
+            assert!(queue.take().is_none());
+        });
+        assert_eq!(later_is_ready.into_inner(), 1);
     }
 
     #[test]

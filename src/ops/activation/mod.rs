@@ -2,6 +2,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -9,7 +10,7 @@ pub(super) use cpu::{sigmoid, softmax};
 pub(super) use reference::{sigmoid as sigmoid_reference, softmax as softmax_reference};
 
 use super::{activation, operands};
-use crate::{graph::Op, reference_by_definition, session::CpuCall, tensor::Spec};
+use crate::{Result, graph::Op, machine::lower::Lower, reference_by_definition, session::CpuCall, tensor::Spec};
 
 /// Softmax over the channels: operand `[logits]`, result `[probabilities]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,10 @@ impl Op for Softmax {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::softmax_all(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::softmax(cx)
+    }
 }
 
 impl Op for Sigmoid {
@@ -60,5 +65,9 @@ impl Op for Sigmoid {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::sigmoid_all(call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::sigmoid(cx)
     }
 }

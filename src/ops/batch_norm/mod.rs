@@ -6,14 +6,18 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
 
+use std::sync::Arc;
+
 use super::{activation, operands, vector};
 use crate::{
     Result,
-    graph::{Backward, CpuTarget, Op},
+    graph::{Backward, CpuTarget, Op, ValueId},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -74,6 +78,12 @@ impl Op for BatchNorm {
         Ok(())
     }
 
+    /// Applied with the statistics that the node left: by the same function of the same numbers as the first time.
+    fn again(&self, inputs: &[ValueId], outputs: &[ValueId]) -> Option<(Arc<dyn Op>, Vec<ValueId>)> {
+        let operands = vec![inputs[0], inputs[1], inputs[2], outputs[1], outputs[2]];
+        Some((Arc::new(BatchNormInference { epsilon: self.epsilon }), operands))
+    }
+
     fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
         cpu::workspace(volume(&inputs[0]))
     }
@@ -82,6 +92,10 @@ impl Op for BatchNorm {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::train(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::train(self, cx)
     }
 }
 
@@ -115,6 +129,10 @@ impl Op for BatchNormBackward {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::backward(self, cx)
+    }
 }
 
 impl Op for BatchNormRunning {
@@ -138,6 +156,10 @@ impl Op for BatchNormRunning {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::running(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::running(self, cx)
     }
 }
 
@@ -169,5 +191,9 @@ impl Op for BatchNormInference {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::inference(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::inference(self, cx)
     }
 }

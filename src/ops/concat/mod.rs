@@ -2,6 +2,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -10,6 +11,7 @@ use super::{activation, operands};
 use crate::{
     Result,
     graph::{Backward, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::Spec,
@@ -54,6 +56,10 @@ impl Op for Concat {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::join(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::join(cx)
+    }
 }
 
 impl Op for Split {
@@ -75,5 +81,9 @@ impl Op for Split {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::split(call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::split(cx)
     }
 }

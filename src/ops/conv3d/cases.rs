@@ -22,6 +22,12 @@ pub fn cases() -> Vec<Case> {
         ([2, 2, 2], 1, [4, 6, 9], 16, 8),
         ([1, 1, 1], 2, [3, 2, 5], 2, 4),
         ([1, 1, 1], 1, [1, 7, 11], 19, 3),
+        // Between the widths of the GPU's tiles.
+        ([1, 1, 1], 1, [2, 3, 4], 12, 20),
+        ([1, 1, 1], 1, [2, 3, 4], 20, 12),
+        ([2, 2, 2], 1, [2, 3, 9], 12, 12),
+        // Not a cube: what no network here has, and the general code must do.
+        ([1, 3, 2], 2, [3, 4, 5], 3, 4),
     ];
     // Layers of the default network at resize factor 4 and of its head.
     let real = [

@@ -5,6 +5,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -14,6 +15,7 @@ use crate::{
     Result,
     cpu::Convolution,
     graph::{Backward, CpuTarget, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Shape, Spec, Volume},
@@ -131,6 +133,10 @@ impl Op for Conv3d {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fprop(self, cx)
+    }
 }
 
 impl Op for Conv3dDgrad {
@@ -162,6 +168,10 @@ impl Op for Conv3dDgrad {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::dgrad(self, cx)
+    }
 }
 
 impl Op for Conv3dWgrad {
@@ -191,5 +201,9 @@ impl Op for Conv3dWgrad {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::wgrad(self, cx)
     }
 }

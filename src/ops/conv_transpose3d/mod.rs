@@ -4,6 +4,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -13,6 +14,7 @@ use crate::{
     Result,
     cpu::TransposedConvolution,
     graph::{Backward, CpuTarget, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Shape, Spec, Volume},
@@ -101,6 +103,10 @@ impl Op for ConvTranspose3d {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fprop(cx)
+    }
 }
 
 impl Op for ConvTranspose3dDgrad {
@@ -135,6 +141,10 @@ impl Op for ConvTranspose3dDgrad {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::dgrad(cx)
+    }
 }
 
 impl Op for ConvTranspose3dWgrad {
@@ -163,5 +173,9 @@ impl Op for ConvTranspose3dWgrad {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::wgrad(cx)
     }
 }

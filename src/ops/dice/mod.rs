@@ -12,6 +12,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 mod sums;
 
@@ -22,6 +23,7 @@ use super::{activation, operands, vector};
 use crate::{
     Result,
     graph::{Backward, CpuTarget, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{DType, Shape, Spec, Volume},
@@ -100,6 +102,10 @@ impl Op for DiceLoss {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::forward(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::forward(self, cx)
+    }
 }
 
 impl Op for DiceLossBackward {
@@ -129,5 +135,9 @@ impl Op for DiceLossBackward {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::backward(self, cx)
     }
 }

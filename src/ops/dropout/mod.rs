@@ -6,6 +6,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -14,6 +15,7 @@ use super::{activation, operands};
 use crate::{
     Result,
     graph::{Backward, Op},
+    machine::lower::Lower,
     random, reference_by_definition,
     session::CpuCall,
     tensor::{DType, Shape, Spec},
@@ -76,6 +78,10 @@ impl Op for Dropout {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::run(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::lower(self, cx)
     }
 }
 

@@ -2,13 +2,16 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
 
 use super::operands;
 use crate::{
+    Result,
     graph::Op,
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{DType, Spec},
@@ -58,6 +61,10 @@ impl Op for Add {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::axpy(1.0, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::axpy(&Axpy { alpha: 1.0 }, cx)
+    }
 }
 
 impl Op for Axpy {
@@ -77,6 +84,10 @@ impl Op for Axpy {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::axpy(self.alpha, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::axpy(self, cx)
     }
 }
 
@@ -99,5 +110,9 @@ impl Op for Cast {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::cast(call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::cast(cx)
     }
 }

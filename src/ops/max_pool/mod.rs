@@ -5,6 +5,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -13,6 +14,7 @@ use super::{activation, operands};
 use crate::{
     Result,
     graph::{Backward, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -57,6 +59,10 @@ impl Op for MaxPool {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::forward(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::forward(cx)
+    }
 }
 
 impl Op for MaxPoolBackward {
@@ -77,5 +83,9 @@ impl Op for MaxPoolBackward {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::backward(cx)
     }
 }

@@ -1,6 +1,6 @@
 //! On the CPU: runs of elements over the threads, one parameter after the other.
 
-use super::{Optimizer, Rule};
+use super::{Optimizer, Rule, shares};
 use crate::session::CpuCall;
 
 /// Elements per task.
@@ -65,12 +65,6 @@ pub(super) fn run(op: &Optimizer, call: &CpuCall<'_>) {
             }
         }
     }
-}
-
-/// What of the new goes into the moments, and epsilon. The differences are taken before they are rounded: 1 - 0.999 in
-/// single precision is off by 1e-5 of itself.
-fn shares(beta1: f64, beta2: f64, epsilon: f64) -> (f32, f32, f32) {
-    ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32)
 }
 
 #[inline]

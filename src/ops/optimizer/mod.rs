@@ -14,13 +14,16 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Result,
     graph::Op,
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{DType, Spec},
@@ -86,6 +89,12 @@ pub fn hyper_spec() -> Spec {
     Spec::f32_vector(4)
 }
 
+/// What of the new goes into the moments, and epsilon. The differences are taken before they are rounded: 1 - 0.999 in
+/// single precision is off by 1e-5 of itself.
+fn shares(beta1: f64, beta2: f64, epsilon: f64) -> (f32, f32, f32) {
+    ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32)
+}
+
 impl Optimizer {
     /// Number of parameters, from the number of operands.
     fn parameters(&self, operands: usize) -> usize {
@@ -131,5 +140,9 @@ impl Op for Optimizer {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::run(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::lower(self, cx)
     }
 }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
@@ -10,6 +11,7 @@ use super::{activation, operands};
 use crate::{
     Result,
     graph::{Backward, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -47,6 +49,10 @@ impl Op for Upsample {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::forward(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::forward(cx)
+    }
 }
 
 impl Op for UpsampleBackward {
@@ -67,5 +73,9 @@ impl Op for UpsampleBackward {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::backward(cx)
     }
 }

@@ -1,0 +1,145 @@
+//! Machines run launches of compiled kernels over one arena: a GPU through its driver, an emulated GPU, or none.
+//!
+//! Operations *lower* themselves to launches ([`lower`]): which kernel, which geometry, which argument bytes. A [`Machine`]
+//! knows nothing of operations, and everything above it nothing of drivers.
+
+mod cuda;
+mod emulated;
+pub mod images;
+mod launch;
+pub mod lower;
+mod null;
+
+use std::fmt::Debug;
+
+pub use cuda::{Cuda, devices};
+pub use emulated::{Emulated, Tally};
+pub(crate) use launch::arguments;
+pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
+pub use null::Null;
+
+use crate::{Error, Result};
+
+/// What a machine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// As the user may know it.
+    pub name: String,
+    /// Compute capability times ten: 75, 80, 90.
+    pub compute: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+}
+
+/// Names launches that a machine has captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording(pub(crate) usize);
+
+/// Runs kernels. One stream: everything happens in the order of the calls.
+pub trait Machine: Debug + Send {
+    /// What it is.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Makes the kernels of a family known, from PTX text. A family is loaded once.
+    ///
+    /// # Errors
+    /// If the machine refuses the text.
+    fn load(&mut self, family: &'static str, ptx: &str) -> Result<()>;
+
+    /// Whether the family was loaded.
+    fn is_loaded(&self, family: &str) -> bool;
+
+    /// Memory with undefined content; its address, a multiple of 256.
+    ///
+    /// # Errors
+    /// If there is not enough.
+    fn allocate(&mut self, bytes: usize) -> Result<u64>;
+
+    /// Gives an allocation back.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    fn free(&mut self, address: u64) -> Result<()>;
+
+    /// Copies from the host. The bytes may be reused when it returns.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    fn upload(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Copies to the host, after everything before has finished.
+    ///
+    /// # Errors
+    /// If the driver fails, or a launch before did.
+    fn download(&mut self, address: u64, bytes: &mut [u8]) -> Result<()>;
+
+    /// Starts a kernel.
+    ///
+    /// # Errors
+    /// If the machine refuses it.
+    fn launch(&mut self, launch: &Launch) -> Result<()>;
+
+    /// Turns launches into one recording, without running them.
+    ///
+    /// # Errors
+    /// If the machine refuses one of them.
+    fn capture(&mut self, launches: &[Launch]) -> Result<Recording>;
+
+    /// Runs a recording: the same as launching its launches in order.
+    ///
+    /// # Errors
+    /// If the machine refuses it.
+    fn replay(&mut self, recording: Recording) -> Result<()>;
+
+    /// Waits until everything has finished.
+    ///
+    /// # Errors
+    /// If a launch failed.
+    fn synchronise(&mut self) -> Result<()>;
+}
+
+/// What a user can name after `--device`: the name, and what it is or why it cannot be used.
+pub fn list() -> Vec<(String, Result<Capabilities>)> {
+    let mut list = Vec::new();
+    match devices() {
+        Ok(found) => list.extend(found.into_iter().enumerate().map(|(n, gpu)| (format!("cuda:{n}"), Ok(gpu)))),
+        Err(error) => list.push(("cuda".to_owned(), Err(error))),
+    }
+    list.push(("emulated".to_owned(), Ok(Emulated::default().capabilities().clone())));
+    list
+}
+
+/// The machine of this name: `cuda`, `cuda:N` or `emulated`.
+///
+/// # Errors
+/// If there is none of this name, or it cannot be opened.
+pub fn open(name: &str) -> Result<Box<dyn Machine>> {
+    let ordinal = match name.split_once(':') {
+        None if name == "cuda" => Some(0),
+        Some(("cuda", number)) => number.parse().ok(),
+        _ => None,
+    };
+    match ordinal {
+        Some(ordinal) => Ok(Box::new(Cuda::open(ordinal)?)),
+        None if name == "emulated" => Ok(Box::new(Emulated::default())),
+        None => Err(Error::usage("--device", format_args!("{name} is no GPU"), "use cuda, cuda:N or emulated")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_machine_opens_and_others_are_refused_by_name() {
+        for (name, found) in list() {
+            match found {
+                Ok(capabilities) => assert_eq!(open(&name).unwrap().capabilities(), &capabilities),
+                Err(_) => assert_eq!(open(&name).unwrap_err().exit_code(), 1),
+            }
+        }
+        assert!(open("cuda:x").unwrap_err().to_string().contains("cuda:x is no GPU"));
+    }
+}

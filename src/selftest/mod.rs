@@ -1,0 +1,122 @@
+//! Judges a device by the operations' definitions: every case of the catalogue, with guard bytes behind every range.
+//!
+//! The rule of tolerance: the error against double precision is at most twice that of plain loops in single precision. The
+//! tests use it for the CPU and the emulated GPU, `gyrus selftest` for the user's own GPU.
+
+mod single;
+
+pub use single::{Cpu, Device, Gpu, Operands, Single, decode, encode};
+
+use crate::{
+    Result,
+    ops::{case::Case, catalogue},
+};
+
+/// How one case went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The case's name.
+    pub case: String,
+    /// The largest error of a result as a share of what is allowed: up to 1 is good. Infinite if a result is not a number.
+    pub share: f64,
+    /// That error, in units of the result.
+    pub error: f64,
+    /// What is allowed there.
+    pub allowed: f64,
+    /// Seconds that the device took, copies included.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// Whether every result is near enough to the truth.
+    pub fn is_good(&self) -> bool {
+        self.share <= 1.0
+    }
+}
+
+/// Runs every case of the catalogue; `observe` gets each outcome as it comes. Returns the number of cases and of failures.
+///
+/// # Errors
+/// If the device fails.
+pub fn run(device: &mut dyn Device, observe: &mut dyn FnMut(&Outcome)) -> Result<(usize, usize)> {
+    let (mut cases, mut failures) = (0, 0);
+    for case in catalogue() {
+        let outcome = judge(&case, device)?;
+        cases += 1;
+        failures += usize::from(!outcome.is_good());
+        observe(&outcome);
+    }
+    Ok((cases, failures))
+}
+
+/// Runs one case.
+///
+/// # Errors
+/// If the device fails.
+pub fn judge(case: &Case, device: &mut dyn Device) -> Result<Outcome> {
+    // The worst over several draws: with a few elements, a single draw may be lucky for the yardstick.
+    let elements: usize = case.specs().iter().map(|spec| spec.shape.elements()).sum();
+    let draws = if elements < 4000 { 16 } else { 1 };
+    let outputs = Single::new(case, Operands::FromHost, 0).results.len();
+    let (mut allowed, mut error) = (vec![0.0f64; outputs], vec![0.0f64; outputs]);
+    let mut seconds = 0.0;
+    for draw in 0..draws {
+        let single = Single::new(case, Operands::FromHost, draw);
+        let (truth, plain) = (single.reference::<f64>(), single.reference::<f32>());
+        let start = std::time::Instant::now();
+        let results = device.run(&single)?;
+        seconds += start.elapsed().as_secs_f64();
+        for (output, fast) in results.into_iter().enumerate() {
+            let (truth, plain) = (&truth[output], &plain[output]);
+            allowed[output] = allowed[output].max(2.0 * distance(truth, plain) + ulp(truth));
+            let distance = distance(truth, &fast);
+            error[output] = if distance.is_nan() { f64::INFINITY } else { error[output].max(distance) };
+        }
+    }
+    let share = |(&error, &allowed): (&f64, &f64)| if error == 0.0 { 0.0 } else { error / allowed };
+    let shares: Vec<f64> = error.iter().zip(&allowed).map(share).collect();
+    let worst = (0..outputs).max_by(|&a, &b| shares[a].total_cmp(&shares[b])).expect("operations have results");
+    let (share, error, allowed) = (shares[worst], error[worst], allowed[worst]);
+    Ok(Outcome { case: case.name.clone(), share, error, allowed, seconds })
+}
+
+/// The largest difference of two lists of numbers; NaN if there is one.
+pub fn distance(truth: &[f64], other: &[f64]) -> f64 {
+    truth
+        .iter()
+        .zip(other)
+        .map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() })
+        .fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+}
+
+/// One unit in the last place of the largest number: what rounding the truth itself may cost.
+pub fn ulp(truth: &[f64]) -> f64 {
+    truth.iter().fold(0.0, |a: f64, b| a.max(b.abs())) * f64::from(f32::EPSILON)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The CPU, but the last element of every result is off by a thousandth of the largest.
+    struct Slipping;
+
+    impl Device for Slipping {
+        fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
+            let mut results = Cpu(1).run(single)?;
+            for result in &mut results {
+                let largest = result.iter().fold(1.0, |a: f64, b| a.max(b.abs()));
+                *result.last_mut().expect("results have elements") += 1e-3 * largest;
+            }
+            Ok(results)
+        }
+    }
+
+    #[test]
+    fn one_wrong_element_fails_a_case_and_the_cpu_passes_it() {
+        for case in catalogue().iter().filter(|case| !case.timed).take(40) {
+            assert!(judge(case, &mut Cpu(1)).unwrap().is_good(), "{}", case.name);
+            assert!(!judge(case, &mut Slipping).unwrap().is_good(), "{}", case.name);
+        }
+    }
+}

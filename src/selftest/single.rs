@@ -1,0 +1,216 @@
+//! One operation in a graph of its own: operands from the case, results as numbers, on any device.
+
+use std::collections::HashMap;
+
+use crate::{
+    Result,
+    cpu::Threads,
+    graph::{
+        Graph, Role, Tape, ValueId,
+        reference::{Dense, Precision, evaluate},
+    },
+    machine::Machine,
+    ops::{case::Case, elementwise::Axpy},
+    plan::{self, MemoryPlan, Options, Place},
+    session::{DeviceSession, Session},
+    tensor::{DType, Spec},
+};
+
+/// Bytes behind every range that nobody may touch.
+const GUARD: usize = 192;
+const CANARY: u8 = 0xA5;
+
+/// Where the operands of the node under test come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operands {
+    /// From the host.
+    FromHost,
+    /// From nodes that copy, so that they may die in the node under test.
+    FromNodes,
+}
+
+/// A graph around one case, with its operands.
+#[derive(Debug)]
+pub struct Single {
+    /// The node, and copying nodes around it where asked for.
+    pub graph: Graph,
+    /// What the host provides.
+    pub sources: HashMap<ValueId, Dense<f64>>,
+    /// The position of the node under test.
+    pub node: usize,
+    /// Its results, or copies of them.
+    pub results: Vec<ValueId>,
+}
+
+/// What runs a graph with guard bytes behind every range.
+pub trait Device {
+    /// The results of the node as numbers, in its order.
+    ///
+    /// # Errors
+    /// If the device fails.
+    ///
+    /// # Panics
+    /// If the node wrote outside its operands.
+    fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>>;
+}
+
+/// The CPU with so many threads.
+#[derive(Debug)]
+pub struct Cpu(pub usize);
+
+/// A GPU, real or emulated. It is lent to one session after the other, so that kernels are loaded once.
+#[derive(Debug)]
+pub struct Gpu(Option<Box<dyn Machine>>);
+
+impl Gpu {
+    /// This machine.
+    pub fn new(machine: Box<dyn Machine>) -> Self {
+        Self(Some(machine))
+    }
+}
+
+impl Single {
+    /// A graph around this case. Draws have different operands.
+    ///
+    /// # Panics
+    /// If the operation refuses the case: it is wrong then.
+    pub fn new(case: &Case, operands: Operands, draw: usize) -> Self {
+        let mut tape = Tape::new();
+        let mut sources = HashMap::new();
+        let mut inputs = Vec::new();
+        for (index, operand) in case.operands.iter().enumerate() {
+            let name = format!("operand.{index}");
+            let id = tape.source(&name, operand.spec, Role::Input);
+            let data = operand.elements(&format!("{} {name} {draw}", case.name));
+            sources.insert(id, Dense { shape: operand.spec.shape, data });
+            let copied = operands == Operands::FromNodes && operand.spec.dtype == DType::F32;
+            inputs.push(if copied { copy(&mut tape, id, format!("copy.{name}")) } else { id });
+        }
+        let node = tape.graph().nodes.len();
+        let mut results = tape.record_dyn("node", case.op.clone(), &inputs).expect("a case fits its operation");
+        let updated: Vec<usize> = case.op.updates(inputs.len()).iter().map(|&(_, output)| output).collect();
+        for (index, id) in results.iter_mut().enumerate() {
+            if operands == Operands::FromNodes {
+                *id = copy(&mut tape, *id, format!("copy.result.{index}"));
+            }
+            if !updated.contains(&index) {
+                tape.keep_output(*id, format!("result.{index}"));
+            }
+        }
+        Self { graph: tape.finish(), sources, node, results }
+    }
+
+    /// The results by definition, in this precision.
+    pub fn reference<T: Precision>(&self) -> Vec<Vec<f64>> {
+        let convert =
+            |dense: &Dense<f64>| Dense { shape: dense.shape, data: dense.data.iter().map(|&x| T::of(x)).collect() };
+        let known = evaluate(&self.graph, self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect());
+        self.results.iter().map(|id| known[id].data.iter().map(|x| x.f64()).collect()).collect()
+    }
+}
+
+impl Device for Cpu {
+    fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
+        let graphs = std::slice::from_ref(&single.graph);
+        let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_threads(self.0) });
+        let mut session = Session::bind_planned(graphs, plan.clone(), Threads::new(self.0))?;
+        // Everything starts as the canary: reading what was never written shows as nonsense, writing outside as a hole.
+        session.arena_bytes_mut().fill(CANARY);
+        for (name, spec, data) in single.operands() {
+            session.bytes_mut(name).copy_from_slice(&encode(spec, data));
+        }
+        session.run(0);
+        single.check_holes(&plan, session.arena_bytes_mut());
+        let results = single.results.iter();
+        Ok(results.map(|&id| decode(single.spec(id), session.bytes_mut(single.name(id)))).collect())
+    }
+}
+
+impl Device for Gpu {
+    fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
+        let graphs = std::slice::from_ref(&single.graph);
+        let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_gpu() });
+        let machine = self.0.take().expect("a machine that failed is not used again");
+        let mut session = DeviceSession::bind_planned(graphs, plan.clone(), machine)?;
+        // Only holes and results start as the canary: the emulator itself sees reads of what nobody wrote.
+        holes(&plan).into_iter().try_for_each(|hole| session.fill(hole, CANARY))?;
+        for value in plan.persistent.iter().filter(|value| value.role == "outputs") {
+            session.fill(value.place, CANARY)?;
+        }
+        for (name, spec, data) in single.operands() {
+            session.write(name, &encode(spec, data))?;
+        }
+        session.run(0)?;
+        single.check_holes(&plan, &session.read_arena()?);
+        let read = |&id: &ValueId| Ok(decode(single.spec(id), &session.read::<u8>(single.name(id))?));
+        let results = single.results.iter().map(read).collect::<Result<_>>()?;
+        self.0 = Some(session.release()?);
+        Ok(results)
+    }
+}
+
+impl Single {
+    fn name(&self, id: ValueId) -> &str {
+        &self.graph.value(id).name
+    }
+
+    fn spec(&self, id: ValueId) -> Spec {
+        self.graph.value(id).spec
+    }
+
+    fn operands(&self) -> impl Iterator<Item = (&str, Spec, &[f64])> {
+        self.sources.iter().map(|(&id, dense)| (self.name(id), self.spec(id), dense.data.as_slice()))
+    }
+
+    fn check_holes(&self, plan: &MemoryPlan, arena: &[u8]) {
+        for hole in holes(plan) {
+            let touched = arena[hole.offset..hole.end()].iter().position(|&byte| byte != CANARY);
+            assert_eq!(touched, None, "{}: wrote outside its operands", self.graph.nodes[self.node].op.kind());
+        }
+    }
+}
+
+/// The bytes of the arena that belong to nobody.
+fn holes(plan: &MemoryPlan) -> Vec<Place> {
+    let mut places: Vec<Place> =
+        plan.entries[0].places().chain(plan.persistent.iter().map(|value| value.place)).collect();
+    places.sort_by_key(|place| place.offset);
+    let mut holes = Vec::new();
+    let mut end = 0;
+    for place in places.into_iter().chain([Place { offset: plan.total, bytes: 0 }]) {
+        if place.offset > end {
+            holes.push(Place { offset: end, bytes: place.offset - end });
+        }
+        end = end.max(place.end());
+    }
+    holes
+}
+
+fn copy(tape: &mut Tape, id: ValueId, name: String) -> ValueId {
+    // Minus zero plus zero is zero: no case depends on the sign of a zero.
+    tape.record1(name, Axpy { alpha: 0.0 }, &[id, id]).expect("two alike in fp32")
+}
+
+/// Numbers as the elements of a tensor.
+pub fn encode(spec: Spec, data: &[f64]) -> Vec<u8> {
+    match spec.dtype {
+        DType::F32 => data.iter().flat_map(|&x| (x as f32).to_ne_bytes()).collect(),
+        DType::U8 => data.iter().map(|&x| x as u8).collect(),
+        DType::U32 => data.iter().flat_map(|&x| (x as u32).to_ne_bytes()).collect(),
+        DType::Bf16 => data.iter().flat_map(|&x| half::bf16::from_f64(x).to_ne_bytes()).collect(),
+        DType::F16 => data.iter().flat_map(|&x| half::f16::from_f64(x).to_ne_bytes()).collect(),
+    }
+}
+
+/// The elements of a tensor as numbers.
+pub fn decode(spec: Spec, bytes: &[u8]) -> Vec<f64> {
+    let words = || bytes.chunks_exact(4).map(|word| word.try_into().expect("four bytes"));
+    let halves = || bytes.chunks_exact(2).map(|half| half.try_into().expect("two bytes"));
+    match spec.dtype {
+        DType::F32 => words().map(|word| f64::from(f32::from_ne_bytes(word))).collect(),
+        DType::U8 => bytes.iter().map(|&x| f64::from(x)).collect(),
+        DType::U32 => words().map(|word| f64::from(u32::from_ne_bytes(word))).collect(),
+        DType::Bf16 => halves().map(|half| half::bf16::from_ne_bytes(half).to_f64()).collect(),
+        DType::F16 => halves().map(|half| half::f16::from_ne_bytes(half).to_f64()).collect(),
+    }
+}

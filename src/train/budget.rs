@@ -1,0 +1,133 @@
+//! Fits a training run into memory before it starts, or says in one sentence what would fit.
+
+use crate::{
+    Error, Result,
+    graph::Graph,
+    nn::{StepConfig, record_training, record_validation},
+    plan::{
+        Options,
+        budget::{self, Budget, Fitted, Rematerialise, TooMuch},
+        picture::bytes,
+    },
+};
+
+/// What a run may use, and how the user knows that number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// Bytes, and how much may be computed again.
+    pub budget: Budget,
+    /// What the bytes are called in a refusal, such as `the budget is`.
+    pub name: &'static str,
+}
+
+/// A training step and a validation pass over the same network.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// The training step.
+    pub training: StepConfig,
+    /// The validation pass: like the training step but for its batch.
+    pub validation_batch: usize,
+}
+
+impl Run {
+    /// The program: training step, validation pass.
+    ///
+    /// # Errors
+    /// If the extents do not fit the network.
+    pub fn graphs(&self) -> Result<Vec<Graph>> {
+        let validation = StepConfig { batch: self.validation_batch, ..self.training };
+        Ok(vec![record_training(&self.training)?, record_validation(&validation)?])
+    }
+
+    /// Lays the run out within the limit, with as little computed again as that takes.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with what it needs, what there is, and the nearest runs that fit, each of them laid out.
+    pub fn fit(&self, options: Options, limit: Limit) -> Result<Fitted> {
+        let refusal = match budget::fit(&self.graphs()?, options, limit.budget) {
+            Ok(fitted) => return Ok(fitted),
+            Err(refusal) => refusal,
+        };
+        let TooMuch { least, budget } = *refusal;
+        let (needs, has) = distinguishable(least.plan.total, budget);
+        let alternatives = self.alternatives(options, limit.budget);
+        let advice = if alternatives.is_empty() {
+            "nothing smaller fits either: raise --memory-budget".to_owned()
+        } else {
+            let fits = |(change, needs): &(String, usize)| format!("{change} fits in {}", bytes(*needs));
+            alternatives.iter().map(fits).collect::<Vec<_>>().join("; ")
+        };
+        Err(Error::Memory { cause: format!("memory: needs {needs}, {} {has}", limit.name), advice })
+    }
+
+    /// Changes that would make the run fit, nearest first within each kind, with the bytes that each comes to.
+    pub fn alternatives(&self, options: Options, budget: Budget) -> Vec<(String, usize)> {
+        let needs = |run: &Self, budget| {
+            let graphs = run.graphs().ok()?;
+            budget::fit(&graphs, options, budget).ok().map(|fitted| fitted.plan.total)
+        };
+        let mut list = Vec::new();
+        if matches!(budget.rematerialise, Rematerialise::None | Rematerialise::Fraction(_)) {
+            let full = Budget { rematerialise: Rematerialise::Full, ..budget };
+            list.extend(needs(self, full).map(|bytes| ("--rematerialise full".to_owned(), bytes)));
+        }
+        // A change that another one makes as well is kept out of it: each is the smallest of its own kind.
+        let mut first_that_fits = |runs: Vec<(String, Self)>| {
+            let at = runs.partition_point(|(_, run)| needs(run, budget).is_none());
+            list.extend(runs.into_iter().nth(at).and_then(|(name, run)| Some((name, needs(&run, budget)?))));
+        };
+        first_that_fits(self.smaller_batches());
+        first_that_fits(self.smaller_extents());
+        first_that_fits(self.fewer_filters());
+        list
+    }
+
+    fn smaller_batches(&self) -> Vec<(String, Self)> {
+        let largest = self.training.batch.max(self.validation_batch);
+        let smaller = |most: usize| {
+            let training = StepConfig { batch: self.training.batch.min(most), ..self.training };
+            let run = Self { training, validation_batch: self.validation_batch.min(most) };
+            let mut changes = Vec::new();
+            if training.batch != self.training.batch {
+                changes.push(format!("--train-batch-size {most}"));
+            }
+            if run.validation_batch != self.validation_batch {
+                changes.push(format!("--val-batch-size {most}"));
+            }
+            (changes.join(" "), run)
+        };
+        (1..largest).rev().map(smaller).collect()
+    }
+
+    /// The largest extents shrink first, by the 16 that the network's levels ask for.
+    fn smaller_extents(&self) -> Vec<(String, Self)> {
+        let shrink = |extent: &[usize; 3]| {
+            let largest = *extent.iter().max()?;
+            (largest > 16).then(|| extent.map(|axis| if axis == largest { axis - 16 } else { axis }))
+        };
+        std::iter::successors(shrink(&self.training.extent), shrink)
+            .map(|extent| {
+                // In the order of the file's axes, as the options name them: height, width, depth.
+                let [depth, width, height] = extent;
+                let training = StepConfig { extent, ..self.training };
+                (format!("{height}x{width}x{depth}"), Self { training, ..*self })
+            })
+            .collect()
+    }
+
+    fn fewer_filters(&self) -> Vec<(String, Self)> {
+        (self.training.network.resize_factor + 1..=32)
+            .map(|factor| {
+                let mut training = self.training;
+                training.network.resize_factor = factor;
+                (format!("--unet-resize-factor {factor}"), Self { training, ..*self })
+            })
+            .collect()
+    }
+}
+
+/// Two numbers of bytes as text; exact where rounding would make them look alike.
+fn distinguishable(a: usize, b: usize) -> (String, String) {
+    let (rounded_a, rounded_b) = (bytes(a), bytes(b));
+    if rounded_a == rounded_b { (format!("{a} bytes"), format!("{b} bytes")) } else { (rounded_a, rounded_b) }
+}

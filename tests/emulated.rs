@@ -1,0 +1,147 @@
+//! The GPU's kernels on the emulator: every case against the definition, the same bits in any order of CTAs, the argument
+//! structs of both languages compared, and nothing in the compiled code that the emulator would skip.
+
+use std::{collections::BTreeMap, fs};
+
+use gyrus::{
+    machine::{Emulated, Field, images},
+    ops::{self, case::Case, catalogue},
+    selftest::{Gpu, Operands, Single},
+};
+use ptx_emulator::{Config, coverage};
+
+mod common;
+use common::single::{bits, check_against_definition};
+
+/// An emulated GPU whose CTAs and warps run in an order drawn from the seed, if there is one.
+fn emulated(seed: Option<u64>) -> Gpu {
+    Gpu::new(Box::new(Emulated::new(Config { seed, ..Config::default() })))
+}
+
+#[test]
+fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
+    let machine = Emulated::default();
+    let tally = machine.tally();
+    let mut device = Gpu::new(Box::new(machine));
+    catalogue().iter().for_each(|case| check_against_definition(case, &mut device));
+    let tally = tally.lock().unwrap();
+    let idle: Vec<&str> =
+        ops::kernels().iter().map(|kernel| kernel.name).filter(|name| !tally.contains_key(name)).collect();
+    assert!(idle.is_empty(), "no case runs {idle:?}");
+}
+
+#[test]
+fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
+    let (mut straight, mut shuffled) = (emulated(None), emulated(Some(20)));
+    for case in catalogue().iter().filter(|case| !case.timed) {
+        let single = Single::new(case, Operands::FromHost, 0);
+        assert_eq!(bits(&mut straight, &single), bits(&mut shuffled, &single), "{}", case.name);
+    }
+}
+
+#[test]
+fn working_in_place_changes_no_bit_on_the_emulator() {
+    let mut device = emulated(None);
+    let is_in_place = |case: &&Case| !case.timed && !case.op.in_place().is_empty();
+    for case in catalogue().iter().filter(is_in_place) {
+        let [apart, together] = [Operands::FromHost, Operands::FromNodes].map(|from| Single::new(case, from, 0));
+        assert_eq!(bits(&mut device, &apart), bits(&mut device, &together), "{}", case.name);
+    }
+}
+
+#[test]
+fn every_instruction_of_the_compiled_kernels_is_one_that_the_emulator_executes() {
+    for image in images::all() {
+        let missing = coverage(&image.ptx()).unwrap();
+        assert!(missing.is_empty(), "{} {}: {missing:?}", image.family, image.target);
+    }
+}
+
+#[test]
+fn argument_structs_are_the_same_in_rust_and_in_cuda() {
+    let structs = cuda_structs();
+    let mut device = ptx_emulator::Device::new(Config::default());
+    let mut modules = BTreeMap::new();
+    for image in images::all() {
+        modules.entry(image.family).or_insert_with(Vec::new).push(device.load_module(&image.ptx()).unwrap());
+    }
+    for kernel in ops::kernels() {
+        let declared = &structs[&(kernel.family.to_owned(), kernel.arguments.to_owned())];
+        assert_eq!(declared.1, kernel.bytes, "{}: bytes of {}", kernel.name, kernel.arguments);
+        let fields = |list: &[Field]| -> Vec<(String, usize, usize)> {
+            list.iter()
+                .map(|field| (field.name.trim_start_matches("r#").to_owned(), field.offset, field.bytes))
+                .collect()
+        };
+        assert_eq!(declared.0, fields(kernel.fields), "{}: fields of {}", kernel.name, kernel.arguments);
+        for module in &modules[kernel.family] {
+            let function = module.function(kernel.name).unwrap_or_else(|| panic!("{} is not compiled", kernel.name));
+            assert_eq!(function.parameter_bytes() as usize, kernel.bytes, "{}: parameter", kernel.name);
+            assert_eq!(function.max_block(), Some([kernel.threads, 1, 1]), "{}: threads", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn every_compiled_kernel_has_an_operation_that_starts_it() {
+    let known: Vec<(&str, &str)> = ops::kernels().iter().map(|kernel| (kernel.family, kernel.name)).collect();
+    let mut device = ptx_emulator::Device::new(Config::default());
+    for image in images::all() {
+        for name in device.load_module(&image.ptx()).unwrap().names() {
+            assert!(known.contains(&(image.family, name)), "{name} of {} is dead code", image.family);
+        }
+    }
+}
+
+type Layout = (Vec<(String, usize, usize)>, usize);
+
+/// Layouts of all structs in the CUDA sources, by family and name; those of headers count for every family.
+fn cuda_structs() -> BTreeMap<(String, String), Layout> {
+    let read = |folder: &str, extension: &str| -> Vec<(String, String)> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
+        files
+            .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap()))
+            .collect()
+    };
+    let headers: String = read("kernels/common", "cuh").into_iter().map(|(_, text)| text).collect();
+    let mut layouts = BTreeMap::new();
+    for (family, text) in read("kernels", "cu") {
+        let text = format!("{headers}{text}");
+        let mut known: BTreeMap<String, Layout> = BTreeMap::new();
+        for part in text.split("\nstruct ").skip(1) {
+            let (name, body) = part.split_once(" {").unwrap();
+            let body = body.split_once("\n}").unwrap().0;
+            known.insert(name.to_owned(), layout(body, &known));
+        }
+        layouts.extend(known.into_iter().map(|(name, layout)| ((family.clone(), name), layout)));
+    }
+    layouts
+}
+
+/// The fields of a C struct of scalars, pointers and such structs, by C's rules of alignment.
+fn layout(body: &str, known: &BTreeMap<String, Layout>) -> Layout {
+    let (mut fields, mut end, mut widest) = (Vec::new(), 0usize, 1);
+    let lines = body.lines().map(|line| line.split("//").next().unwrap().trim()).filter(|line| !line.is_empty());
+    for line in lines {
+        let declaration = line.trim_end_matches(';');
+        let (first, more) = declaration.split_once(',').unwrap_or((declaration, ""));
+        let (kind, first) = first.rsplit_once(' ').unwrap();
+        let (bytes, alignment) = match kind {
+            _ if kind.ends_with('*') => (8, 8),
+            "long long" | "double" => (8, 8),
+            "int" | "unsigned" | "float" => (4, 4),
+            other => {
+                let (inner, bytes) = known.get(other).unwrap_or_else(|| panic!("{other} is no known type"));
+                (*bytes, if inner.iter().any(|field| field.2 == 8) { 8 } else { 4 })
+            }
+        };
+        for name in [first].into_iter().chain(more.split(',').map(str::trim)).filter(|name| !name.is_empty()) {
+            end = end.next_multiple_of(alignment);
+            fields.push((name.to_owned(), end, bytes));
+            end += bytes;
+            widest = widest.max(alignment);
+        }
+    }
+    (fields, end.next_multiple_of(widest))
+}
