@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use clap::Args;
 
-use crate::{Error, Result, cpu::Threads};
+use crate::{Error, Result, cpu::Threads, nn::Precision};
 
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,17 +19,6 @@ pub enum Device {
     Emulated,
 }
 
-/// Number formats of activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Precision {
-    /// Single precision.
-    Fp32,
-    /// bfloat16 activations, single-precision sums and weights.
-    Bf16,
-    /// Half-precision activations with dynamic loss scaling.
-    Fp16,
-}
-
 /// The options that choose where to compute.
 #[derive(Debug, Args)]
 pub struct DeviceOptions {
@@ -37,9 +26,10 @@ pub struct DeviceOptions {
     #[arg(long, default_value = "auto", help_heading = "Device")]
     pub device: Device,
 
-    /// Number format of activations
-    #[arg(long, value_enum, default_value_t = Precision::Fp32, help_heading = "Device")]
-    pub precision: Precision,
+    /// Number format of activations; weights, statistics and sums are fp32 always. fp16 comes with dynamic loss scaling
+    /// [default: predict: what the network was trained in; else fp32]
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub precision: Option<Precision>,
 
     /// Threads of the CPU device; 0: one per core. Results do not depend on it
     #[arg(long, default_value_t = 0, help_heading = "Device")]
@@ -50,14 +40,11 @@ impl DeviceOptions {
     /// The threads of the CPU device.
     ///
     /// # Errors
-    /// If another device, or a precision that the CPU device lacks, is asked for.
+    /// If another device is asked for.
     pub fn cpu(&self) -> Result<Threads> {
         if !matches!(self.device, Device::Auto | Device::Cpu) {
             let cause = format!("this version trains and predicts on the CPU, not on {}", self.device);
             return Err(Error::usage("--device", cause, "use --device cpu"));
-        }
-        if self.precision != Precision::Fp32 {
-            return Err(Error::usage("--precision", "the CPU device computes in fp32", "use --precision fp32"));
         }
         check_threads("--threads", self.threads)?;
         Ok(Threads::new(self.threads))

@@ -90,8 +90,12 @@ struct Job {
 pub fn run(options: Options) -> Result<()> {
     let threads = options.device.cpu()?;
     let jobs = options.jobs()?;
-    let infer_options =
-        infer::Options { overlap: options.overlap, mirror: [options.mirror; 3], ..infer::Options::default() };
+    let infer_options = infer::Options {
+        overlap: options.overlap,
+        mirror: [options.mirror; 3],
+        precision: options.device.precision,
+        ..infer::Options::default()
+    };
     let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, threads)?;
     // Every image is read twice, so that the last one cannot end the command when the others are written. Beside the
     // network's work that is little.

@@ -13,6 +13,7 @@ pub mod dice;
 pub mod dropout;
 pub mod elementwise;
 pub mod max_pool;
+pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
@@ -49,6 +50,7 @@ fn fp32_cases() -> Vec<Case> {
         activation::cases(),
         dice::cases(),
         elementwise::cases(),
+        non_finite::cases(),
         optimizer::cases(),
     ]
     .into_iter()
