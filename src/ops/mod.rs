@@ -9,6 +9,7 @@ pub mod case;
 pub mod concat;
 pub mod conv3d;
 pub mod conv_transpose3d;
+pub mod copy;
 pub mod dice;
 pub mod dropout;
 pub mod elementwise;
@@ -47,6 +48,7 @@ fn fp32_cases() -> Vec<Case> {
         dropout::cases(),
         relu::cases(),
         concat::cases(),
+        copy::cases(),
         activation::cases(),
         dice::cases(),
         elementwise::cases(),
@@ -69,6 +71,7 @@ pub fn kernels() -> Vec<KernelAbi> {
         dropout::launch::kernels(),
         relu::launch::kernels(),
         concat::launch::kernels(),
+        copy::launch::kernels(),
         activation::launch::kernels(),
         dice::launch::kernels(),
         elementwise::launch::kernels(),
