@@ -124,6 +124,7 @@ fn extents(volume: Volume) -> Extents {
 }
 
 pub(super) fn fprop(op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (x, y) = (volume(&cx.input(0).spec), volume(&cx.output(0).spec));
     let [kd, kh, kw] = op.kernel.map(|extent| extent as i32);
     let arguments = Conv3dArguments {
@@ -143,6 +144,7 @@ pub(super) fn fprop(op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
 }
 
 pub(super) fn dgrad(op: &Conv3dDgrad, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (dy, dx) = (volume(&cx.input(0).spec), volume(&cx.output(0).spec));
     let [kd, kh, kw] = op.kernel.map(|extent| extent as i32);
     let arguments = Conv3dArguments {
@@ -178,6 +180,7 @@ fn correlate(
 }
 
 pub(super) fn wgrad(op: &Conv3dWgrad, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
     let weights = op.kernel.iter().product::<usize>() * x.c * dy.c;
     let stride = weights + dy.c;

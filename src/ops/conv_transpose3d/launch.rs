@@ -54,12 +54,14 @@ fn tiles(extent: usize) -> u64 {
 }
 
 pub(super) fn fprop(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (x, out) = (volume(&cx.input(0).spec), volume(&cx.output(0).spec).c);
     let arguments = product(cx, cx.input(2).address, x, out);
     cx.launch(&FPROP, [tiles(x.voxels()), tiles(8 * out), 1], &arguments)
 }
 
 pub(super) fn dgrad(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (dx, out) = (volume(&cx.output(0).spec), volume(&cx.input(0).spec).c);
     let arguments = product(cx, 0, dx, out);
     cx.launch(&DGRAD, [tiles(dx.voxels()), tiles(dx.c), 1], &arguments)
@@ -73,6 +75,7 @@ fn product(cx: &Lower<'_>, bias: u64, small: Volume, out: usize) -> ConvTranspos
 }
 
 pub(super) fn wgrad(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
     let (rows, columns) = (tiles(x.c), tiles(8 * dy.c));
     let slices = slices(x.voxels(), (rows * columns) as usize, SMALLEST_SLICE);
