@@ -19,7 +19,6 @@ pub mod optimizer;
 pub mod relu;
 mod slices;
 pub mod upsample;
-mod widened;
 
 use case::Case;
 
