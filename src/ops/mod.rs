@@ -16,6 +16,7 @@ pub mod max_pool;
 pub mod optimizer;
 pub mod relu;
 mod slices;
+mod tensor_core;
 pub mod upsample;
 
 use case::Case;
