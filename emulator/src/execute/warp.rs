@@ -19,6 +19,8 @@ pub(crate) enum Wait {
     Barrier(u8),
     /// At a `.sync` instruction whose other members have not come.
     Members(u32),
+    /// At a CTA barrier for whole warps, before it: other lanes of the warp are still on their way.
+    Convergence,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,11 +80,16 @@ impl Context<'_, '_> {
     fn take_lowest(&mut self) -> Option<Group> {
         let groups = &mut self.warp.groups;
         if let [only] = groups[..] {
-            if only.wait == Wait::Ready {
+            if matches!(only.wait, Wait::Ready | Wait::Convergence) {
                 groups.clear();
                 return Some(only);
             }
             return None;
+        }
+        if groups.iter().all(|g| g.wait != Wait::Ready) {
+            // Nobody else will come: the barrier itself judges.
+            let waiting = groups.iter_mut().filter(|g| g.wait == Wait::Convergence);
+            waiting.min_by_key(|g| g.pc)?.wait = Wait::Ready;
         }
         let pc = groups.iter().filter(|g| g.wait == Wait::Ready).map(|g| g.pc).min()?;
         let mut mask = 0;
@@ -167,6 +174,13 @@ impl Context<'_, '_> {
                     }
                 }
                 Op::Barrier(barrier) => {
+                    // Compilers also place code that comes back to a barrier behind it.
+                    let is_partial = barrier.aligned && mask == group.mask && mask != live;
+                    if is_partial && self.warp.groups.iter().any(|g| g.wait == Wait::Ready) {
+                        group.wait = Wait::Convergence;
+                        self.park(group);
+                        return Ok(None);
+                    }
                     if self.arrive(group, mask, barrier)? {
                         self.park(group);
                         return Ok(Some(Turn::Blocked));
