@@ -39,6 +39,7 @@ pub(crate) struct Decoder<'a> {
     pub flops: u32,
     pub ordered: bool,
     pub has_fences: bool,
+    pub has_proxies: bool,
     code: Vec<Instruction>,
     refused: Vec<Refused>,
     location: Option<Location>,
@@ -68,6 +69,7 @@ pub(crate) fn decode_kernel(
         flops: 0,
         ordered: false,
         has_fences: false,
+        has_proxies: false,
         code: Vec::new(),
         refused: Vec::new(),
         location: None,
@@ -303,6 +305,7 @@ impl Decoder<'_> {
             files,
             ordered: self.ordered,
             has_fences: self.has_fences,
+            has_proxies: self.has_proxies,
         }
     }
 }

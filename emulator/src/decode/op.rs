@@ -212,6 +212,8 @@ pub(crate) enum Op {
     Fence {
         device: bool,
     },
+    /// `fence.proxy.async` for shared memory.
+    ProxyFence,
     Rare(Box<dyn Rare>),
 }
 
@@ -286,4 +288,6 @@ pub(crate) struct Kernel {
     /// Whether the result depends on the order in which CTAs run: then they run one after the other.
     pub ordered: bool,
     pub has_fences: bool,
+    /// Whether anything reads shared memory through the asynchronous proxy.
+    pub has_proxies: bool,
 }

@@ -175,6 +175,7 @@ impl Decoder<'_> {
             transpose_b: if in_registers { flag(2) } else { flag(3) },
             half,
         };
+        self.has_proxies = true;
         Ok(Op::Rare(Box::new(Wgmma(Arc::new(shape)))))
     }
 }

@@ -5,7 +5,7 @@
 
 use super::Context;
 use crate::fault::Checked;
-use crate::memory::{D, W, Who, lanes};
+use crate::memory::{D, W, lanes};
 
 /// `cp.async` of one warp instruction.
 #[derive(Debug, Clone)]
@@ -117,7 +117,8 @@ impl Context<'_, '_> {
                 planes[byte as usize / 4][lane] |= one[0][lane] << (byte % 4 * 8);
             }
         }
-        let who = Who { warp, clocks: &self.cta.clocks, collective: false };
+        self.cta.shared.note_generic(&batch.to, due, batch.bytes);
+        let who = self.cta.clocks.who(warp, false);
         for lane in lanes(due) {
             if batch.bytes == 16 {
                 let values = [planes[0][lane], planes[1][lane], planes[2][lane], planes[3][lane]];

@@ -221,6 +221,10 @@ impl Context<'_, '_> {
                 }
                 Ok(())
             }
+            Op::ProxyFence => {
+                self.cta.shared.fence_proxy();
+                Ok(())
+            }
             Op::Clock(to) => {
                 let now = [self.warp.steps; 32];
                 self.warp.registers.put(*to, &now, mask, live);
