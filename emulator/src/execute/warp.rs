@@ -19,8 +19,8 @@ pub(crate) enum Wait {
     Barrier(u8),
     /// At a `.sync` instruction whose other members have not come.
     Members(u32),
-    /// At a CTA barrier for whole warps, before it: other lanes of the warp are still on their way.
-    Convergence,
+    /// Before a CTA barrier for whole warps, because others of these lanes are still on their way.
+    Convergence(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,7 @@ impl Context<'_, '_> {
     fn take_lowest(&mut self) -> Option<Group> {
         let groups = &mut self.warp.groups;
         if let [only] = groups[..] {
-            if matches!(only.wait, Wait::Ready | Wait::Convergence) {
+            if matches!(only.wait, Wait::Ready | Wait::Convergence(_)) {
                 groups.clear();
                 return Some(only);
             }
@@ -88,8 +88,9 @@ impl Context<'_, '_> {
         }
         if groups.iter().all(|g| g.wait != Wait::Ready) {
             // Nobody else will come: the barrier itself judges.
-            let waiting = groups.iter_mut().filter(|g| g.wait == Wait::Convergence);
-            waiting.min_by_key(|g| g.pc)?.wait = Wait::Ready;
+            let waiting = groups.iter().enumerate().filter(|(_, g)| matches!(g.wait, Wait::Convergence(_)));
+            let (first, _) = waiting.min_by_key(|(_, g)| g.pc)?;
+            return Some(groups.swap_remove(first));
         }
         let pc = groups.iter().filter(|g| g.wait == Wait::Ready).map(|g| g.pc).min()?;
         let mut mask = 0;
@@ -177,7 +178,7 @@ impl Context<'_, '_> {
                     // Compilers also place code that comes back to a barrier behind it.
                     let is_partial = barrier.aligned && mask == group.mask && mask != live;
                     if is_partial && self.warp.groups.iter().any(|g| g.wait == Wait::Ready) {
-                        group.wait = Wait::Convergence;
+                        group.wait = Wait::Convergence(live);
                         self.park(group);
                         return Ok(None);
                     }
