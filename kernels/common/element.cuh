@@ -5,6 +5,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "common.cuh"
+
 using bf16 = __nv_bfloat16;
 using fp16 = __half;
 
@@ -13,6 +15,12 @@ using fp16 = __half;
 #else
 #define BF16_ONLY(...) __VA_ARGS__
 #endif
+
+// A kernel for every element type: KERNEL(element type, suffix of its name).
+#define FOR_EACH_TYPE(KERNEL) \
+    KERNEL(float, )           \
+    KERNEL(fp16, _fp16)       \
+    BF16_ONLY(KERNEL(bf16, _bf16))
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ float widen(bf16 x) { return __bfloat162float(x); }
@@ -55,12 +63,74 @@ __device__ __forceinline__ unsigned narrow_pair<fp16>(float first, float second)
     return raw.x | static_cast<unsigned>(raw.y) << 16;
 }
 
-// The elements of one 16-byte request: 4 of fp32, 8 of 16 bits.
+// Elements of one 16-byte request: 4 of fp32, 8 of 16 bits.
 template <typename T>
-struct alignas(16) Pack {
-    static constexpr int COUNT = 16 / sizeof(T);
-    T elements[COUNT];
+constexpr int RUN = 16 / sizeof(T);
 
-    __device__ __forceinline__ float operator[](int i) const { return widen(elements[i]); }
-    __device__ __forceinline__ void set(int i, float value) { elements[i] = narrow<T>(value); }
+// N neighbouring elements as fp32, in one request: N is RUN<T>, at an address that is a multiple of sixteen, or 1.
+template <typename T, int N>
+__device__ __forceinline__ void load_run(const T* from, float (&values)[N]) {
+    static_assert(N == 1 || N == RUN<T>, "one element or a whole request");
+    if constexpr (N == 1) {
+        values[0] = widen(*from);
+    } else if constexpr (sizeof(T) == 4) {
+        const float4 run = *reinterpret_cast<const float4*>(from);
+        values[0] = run.x, values[1] = run.y, values[2] = run.z, values[3] = run.w;
+    } else {
+        const uint4 run = *reinterpret_cast<const uint4*>(from);
+        const unsigned words[4] = {run.x, run.y, run.z, run.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const float2 pair = widen_pair<T>(words[i]);
+            values[2 * i] = pair.x, values[2 * i + 1] = pair.y;
+        }
+    }
+}
+
+template <typename T, int N>
+__device__ __forceinline__ void store_run(T* to, const float (&values)[N]) {
+    static_assert(N == 1 || N == RUN<T>, "one element or a whole request");
+    if constexpr (N == 1) {
+        *to = narrow<T>(values[0]);
+    } else if constexpr (sizeof(T) == 4) {
+        *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+    } else {
+        *reinterpret_cast<uint4*>(to) =
+            make_uint4(narrow_pair<T>(values[0], values[1]), narrow_pair<T>(values[2], values[3]),
+                       narrow_pair<T>(values[4], values[5]), narrow_pair<T>(values[6], values[7]));
+    }
+}
+
+// The same without a look at the elements.
+template <int N, typename T>
+__device__ __forceinline__ void move_run(T* to, const T* from) {
+    if constexpr (N == 1)
+        *to = *from;
+    else
+        *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+}
+
+template <int N>
+struct Width {
+    static constexpr int COUNT = N;
 };
+
+// Calls body(Width, first element) for runs that together are the `count` elements of arrays that begin at multiples of
+// sixteen bytes: whole requests, then the rest one by one.
+template <typename T, typename Body>
+__device__ __forceinline__ void for_each_run(long long count, Body body) {
+    const long long runs = count / RUN<T>;
+#pragma unroll 2
+    for (long long run = first_index(); run < runs; run += index_stride()) body(Width<RUN<T>>{}, run * RUN<T>);
+    const long long rest = runs * RUN<T> + first_index();
+    if (rest < count) body(Width<1>{}, rest);
+}
+
+// Calls body(Width) with the longest run that divides the channels, so that no request straddles two voxels.
+template <typename T, typename Body>
+__device__ __forceinline__ void by_channels(int channels, Body body) {
+    if (channels % RUN<T> == 0)
+        body(Width<RUN<T>>{});
+    else
+        body(Width<1>{});
+}
