@@ -18,6 +18,7 @@ pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
+mod tensor_core;
 pub mod upsample;
 
 use case::Case;
