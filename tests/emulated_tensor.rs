@@ -104,9 +104,13 @@ fn convolutions(dtype: DType) {
 }
 
 fn transposed(dtype: DType) {
-    for (n, [d, h, w], c, k) in
-        [(1, [1, 1, 1], 1, 1), (2, [3, 2, 5], 3, 2), (1, [2, 9, 1], 17, 5), (1, [4, 3, 9], 32, 16), (1, [5, 3, 3], 72, 33)]
-    {
+    for (n, [d, h, w], c, k) in [
+        (1, [1, 1, 1], 1, 1),
+        (2, [3, 2, 5], 3, 2),
+        (1, [2, 9, 1], 17, 5),
+        (1, [4, 3, 9], 32, 16),
+        (1, [5, 3, 3], 72, 33),
+    ] {
         let narrow = |shape: Shape| Spec::new(shape, dtype);
         let x = narrow(Volume { n, extent: [d, h, w], c }.shape());
         let y = narrow(Volume { n, extent: [2 * d, 2 * h, 2 * w], c: k }.shape());

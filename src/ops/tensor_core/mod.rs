@@ -108,8 +108,7 @@ mod tests {
 
     #[test]
     fn every_part_begins_a_piece_of_its_own() {
-        let cases =
-            [([0, 0], 0, 0), ([1, 0], 1, 8), ([8, 0], 1, 8), ([9, 0], 2, 16), ([7, 9], 3, 8), ([17, 1], 4, 24)];
+        let cases = [([0, 0], 0, 0), ([1, 0], 1, 8), ([8, 0], 1, 8), ([9, 0], 2, 16), ([7, 9], 3, 8), ([17, 1], 4, 24)];
         for (channels, tensors, taps) in cases {
             assert_eq!(Parts::Tensors.pieces(channels), tensors, "{channels:?}");
             assert_eq!(Parts::Taps.pieces(channels), taps, "{channels:?}");

@@ -206,9 +206,7 @@ pub(super) fn analytic_wgrad(
     let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
     let rows = (op.kernel.iter().product::<usize>() * x.c * dy.c + dy.c).div_ceil(256);
     let slices = slices(x.voxels(), rows, ANALYTIC_SLICE);
-    sum_slices(op, cx, slice_sum, slices, |cx, arguments| {
-        cx.launch(kernel, [rows as u64, slices as u64, 1], arguments)
-    })
+    sum_slices(op, cx, slice_sum, slices, |cx, arguments| cx.launch(kernel, [rows as u64, slices as u64, 1], arguments))
 }
 
 /// Partial sums per slice by `launch`, then the sums of the slices.

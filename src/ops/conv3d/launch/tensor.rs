@@ -78,12 +78,7 @@ impl Kernels {
     }
 
     fn correlate(&'static self, cube: usize) -> Correlate {
-        Correlate {
-            pack: self.pack,
-            kernels: &self.correlate[cube],
-            sources: Parts::Tensors,
-            results: Parts::Tensors,
-        }
+        Correlate { pack: self.pack, kernels: &self.correlate[cube], sources: Parts::Tensors, results: Parts::Tensors }
     }
 
     pub(super) fn fprop(&'static self, op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
@@ -137,12 +132,8 @@ impl Kernels {
             dfilter: cx.output(0).address,
             dbias: cx.output(1).address,
         };
-        let wgrad = Wgrad {
-            kernel: self.wgrad[cube],
-            slice_sum: self.slice_sum,
-            results: Parts::Tensors,
-            extent: cube + 1,
-        };
+        let wgrad =
+            Wgrad { kernel: self.wgrad[cube], slice_sum: self.slice_sum, results: Parts::Tensors, extent: cube + 1 };
         wgrad.launch(cx, &problem)
     }
 }
