@@ -20,6 +20,8 @@ pub(crate) enum Wait {
     Barrier(u8),
     /// At a `.sync` instruction whose other members have not come.
     Members(u32),
+    /// Before a CTA barrier for whole warps, because others of these lanes are still on their way.
+    Convergence(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,11 +83,17 @@ impl Context<'_, '_> {
     fn take_lowest(&mut self) -> Option<Group> {
         let groups = &mut self.warp.groups;
         if let [only] = groups[..] {
-            if only.wait == Wait::Ready {
+            if matches!(only.wait, Wait::Ready | Wait::Convergence(_)) {
                 groups.clear();
                 return Some(only);
             }
             return None;
+        }
+        if groups.iter().all(|g| g.wait != Wait::Ready) {
+            // Nobody else will come: the barrier itself judges.
+            let waiting = groups.iter().enumerate().filter(|(_, g)| matches!(g.wait, Wait::Convergence(_)));
+            let (first, _) = waiting.min_by_key(|(_, g)| g.pc)?;
+            return Some(groups.swap_remove(first));
         }
         let pc = groups.iter().filter(|g| g.wait == Wait::Ready).map(|g| g.pc).min()?;
         let mut mask = 0;
@@ -173,6 +181,13 @@ impl Context<'_, '_> {
                     }
                 }
                 Op::Barrier(barrier) => {
+                    // Compilers also place code that comes back to a barrier behind it.
+                    let is_partial = barrier.aligned && mask == group.mask && mask != live;
+                    if is_partial && self.warp.groups.iter().any(|g| g.wait == Wait::Ready) {
+                        group.wait = Wait::Convergence(live);
+                        self.park(group);
+                        return Ok(None);
+                    }
                     if self.arrive(group, mask, barrier)? {
                         self.park(group);
                         return Ok(Some(Turn::Blocked));
