@@ -23,8 +23,7 @@ use gyrus::{
 const RULE: Rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
 
 fn step(architecture: Architecture, resize_factor: usize, batch: usize, extent: [usize; 3]) -> StepConfig {
-    let network =
-        UNetConfig { architecture, resize_factor, dropout_rate: 0.3, channels: 4, classes: 4, head_filters: 2 };
+    let network = UNetConfig { architecture, resize_factor, ..UNetConfig::default() };
     StepConfig { network, batch, extent, loss: LossKind::LogDice, optimizer: Optimizer { rule: RULE, clip: 50.0 } }
 }
 
@@ -191,7 +190,7 @@ fn a_budget_gets_the_cheapest_level_that_fits() {
 fn a_refusal_names_runs_that_really_fit() {
     let training = step(Architecture::default(), 8, 2, [48, 64, 64]);
     let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
-    let least = budget::fit(&run.graphs(options().target).unwrap(), options(), unlimited(Rematerialise::Full))
+    let least = budget::fit(&run.graphs_for(options().target).unwrap(), options(), unlimited(Rematerialise::Full))
         .unwrap()
         .plan
         .total;
@@ -211,7 +210,7 @@ fn a_refusal_names_runs_that_really_fit() {
                     other.training.extent = [axes[2], axes[1], axes[0]];
                 }
             }
-            let fitted = budget::fit(&other.graphs(options().target).unwrap(), options(), budget).unwrap();
+            let fitted = budget::fit(&other.graphs_for(options().target).unwrap(), options(), budget).unwrap();
             assert_eq!(fitted.plan.total, *needs, "{change}");
             assert!(*needs <= bytes, "{change}");
         }

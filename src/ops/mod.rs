@@ -12,15 +12,18 @@ pub mod conv3d;
 pub mod conv3d_fused;
 pub mod conv_transpose3d;
 pub mod conv_transpose3d_fused;
+pub mod copy;
 pub mod dice;
 pub mod dropout;
 pub mod elementwise;
 pub mod max_pool;
 pub mod max_pool_fused;
+pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
 pub mod sources;
+mod tensor_core;
 pub mod upsample;
 
 use case::Case;
@@ -50,9 +53,11 @@ fn fp32_cases() -> Vec<Case> {
         dropout::cases(),
         relu::cases(),
         concat::cases(),
+        copy::cases(),
         activation::cases(),
         dice::cases(),
         elementwise::cases(),
+        non_finite::cases(),
         optimizer::cases(),
         conv3d_fused::cases(),
         conv_transpose3d_fused::cases(),
@@ -75,6 +80,7 @@ pub fn kernels() -> Vec<KernelAbi> {
         dropout::launch::kernels(),
         relu::launch::kernels(),
         concat::launch::kernels(),
+        copy::launch::kernels(),
         activation::launch::kernels(),
         dice::launch::kernels(),
         elementwise::launch::kernels(),

@@ -15,6 +15,7 @@ use crate::{
         picture::bytes,
         plan,
     },
+    session::detach_inputs,
 };
 
 /// What a run may use, and how the user knows that number.
@@ -69,14 +70,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// The program as it will run there: training step, validation pass.
+    /// The program: training step, validation pass.
     ///
     /// # Errors
     /// If the extents do not fit the network.
-    pub fn graphs(&self, target: Target) -> Result<Vec<Graph>> {
+    pub fn graphs(&self) -> Result<Vec<Graph>> {
         let validation = StepConfig { batch: self.validation_batch, ..self.training };
-        let recorded = [record_training(&self.training)?, record_validation(&validation)?];
-        Ok(recorded.map(|graph| self.fuse.apply(graph, target)).into())
+        Ok(vec![record_training(&self.training)?, record_validation(&validation)?])
     }
 
     /// What merging operations saves in a training step, with nothing computed again.
@@ -84,10 +84,10 @@ impl Run {
     /// # Errors
     /// If the extents do not fit the network.
     pub fn merged(&self, options: Options) -> Result<Merged> {
-        let plain = Self { fuse: Fuse::None, ..*self }.graphs(options.target)?;
-        let merged = self.graphs(options.target)?;
+        let plain = Self { fuse: Fuse::None, ..*self }.graphs_for(options.target)?;
+        let merged = self.graphs_for(options.target)?;
         let counts = match self.fuse {
-            Fuse::Auto => fuse_with(&plain[0], options.target.into(), &PATTERNS).1,
+            Fuse::Auto => fuse_with(&record_training(&self.training)?, options.target.into(), &PATTERNS).1,
             Fuse::None => vec![0; PATTERNS.len()],
         };
         let patterns = PATTERNS.iter().zip(counts).map(|(pattern, count)| PatternLine { name: pattern.name, count });
@@ -99,12 +99,25 @@ impl Run {
         Ok(Merged { patterns: patterns.collect(), before: moved(&plain), after: moved(&merged) })
     }
 
+    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU the batch is copied at the beginning of a step, so
+    /// that the next one can be uploaded during the rest of it.
+    ///
+    /// # Errors
+    /// If the extents do not fit the network.
+    pub fn graphs_for(&self, target: Target) -> Result<Vec<Graph>> {
+        let graphs = self.graphs()?.into_iter().map(|graph| self.fuse.apply(graph, target));
+        Ok(match target {
+            Target::Cpu(_) => graphs.collect(),
+            Target::Gpu => graphs.map(|graph| detach_inputs(&graph)).collect(),
+        })
+    }
+
     /// Lays the run out within the limit, with as little computed again as that takes.
     ///
     /// # Errors
     /// [`Error::Memory`] with what it needs, what there is, and the nearest runs that fit, each of them laid out.
     pub fn fit(&self, options: Options, limit: Limit) -> Result<Fitted> {
-        let refusal = match budget::fit(&self.graphs(options.target)?, options, limit.budget) {
+        let refusal = match budget::fit(&self.graphs_for(options.target)?, options, limit.budget) {
             Ok(fitted) => return Ok(fitted),
             Err(refusal) => refusal,
         };
@@ -123,7 +136,7 @@ impl Run {
     /// Changes that would make the run fit, nearest first within each kind, with the bytes that each comes to.
     pub fn alternatives(&self, options: Options, budget: Budget) -> Vec<(String, usize)> {
         let needs = |run: &Self, budget| {
-            let graphs = run.graphs(options.target).ok()?;
+            let graphs = run.graphs_for(options.target).ok()?;
             budget::fit(&graphs, options, budget).ok().map(|fitted| fitted.plan.total)
         };
         let mut list = Vec::new();
