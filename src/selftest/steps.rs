@@ -8,6 +8,7 @@ use crate::{
     Result,
     graph::{
         Graph, Role, ValueId,
+        fuse::{Device, fuse},
         reference::{Dense, Precision, evaluate},
     },
     machine::Machine,
@@ -57,7 +58,7 @@ impl Steps {
         // Momentum alone: Adam would blow the noise of vanishing gradients up to whole steps.
         let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
         let config = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
-        let graph = detach_inputs(&record_training(&config)?);
+        let graph = detach_inputs(&fuse(&record_training(&config)?, Device::Gpu));
         let mut initial: HashMap<String, Vec<f64>> = HashMap::new();
         let parameters = initial_parameters(&graph, 3);
         for id in graph.ids().filter(|&id| graph.value(id).producer.is_none()) {
