@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | [`tensor`], [`random`], [`error`], [`files`] | extents and element types; Philox; the error type; atomic writing | |
 //! | [`cpu`] | threads, SIMD microkernels, direct convolutions | nothing above |
-//! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, rematerialisation, the f64 interpreter | [`tensor`] |
+//! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, merging, rematerialisation, the f64 interpreter | [`tensor`] |
 //! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`cpu`] |
 //! | [`plan`] | lifetimes, placement, memory budget, report, pictures, independent verification | [`graph`] |
 //! | [`session`] | the arena; binds a planned program and runs it | [`plan`], [`cpu`] |
