@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs};
 use gyrus::{
     machine::{Emulated, Field, images},
     ops::{self, case::Case, catalogue},
-    selftest::{Gpu, Operands, Single},
+    selftest::{Device, Gpu, Operands, Single},
     tensor::DType,
 };
 use ptx_emulator::{Config, coverage};
@@ -24,38 +24,39 @@ fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let machine = Emulated::default();
     let tally = machine.tally();
     let mut device = Gpu::new(Box::new(machine));
-    runnable().iter().for_each(|case| check_against_definition(case, &mut device));
+    catalogue().iter().for_each(|case| check_against_definition(case, &mut device));
     let tally = tally.lock().unwrap();
     let idle: Vec<&str> =
         ops::kernels().iter().map(|kernel| kernel.name).filter(|name| !tally.contains_key(name)).collect();
     assert!(idle.is_empty(), "no case runs {idle:?}");
 }
 
-/// The cases that the GPU has kernels for; says which kinds it lacks.
-fn runnable() -> Vec<Case> {
-    let (runnable, skipped): (Vec<Case>, Vec<Case>) = catalogue().into_iter().partition(Case::has_gpu_kernel);
-    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
-    for case in skipped {
-        assert_ne!(case.dtype(), DType::F32, "{}: every operation has an fp32 kernel", case.name);
-        *kinds.entry(format!("{} {}", case.op.kind(), case.dtype())).or_default() += 1;
-    }
-    println!("no GPU kernel for {} kinds: {kinds:?}", kinds.len());
-    assert!(kinds.len() <= KINDS_WITHOUT_KERNEL, "{} kinds have no kernel", kinds.len());
-    runnable
-}
-
-/// Kinds of 16-bit operations that the GPU does not have yet. It only ever shrinks.
-const KINDS_WITHOUT_KERNEL: usize = 48;
-
 #[test]
 fn casts_round_each_element_to_the_nearest_on_the_emulator() {
     check_casts(&mut emulated(None));
 }
 
+/// compute_75 multiplies in other pieces and copies through registers.
+#[test]
+fn fp16_on_an_older_gpu_is_at_most_twice_as_far_from_the_truth_as_plain_loops() {
+    let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 75, ..Config::default() })));
+    let is_small = |case: &&Case| case.dtype() == DType::F16 && !case.timed;
+    catalogue().iter().filter(is_small).for_each(|case| check_against_definition(case, &mut device));
+}
+
+#[test]
+fn bf16_on_an_older_gpu_is_refused_by_name() {
+    let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 75, ..Config::default() })));
+    let cases = catalogue();
+    let case = |kind: &str| cases.iter().find(|case| case.op.kind() == kind && case.dtype() == DType::Bf16).unwrap();
+    let error = device.run(&Single::new(case("relu"), Operands::FromHost, 0)).unwrap_err().to_string();
+    assert!(error.contains("relu_bf16 needs compute capability 8.0, this GPU has 7.5"), "{error}");
+}
+
 #[test]
 fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
     let (mut straight, mut shuffled) = (emulated(None), emulated(Some(20)));
-    for case in runnable().iter().filter(|case| !case.timed) {
+    for case in catalogue().iter().filter(|case| !case.timed) {
         let single = Single::new(case, Operands::FromHost, 0);
         assert_eq!(bits(&mut straight, &single), bits(&mut shuffled, &single), "{}", case.name);
     }
@@ -65,7 +66,7 @@ fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
 fn working_in_place_changes_no_bit_on_the_emulator() {
     let mut device = emulated(None);
     let is_in_place = |case: &&Case| !case.timed && can_work_in_place(case);
-    for case in runnable().iter().filter(is_in_place) {
+    for case in catalogue().iter().filter(is_in_place) {
         let [apart, together] = [Operands::FromHost, Operands::FromNodes].map(|from| Single::new(case, from, 0));
         assert_eq!(bits(&mut device, &apart), bits(&mut device, &together), "{}", case.name);
     }
@@ -85,7 +86,8 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
     let mut device = ptx_emulator::Device::new(Config::default());
     let mut modules = BTreeMap::new();
     for image in images::all() {
-        modules.entry(image.family).or_insert_with(Vec::new).push(device.load_module(&image.ptx()).unwrap());
+        let module = device.load_module(&image.ptx()).unwrap();
+        modules.entry(image.family).or_insert_with(Vec::new).push((image.number(), module));
     }
     for kernel in ops::kernels() {
         let declared = &structs[&(kernel.family.to_owned(), kernel.arguments.to_owned())];
@@ -96,7 +98,7 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
                 .collect()
         };
         assert_eq!(declared.0, fields(kernel.fields), "{}: fields of {}", kernel.name, kernel.arguments);
-        for module in &modules[kernel.family] {
+        for (_, module) in modules[kernel.family].iter().filter(|(compute, _)| *compute >= kernel.compute) {
             let function = module.function(kernel.name).unwrap_or_else(|| panic!("{} is not compiled", kernel.name));
             assert_eq!(function.parameter_bytes() as usize, kernel.bytes, "{}: parameter", kernel.name);
             assert_eq!(function.max_block(), Some([kernel.threads, 1, 1]), "{}: threads", kernel.name);
@@ -130,19 +132,32 @@ fn cuda_structs() -> BTreeMap<(String, String), Layout> {
     let mut layouts = BTreeMap::new();
     for (family, text) in read("kernels", "cu") {
         let text = format!("{headers}{text}");
+        // Templates are no arguments.
+        let parts: Vec<&str> = text.split("\nstruct ").collect();
+        let is_plain = |pair: &&[&str]| !pair[0].lines().last().is_some_and(|line| line.starts_with("template"));
+        let plain = parts.windows(2).filter(is_plain).map(|pair| pair[1].split_once(" {").unwrap());
+        let mut waiting: Vec<(&str, &str)> =
+            plain.map(|(name, rest)| (name, rest.split_once("\n}").unwrap().0)).collect();
         let mut known: BTreeMap<String, Layout> = BTreeMap::new();
-        for part in text.split("\nstruct ").skip(1) {
-            let (name, body) = part.split_once(" {").unwrap();
-            let body = body.split_once("\n}").unwrap().0;
-            known.insert(name.to_owned(), layout(body, &known));
+        // Headers come in any order: structs within structs are known after a few rounds.
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            waiting.retain(|(name, body)| match layout(body, &known) {
+                Some(layout) => {
+                    known.insert((*name).to_owned(), layout);
+                    false
+                }
+                None => true,
+            });
+            assert!(waiting.len() < before, "{family}: unknown types in {waiting:?}");
         }
         layouts.extend(known.into_iter().map(|(name, layout)| ((family.clone(), name), layout)));
     }
     layouts
 }
 
-/// The fields of a C struct of scalars, pointers and such structs, by C's rules of alignment.
-fn layout(body: &str, known: &BTreeMap<String, Layout>) -> Layout {
+/// The fields of a C struct of scalars, pointers and such structs, by C's rules of alignment; none if it has others.
+fn layout(body: &str, known: &BTreeMap<String, Layout>) -> Option<Layout> {
     let (mut fields, mut end, mut widest) = (Vec::new(), 0usize, 1);
     let lines = body.lines().map(|line| line.split("//").next().unwrap().trim()).filter(|line| !line.is_empty());
     for line in lines {
@@ -154,7 +169,7 @@ fn layout(body: &str, known: &BTreeMap<String, Layout>) -> Layout {
             "long long" | "double" => (8, 8),
             "int" | "unsigned" | "float" => (4, 4),
             other => {
-                let (inner, bytes) = known.get(other).unwrap_or_else(|| panic!("{other} is no known type"));
+                let (inner, bytes) = known.get(other)?;
                 (*bytes, if inner.iter().any(|field| field.2 == 8) { 8 } else { 4 })
             }
         };
@@ -165,5 +180,5 @@ fn layout(body: &str, known: &BTreeMap<String, Layout>) -> Layout {
             widest = widest.max(alignment);
         }
     }
-    (fields, end.next_multiple_of(widest))
+    Some((fields, end.next_multiple_of(widest)))
 }

@@ -15,7 +15,7 @@ use std::fmt::Debug;
 pub use cuda::{Cuda, devices};
 pub use emulated::{Emulated, Tally};
 pub(crate) use launch::arguments;
-pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
+pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch, OLDEST};
 pub use null::Null;
 
 use crate::{Error, Result};

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod batch_norm;
+mod by_type;
 pub mod case;
 pub mod concat;
 pub mod conv3d;

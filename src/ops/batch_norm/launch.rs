@@ -4,18 +4,21 @@ use super::{BatchNorm, BatchNormBackward, BatchNormInference, BatchNormRunning, 
 use crate::{
     Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
-    ops::slices::SlicedVoxels,
+    ops::{
+        by_type::{ByType, by_type, run, runs},
+        slices::SlicedVoxels,
+    },
     tensor::Volume,
 };
 
 const FAMILY: &str = "batch_norm";
-const SUMS: Kernel<ChannelSumArguments> = Kernel::new(FAMILY, "batch_norm_sums", 256);
+static SUMS: ByType<ChannelSumArguments> = by_type!(FAMILY, "batch_norm_sums", 256);
 const FINISH: Kernel<BatchNormFinishArguments> = Kernel::new(FAMILY, "batch_norm_finish", 32);
 const SCALE: Kernel<BatchNormScaleArguments> = Kernel::new(FAMILY, "batch_norm_scale", 256);
-const APPLY: Kernel<BatchNormApplyArguments> = Kernel::new(FAMILY, "batch_norm_apply", 256);
-const BACKWARD_SUMS: Kernel<ChannelSumArguments> = Kernel::new(FAMILY, "batch_norm_backward_sums", 256);
+static APPLY: ByType<BatchNormApplyArguments> = by_type!(FAMILY, "batch_norm_apply", 256);
+static BACKWARD_SUMS: ByType<ChannelSumArguments> = by_type!(FAMILY, "batch_norm_backward_sums", 256);
 const BACKWARD_FINISH: Kernel<BatchNormBackwardFinishArguments> = Kernel::new(FAMILY, "batch_norm_backward_finish", 32);
-const BACKWARD_APPLY: Kernel<BatchNormBackwardApplyArguments> = Kernel::new(FAMILY, "batch_norm_backward_apply", 256);
+static BACKWARD_APPLY: ByType<BatchNormBackwardApplyArguments> = by_type!(FAMILY, "batch_norm_backward_apply", 256);
 const RUNNING: Kernel<BatchNormRunningArguments> = Kernel::new(FAMILY, "batch_norm_running", 256);
 
 arguments!(ChannelSumArguments { x: u64, dy: u64, mean: u64, partials: u64, sliced: SlicedVoxels });
@@ -76,34 +79,26 @@ arguments!(BatchNormRunningArguments {
 });
 
 pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
-    vec![
-        SUMS.abi(),
-        FINISH.abi(),
-        SCALE.abi(),
-        APPLY.abi(),
-        BACKWARD_SUMS.abi(),
-        BACKWARD_FINISH.abi(),
-        BACKWARD_APPLY.abi(),
-        RUNNING.abi(),
-    ]
+    let sums = SUMS.abi().into_iter().chain(BACKWARD_SUMS.abi());
+    let passes = APPLY.abi().into_iter().chain(BACKWARD_APPLY.abi());
+    sums.chain(passes).chain([FINISH.abi(), SCALE.abi(), BACKWARD_FINISH.abi(), RUNNING.abi()]).collect()
 }
 
 /// Scratch for the partial sums of all slices: two sums and a shift per channel, in double precision.
 fn partials(cx: &mut Lower<'_>, x: Volume) -> (SlicedVoxels, u64) {
-    let sliced = SlicedVoxels::new(x.voxels(), x.c);
+    let sliced = SlicedVoxels::new(x.voxels(), x.c, run(cx.input(0)));
     let partials = cx.workspace(sliced.slices() * 3 * x.c * 8);
     (sliced, partials)
 }
 
 pub(super) fn train(op: &BatchNorm, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let x = volume(&cx.input(0).spec);
     let (sliced, partials) = partials(cx, x);
     let scale = cx.workspace(4 * x.c);
     let [source, gamma, beta] = [0, 1, 2].map(|index| cx.input(index).address);
     let [y, mean, variance] = [0, 1, 2].map(|index| cx.output(index).address);
     let sums = ChannelSumArguments { x: source, dy: 0, mean: 0, partials, sliced };
-    cx.launch(&SUMS, sliced.grid(), &sums)?;
+    cx.launch(SUMS.of(cx.input(0)), sliced.grid(), &sums)?;
     let finish = BatchNormFinishArguments {
         partials,
         gamma,
@@ -121,7 +116,6 @@ pub(super) fn train(op: &BatchNorm, cx: &mut Lower<'_>) -> Result<()> {
 }
 
 pub(super) fn inference(op: &BatchNormInference, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let x = volume(&cx.input(0).spec);
     let scale = cx.workspace(4 * x.c);
     let [source, gamma, beta, mean, variance] = [0, 1, 2, 3, 4].map(|index| cx.input(index).address);
@@ -136,17 +130,17 @@ fn apply(cx: &mut Lower<'_>, x: Volume, [source, mean, scale, beta, y]: [u64; 5]
     let count = x.voxels() * x.c;
     let (channels, unused) = (x.c as i32, 0);
     let arguments = BatchNormApplyArguments { x: source, mean, scale, beta, y, count: count as i64, channels, unused };
-    cx.launch_over(&APPLY, count, &arguments)
+    let x = cx.input(0);
+    cx.launch_over(APPLY.of(x), runs(x, channels as usize), &arguments)
 }
 
 pub(super) fn backward(op: &BatchNormBackward, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let volume = volume(&cx.input(0).spec);
     let (sliced, partials) = partials(cx, volume);
     let factors = cx.workspace(3 * 4 * volume.c);
     let [x, gamma, mean, variance, dy] = [0, 1, 2, 3, 4].map(|index| cx.input(index).address);
     let [dx, dgamma, dbeta] = [0, 1, 2].map(|index| cx.output(index).address);
-    cx.launch(&BACKWARD_SUMS, sliced.grid(), &ChannelSumArguments { x, dy, mean, partials, sliced })?;
+    cx.launch(BACKWARD_SUMS.of(cx.input(0)), sliced.grid(), &ChannelSumArguments { x, dy, mean, partials, sliced })?;
     let finish = BatchNormBackwardFinishArguments {
         partials,
         gamma,
@@ -163,11 +157,11 @@ pub(super) fn backward(op: &BatchNormBackward, cx: &mut Lower<'_>) -> Result<()>
     let count = volume.voxels() * volume.c;
     let (channels, unused) = (volume.c as i32, 0);
     let arguments = BatchNormBackwardApplyArguments { x, mean, factors, dy, dx, count: count as i64, channels, unused };
-    cx.launch_over(&BACKWARD_APPLY, count, &arguments)
+    let x = cx.input(0);
+    cx.launch_over(BACKWARD_APPLY.of(x), runs(x, channels as usize), &arguments)
 }
 
 pub(super) fn running(op: &BatchNormRunning, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let [running_mean, running_variance, mean, variance] = [0, 1, 2, 3].map(|index| cx.input(index).address);
     let channels = cx.input(0).spec.shape.elements();
     let arguments = BatchNormRunningArguments {

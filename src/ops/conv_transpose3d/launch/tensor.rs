@@ -3,8 +3,9 @@
 use super::super::volume;
 use crate::{
     Result,
-    machine::{Kernel, KernelAbi, lower::Lower},
+    machine::{Kernel, KernelAbi, OLDEST, lower::Lower},
     ops::{
+        by_type::BF16_COMPUTE,
         slices::SliceSumArguments,
         tensor_core::{
             Correlate, CorrelateArguments, Correlation, PackFilterArguments, Parts, Pass, Sources, Targets, Wgrad,
@@ -26,24 +27,24 @@ pub(super) struct Kernels {
 }
 
 macro_rules! kernels {
-    ($family:literal, $type:literal) => {
+    ($family:literal, $type:literal, $compute:expr) => {
         Kernels {
-            pack_fprop: Kernel::new($family, concat!("conv_transpose3d_pack_fprop_filter_", $type), 256),
-            pack_dgrad: Kernel::new($family, concat!("conv_transpose3d_pack_dgrad_filter_", $type), 256),
+            pack_fprop: Kernel::new($family, concat!("conv_transpose3d_pack_fprop_filter_", $type), 256).since($compute),
+            pack_dgrad: Kernel::new($family, concat!("conv_transpose3d_pack_dgrad_filter_", $type), 256).since($compute),
             // A warp for each plane of a tile, and for each 32 results.
-            fprop: [(64, Kernel::new($family, concat!("conv_transpose3d_fprop_k64_", $type), 256))],
+            fprop: [(64, Kernel::new($family, concat!("conv_transpose3d_fprop_k64_", $type), 256).since($compute))],
             dgrad: [
-                (32, Kernel::new($family, concat!("conv_transpose3d_dgrad_k32_", $type), 128)),
-                (64, Kernel::new($family, concat!("conv_transpose3d_dgrad_k64_", $type), 256)),
+                (32, Kernel::new($family, concat!("conv_transpose3d_dgrad_k32_", $type), 128).since($compute)),
+                (64, Kernel::new($family, concat!("conv_transpose3d_dgrad_k64_", $type), 256).since($compute)),
             ],
-            wgrad: Kernel::new($family, concat!("conv_transpose3d_wgrad_", $type), 128),
-            slice_sum: Kernel::new($family, concat!("conv_transpose3d_slice_sum_", $type), 256),
+            wgrad: Kernel::new($family, concat!("conv_transpose3d_wgrad_", $type), 128).since($compute),
+            slice_sum: Kernel::new($family, concat!("conv_transpose3d_slice_sum_", $type), 256).since($compute),
         }
     };
 }
 
-pub(super) static BF16: Kernels = kernels!("conv_transpose3d_bf16", "bf16");
-pub(super) static FP16: Kernels = kernels!("conv_transpose3d_fp16", "fp16");
+pub(super) static BF16: Kernels = kernels!("conv_transpose3d_bf16", "bf16", BF16_COMPUTE);
+pub(super) static FP16: Kernels = kernels!("conv_transpose3d_fp16", "fp16", OLDEST);
 
 pub(super) fn kernels() -> Vec<KernelAbi> {
     [&BF16, &FP16].into_iter().flat_map(Kernels::abi).collect()
