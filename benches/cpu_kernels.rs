@@ -75,7 +75,8 @@ fn bench_convolution(criterion: &mut Criterion, threads: &Threads, name: &str, p
     let bias = values(p.channels_out);
     let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
     let n = threads.count();
-    let need = p.fprop_workspace(n).max(p.dgrad_workspace(n)).max(p.wgrad_workspace(n));
+    let need =
+        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
     let mut workspace = vec![0.0; need];
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(p.flops() as u64));
@@ -92,7 +93,8 @@ fn bench_transposed(criterion: &mut Criterion, threads: &Threads, name: &str, p:
     let bias = values(p.channels_out);
     let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
     let n = threads.count();
-    let need = p.fprop_workspace(n).max(p.dgrad_workspace(n)).max(p.wgrad_workspace(n));
+    let need =
+        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
     let mut workspace = vec![0.0; need];
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(p.flops() as u64));

@@ -65,7 +65,10 @@ fn what_cannot_fit_is_refused_in_one_sentence_with_exit_status_2() {
     let refusal = gyrus(&["plan", "--memory-budget", "1MiB"]);
     let sentence = text(&refusal.stderr);
     assert_eq!(refusal.status.code(), Some(2), "{sentence}");
-    assert!(sentence.starts_with("error: memory: needs ") && sentence.contains(", the budget is 1 MiB ("), "{sentence}");
+    assert!(
+        sentence.starts_with("error: memory: needs ") && sentence.contains(", the budget is 1 MiB ("),
+        "{sentence}"
+    );
     assert_eq!(sentence.lines().count(), 1, "{sentence}");
     let nonsense = gyrus(&["plan", "--memory-budget", "much"]);
     assert_eq!(nonsense.status.code(), Some(2));

@@ -140,3 +140,32 @@ fn a_missing_proxy_fence_before_a_warpgroup_product_is_found() {
         assert_eq!(fault.kind, FaultKind::ProxyFence, "{fill}: {fault}");
     }
 }
+
+#[test]
+fn registers_of_a_product_that_nothing_has_waited_for_are_out_of_reach() {
+    let run = |between: &str, after: &str| {
+        let ptx = format!(
+            ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry product(.param .u64 target) {{
+            .reg .b32 t, a, z, x<4>; .reg .b64 to, d; .reg .f32 c<4>; .reg .pred p; .shared .align 128 .b8 s[2048];
+            ld.param.u64 to, [target]; mov.u32 t, %tid.x; mov.u32 a, s; mad.lo.s32 a, t, 16, a; mov.u32 z, 0;
+            mov.b32 x0, z; mov.b32 x1, z; mov.b32 x2, z; mov.b32 x3, z; mad.wide.u32 to, t, 4, to;
+            st.shared.v4.b32 [a], {{z,z,z,z}}; fence.proxy.async; bar.sync 0;
+            mov.u32 a, s; shr.u32 a, a, 4; cvt.u64.u32 d, a; or.b64 d, d, {}; setp.ne.u32 p, z, 0;
+            wgmma.fence.sync.aligned;
+            wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{c0,c1,c2,c3}}, {{x0,x1,x2,x3}}, d, p, 1, 1, 0;
+            {between} wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; {after} ret; }}",
+            8u64 << 16 | 16 << 32
+        );
+        let mut bench = Bench::new(&ptx);
+        let to = bench.empty::<f32>(128);
+        bench.launch("product", [1, 1, 1], [128, 1, 1], &[&to]).map(|_| ())
+    };
+    let next = "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {c0,c1,c2,c3}, {x0,x1,x2,x3}, d, p, 1, 1, 0;";
+    for fine in ["", "add.s32 t, t, 1;", next] {
+        run(fine, "st.global.f32 [to], c0; mov.b32 x1, t;").unwrap_or_else(|fault| panic!("{fine}: {fault}"));
+    }
+    for broken in ["st.global.f32 [to], c0;", "mov.f32 c3, 0f00000000;", "mov.b32 x1, t;", "@!p add.f32 c1, c1, c1;"] {
+        let fault = run(broken, "").expect_err(broken);
+        assert_eq!(fault.kind, FaultKind::AsyncInFlight, "{broken}: {fault}");
+    }
+}

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    device::DeviceOptions,
+    device::{Device, DeviceOptions},
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
@@ -16,7 +16,7 @@ use crate::{
     nn::StepConfig,
     ops::optimizer::Optimizer,
     plan::{
-        self, Report,
+        Report,
         budget::{self, Fitted},
         page,
         timeline::Timeline,
@@ -75,8 +75,8 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<()> {
-    let threads = options.device.cpu()?;
-    let network = options.network.network(None, None);
+    let mut device = options.device.open()?;
+    let network = options.network.network(options.device.precision, None, None);
     let extent = options.network.extent();
     network.check(extent)?;
     network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
@@ -90,10 +90,13 @@ pub fn run(options: Options) -> Result<()> {
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     };
     let run = Run { training, validation_batch: options.val_batch_size };
-    let layout = plan::Options::for_threads(threads.count());
-    let limit = options.memory.chosen(BUDGET);
+    let layout = device.runs_on.options();
+    let limit = match device.device {
+        Device::Cuda(_) => options.memory.of_device(&mut device.runs_on)?,
+        _ => options.memory.chosen(BUDGET),
+    };
     let chosen = run.fit(layout, limit)?;
-    let levels = budget::levels(&run.graphs()?, layout);
+    let levels = budget::levels(&run.graphs_for(layout.target)?, layout);
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);
     let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
 

@@ -218,16 +218,17 @@ pub fn run(options: Options) -> Result<()> {
         let cause = "training on several GPUs comes in a later version";
         return Err(Error::usage("--train-multi-gpu", cause, "leave it out, and --num-gpus too"));
     }
-    let threads = options.device.cpu()?;
+    options.device.check()?;
     let source = options.data.source(options.seed)?;
     let classes = (!source.labels.is_empty()).then_some(source.labels.len());
-    let network = options.network.network(source.channels, classes);
+    let network = options.network.network(options.device.precision, source.channels, classes);
     let Split { train, validation } = source.split;
     let steps = (train.len() as u64).div_ceil(options.train_batch_size.max(1) as u64);
     let config = options.config(network, steps.saturating_mul(options.training_epochs as u64));
     config.check()?;
     check_threads("--num-workers", options.data.num_workers)?;
     let start = options.start()?;
+    let mut device = options.device.open()?;
 
     let labels = label_names(&source.labels, network.classes);
     let expectation = Expectation {
@@ -245,8 +246,10 @@ pub fn run(options: Options) -> Result<()> {
     let (train_batch, validation_batch, augmentation) =
         (config.train_batch, config.validation_batch, config.augmentation);
     // Memory and the checkpoint to resume come before the first folder is made.
-    let limit = options.memory.of_machine();
-    let mut trainer = Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
+    let limit = options.memory.of_device(&mut device.runs_on)?;
+    note!("device: {}", device.description);
+    let mut trainer =
+        Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, device.runs_on)?;
     let folder = &options.model_path;
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;

@@ -7,20 +7,19 @@ use ndarray::ArrayView2;
 use super::{Image, Options, segment};
 use crate::{
     Error, Result,
-    cpu::Threads,
     data::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
     },
     nn::{UNetConfig, names, record_prediction},
-    session::Session,
+    session::{Executor, RunsOn},
     train::{checkpoint::Checkpoint, state, trainer::configuration_of},
 };
 
 /// Network, preprocessing and labels from a checkpoint, bound to a session.
 #[derive(Debug)]
 pub struct Predictor {
-    session: Session,
+    session: Executor,
     network: UNetConfig,
     preprocessing: Preprocessing,
     labels: Vec<String>,
@@ -40,8 +39,8 @@ impl Predictor {
     /// Loads a checkpoint and binds its network.
     ///
     /// # Errors
-    /// A checkpoint that is damaged or of another kind; options that cannot work.
-    pub fn load(path: &Path, options: Options, threads: Threads) -> Result<Self> {
+    /// A checkpoint that is damaged or of another kind; options that cannot work; a machine that fails.
+    pub fn load(path: &Path, options: Options, runs_on: impl Into<RunsOn>) -> Result<Self> {
         options.validate()?;
         let checkpoint = Checkpoint::load(path)?;
         let config = configuration_of(&checkpoint, path)?;
@@ -51,12 +50,14 @@ impl Predictor {
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
-        let graph = record_prediction(config.network, 1, preprocessing.extent)?;
+        let precision = options.precision.unwrap_or(config.network.precision);
+        let network = UNetConfig { precision, ..config.network };
+        let graph = record_prediction(network, 1, preprocessing.extent)?;
         let saved = state::saved_values(&graph);
-        let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
+        let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on.into())?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
         let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
-        Ok(Self { session, network: config.network, preprocessing, labels, options })
+        Ok(Self { session, network, preprocessing, labels, options })
     }
 
     /// Names of the classes, background first.
@@ -185,11 +186,10 @@ impl Predictor {
     }
 }
 
-fn run(session: &mut Session, window: &[f32], output: &mut [f32]) -> Result<()> {
-    session.f32_mut(names::IMAGES).copy_from_slice(window);
-    session.run(0);
-    output.copy_from_slice(session.f32(names::PROBABILITIES));
-    Ok(())
+fn run(session: &mut Executor, window: &[f32], output: &mut [f32]) -> Result<()> {
+    session.write_ahead(names::IMAGES, window)?;
+    session.run(0)?;
+    session.read_into(names::PROBABILITIES, output)
 }
 
 /// The class of the largest probability, the first of equal ones; with one probability, whether it exceeds a half.

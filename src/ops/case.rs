@@ -23,6 +23,8 @@ pub enum Fill {
     Integers(u32),
     /// This number throughout.
     Constant(f64),
+    /// Uniform in [-1, 1) but for one element, which is infinite or no number.
+    OneNotFinite,
 }
 
 /// One operand.
@@ -90,6 +92,11 @@ impl Operand {
                 stream.permutation(count).into_iter().map(|rank| exact(-1.0 + step * rank as f64)).collect()
             }
             Fill::Integers(below) => (0..count).map(|_| stream.below(below as usize) as f64).collect(),
+            Fill::OneNotFinite => {
+                let mut list: Vec<f64> = (0..count).map(|_| exact(stream.between(-1.0, 1.0))).collect();
+                list[stream.below(count)] = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN][stream.below(3)];
+                list
+            }
             Fill::Constant(value) => vec![exact(value); count],
         }
     }

@@ -10,16 +10,17 @@ pub mod case;
 pub mod concat;
 pub mod conv3d;
 pub mod conv_transpose3d;
+pub mod copy;
 pub mod dice;
 pub mod dropout;
 pub mod elementwise;
 pub mod max_pool;
+pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
 mod tensor_core;
 pub mod upsample;
-mod widened;
 
 use case::Case;
 
@@ -48,9 +49,11 @@ fn fp32_cases() -> Vec<Case> {
         dropout::cases(),
         relu::cases(),
         concat::cases(),
+        copy::cases(),
         activation::cases(),
         dice::cases(),
         elementwise::cases(),
+        non_finite::cases(),
         optimizer::cases(),
     ]
     .into_iter()
@@ -69,9 +72,11 @@ pub fn kernels() -> Vec<KernelAbi> {
         dropout::launch::kernels(),
         relu::launch::kernels(),
         concat::launch::kernels(),
+        copy::launch::kernels(),
         activation::launch::kernels(),
         dice::launch::kernels(),
         elementwise::launch::kernels(),
+        non_finite::launch::kernels(),
         optimizer::launch::kernels(),
     ]
     .into_iter()

@@ -227,6 +227,9 @@ pub(crate) struct Instruction {
     pub line: u32,
     pub location: Option<Location>,
     pub opcode: String,
+    /// The 32-bit registers it names; kept for kernels with products that take effect later. Those name the fragments
+    /// of A alone: their sums may follow one another.
+    pub named: Box<[Slot]>,
 }
 
 /// Registers that hold facts about the thread.

@@ -79,12 +79,12 @@ fn conflicts<const LANES: usize>(address: &D, mask: u32, shift: u32) -> u64 {
     let mut count = 0;
     for (part, address) in address.as_chunks::<LANES>().0.iter().enumerate() {
         let active = mask >> (part * LANES) & (u32::MAX >> (32 - LANES));
-        // Consecutive units from one lane to the next: the usual case, without conflicts.
-        let mut steps = 0;
+        // Every lane at a bank of its own, the usual case, has no conflicts.
+        let mut banks = 0u32;
         for lane in 0..LANES {
-            steps |= (address[lane] >> shift) ^ (address[0] >> shift).wrapping_add(lane as u64);
+            banks |= 1 << ((address[lane] >> shift) as usize % LANES);
         }
-        if steps != 0 && active != 0 {
+        if banks != u32::MAX >> (32 - LANES) && active != 0 {
             count += passes(address, active, shift) - 1;
         }
     }

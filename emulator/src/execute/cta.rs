@@ -140,6 +140,7 @@ fn start_warp(launch: &Launch, cta: &Cta, warp: &mut Warp, index: usize, threads
     warp.steps = 0;
     warp.pending_matrices.clear();
     warp.matrix_groups = 0;
+    warp.held.clear();
     for &(slot, special) in &kernel.specials {
         let row = &mut warp.registers.w[slot as usize];
         for (lane, value) in row.iter_mut().enumerate() {

@@ -7,6 +7,7 @@ use super::{Context, Registers};
 use crate::decode::{Collective, Instruction, Op, Outcome};
 use crate::fault::{Checked, FaultKind, problem};
 use crate::memory::W;
+use crate::tensor::Held;
 
 /// Instructions that a warp runs before another gets its turn, so that spinning on memory cannot starve the writer.
 const SLICE: u32 = 20_000;
@@ -45,6 +46,8 @@ pub(crate) struct Warp {
     /// Tensor operations of the warpgroup kind that wait for `wgmma.wait_group`.
     pub pending_matrices: Vec<crate::tensor::PendingMatrix>,
     pub matrix_groups: u32,
+    /// By 32-bit register: what these hold or feed. Empty if nothing is pending.
+    pub held: Vec<Held>,
 }
 
 /// Why a warp's turn ended.
@@ -130,6 +133,9 @@ impl Context<'_, '_> {
             if mask == 0 {
                 group.pc += 1;
                 continue;
+            }
+            if !self.warp.held.is_empty() {
+                self.check_held(instruction)?;
             }
             if self.warp.registers.execute(&instruction.op, mask, live) {
                 group.pc += 1;

@@ -36,6 +36,7 @@ fn groups<'a>(address: &'a D, base: u64, mask: u32, bytes: u32) -> impl Iterator
 
 impl GlobalView<'_> {
     /// Loads what needs no diagnosis and at most a plain race record; returns the lanes that are left.
+    #[allow(clippy::too_many_arguments)] // A warp access and what its caller has found out about it.
     pub(super) fn load_narrow(
         &self,
         worker: &Worker,

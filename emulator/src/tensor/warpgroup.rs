@@ -123,6 +123,7 @@ impl Rare for Wgmma {
         cx.cta.counters.tensor_flops += (2 * 16 * shape.n * shape.k) as u64;
         let group = cx.warp.matrix_groups;
         let pending = PendingMatrix { shape: shape.clone(), group, accumulate: accumulate != 0, a, b };
+        cx.hold_registers(shape);
         cx.warp.pending_matrices.push(pending);
         Ok(Outcome::Next)
     }
@@ -148,6 +149,10 @@ impl Rare for WgmmaWait {
         let mut queue = std::mem::take(&mut cx.warp.pending_matrices);
         for pending in queue.extract_if(.., |pending| pending.group < before) {
             pending.execute(cx)?;
+        }
+        cx.warp.held.clear();
+        for pending in &queue {
+            cx.hold_registers(&pending.shape);
         }
         cx.warp.pending_matrices = queue;
         Ok(Outcome::Next)
