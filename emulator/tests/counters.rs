@@ -96,7 +96,8 @@ fn divergence_barriers_and_classes_are_counted_by_warp() {
 #[test]
 fn lanes_whose_code_lies_behind_a_barrier_are_awaited_there() {
     // Threads from 16 on go through code that comes back to the barrier.
-    let body = "setp.ge.u32 p, t, 16; @p bra FAR; NEAR: bar.sync 0; bra.uni END; FAR: add.s32 a, a, 1; bra.uni NEAR; END:";
+    let body =
+        "setp.ge.u32 p, t, 16; @p bra FAR; NEAR: bar.sync 0; bra.uni END; FAR: add.s32 a, a, 1; bra.uni NEAR; END:";
     let counters = run(32, body);
     assert_eq!((counters.barriers, counters.divergent_branches), (1, 1));
 }

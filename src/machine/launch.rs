@@ -41,9 +41,6 @@ macro_rules! arguments {
 }
 pub(crate) use arguments;
 
-/// The compute capability, times ten, of the oldest GPUs that have kernels.
-pub const OLDEST: u32 = 75;
-
 /// A compiled kernel that takes `A`.
 #[derive(Debug)]
 pub struct Kernel<A> {
@@ -84,7 +81,7 @@ pub struct KernelAbi {
 impl<A: Arguments> Kernel<A> {
     /// The entry `name` of `kernels/<family>.cu`, with this many threads in a CTA.
     pub const fn new(family: &'static str, name: &'static str, threads: u32) -> Self {
-        Self { family, name, threads, compute: OLDEST, arguments: PhantomData }
+        Self { family, name, threads, compute: super::OLDEST, arguments: PhantomData }
     }
 
     /// The same for devices of this compute capability (times ten) and newer ones alone.

@@ -15,13 +15,13 @@ use std::fmt::Debug;
 pub use cuda::{Cuda, devices, driver_version};
 pub use emulated::{Emulated, Tally};
 pub(crate) use launch::arguments;
-pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch, OLDEST};
+pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
 pub use null::Null;
 
 use crate::{Error, Result};
 
 /// Oldest compute capability (times ten) that there are kernels for.
-const OLDEST: u32 = 75;
+pub const OLDEST: u32 = 75;
 
 /// What a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,7 +34,17 @@ arguments!(BatchNormFinishArguments {
     channels: i32,
     epsilon: f64,
 });
-arguments!(BatchNormScaleArguments { gamma: u64, variance: u64, scale: u64, epsilon: f64, channels: i32, unused: i32 });
+arguments!(BatchNormScaleArguments {
+    gamma: u64,
+    beta: u64,
+    mean: u64,
+    variance: u64,
+    scale: u64,
+    shift: u64,
+    epsilon: f64,
+    channels: i32,
+    unused: i32,
+});
 arguments!(BatchNormApplyArguments {
     x: u64,
     mean: u64,
@@ -62,10 +72,11 @@ arguments!(BatchNormBackwardApplyArguments {
     mean: u64,
     factors: u64,
     dy: u64,
+    addend: u64,
     dx: u64,
     count: i64,
     channels: i32,
-    unused: i32,
+    relu: i32,
 });
 arguments!(BatchNormRunningArguments {
     running_mean: u64,
@@ -93,11 +104,29 @@ fn partials(cx: &mut Lower<'_>, x: Volume) -> (SlicedVoxels, u64) {
 
 pub(super) fn train(op: &BatchNorm, cx: &mut Lower<'_>) -> Result<()> {
     let x = volume(&cx.input(0).spec);
-    let (sliced, partials) = partials(cx, x);
     let scale = cx.workspace(4 * x.c);
     let [source, gamma, beta] = [0, 1, 2].map(|index| cx.input(index).address);
     let [y, mean, variance] = [0, 1, 2].map(|index| cx.output(index).address);
-    let sums = ChannelSumArguments { x: source, dy: 0, mean: 0, partials, sliced };
+    take_statistics(cx, x, [gamma, mean, variance, scale], op.epsilon)?;
+    apply(cx, x, [source, mean, scale, beta, y])
+}
+
+/// Operand `[x]`, results `[mean, variance]`.
+pub(in crate::ops) fn statistics(cx: &mut Lower<'_>) -> Result<()> {
+    let x = volume(&cx.input(0).spec);
+    let [mean, variance] = [0, 1].map(|index| cx.output(index).address);
+    take_statistics(cx, x, [0, mean, variance, 0], 0.0)
+}
+
+/// Mean and variance of the first operand, and gamma / sqrt(variance + epsilon) where a scale is asked for.
+fn take_statistics(
+    cx: &mut Lower<'_>,
+    x: Volume,
+    [gamma, mean, variance, scale]: [u64; 4],
+    epsilon: f64,
+) -> Result<()> {
+    let (sliced, partials) = partials(cx, x);
+    let sums = ChannelSumArguments { x: cx.input(0).address, dy: 0, mean: 0, partials, sliced };
     cx.launch(SUMS.of(cx.input(0)), sliced.grid(), &sums)?;
     let finish = BatchNormFinishArguments {
         partials,
@@ -109,10 +138,24 @@ pub(super) fn train(op: &BatchNorm, cx: &mut Lower<'_>) -> Result<()> {
         slice: sliced.slice,
         slices: sliced.slices() as i32,
         channels: x.c as i32,
-        epsilon: op.epsilon,
+        epsilon,
     };
-    cx.launch(&FINISH, [x.c as u64, 1, 1], &finish)?;
-    apply(cx, x, [source, mean, scale, beta, y])
+    cx.launch(&FINISH, [x.c as u64, 1, 1], &finish)
+}
+
+/// Operands `[gamma, beta, mean, variance]`, results `[scale, shift]`.
+pub(in crate::ops) fn finish(epsilon: f64, cx: &mut Lower<'_>) -> Result<()> {
+    let channels = cx.input(0).spec.shape.elements();
+    let [gamma, beta, mean, variance] = [0, 1, 2, 3].map(|index| cx.input(index).address);
+    let [scale, shift] = [0, 1].map(|index| cx.output(index).address);
+    scales(cx, [gamma, beta, mean, variance, scale, shift], channels, epsilon)
+}
+
+fn scales(cx: &mut Lower<'_>, addresses: [u64; 6], channels: usize, epsilon: f64) -> Result<()> {
+    let [gamma, beta, mean, variance, scale, shift] = addresses;
+    let (grid, channels) = ([(channels as u64).div_ceil(256), 1, 1], channels as i32);
+    let arguments = BatchNormScaleArguments { gamma, beta, mean, variance, scale, shift, epsilon, channels, unused: 0 };
+    cx.launch(&SCALE, grid, &arguments)
 }
 
 pub(super) fn inference(op: &BatchNormInference, cx: &mut Lower<'_>) -> Result<()> {
@@ -120,9 +163,7 @@ pub(super) fn inference(op: &BatchNormInference, cx: &mut Lower<'_>) -> Result<(
     let scale = cx.workspace(4 * x.c);
     let [source, gamma, beta, mean, variance] = [0, 1, 2, 3, 4].map(|index| cx.input(index).address);
     let y = cx.output(0).address;
-    let scales =
-        BatchNormScaleArguments { gamma, variance, scale, epsilon: op.epsilon, channels: x.c as i32, unused: 0 };
-    cx.launch(&SCALE, [(x.c as u64).div_ceil(256), 1, 1], &scales)?;
+    scales(cx, [gamma, 0, 0, variance, scale, 0], x.c, op.epsilon)?;
     apply(cx, x, [source, mean, scale, beta, y])
 }
 
@@ -135,6 +176,11 @@ fn apply(cx: &mut Lower<'_>, x: Volume, [source, mean, scale, beta, y]: [u64; 5]
 }
 
 pub(super) fn backward(op: &BatchNormBackward, cx: &mut Lower<'_>) -> Result<()> {
+    fused_backward(op.epsilon, false, false, cx)
+}
+
+/// Operands `[x, gamma, mean, variance, dy, (addend)]`, results `[dx, dgamma, dbeta]`.
+pub(in crate::ops) fn fused_backward(epsilon: f64, accumulate: bool, relu: bool, cx: &mut Lower<'_>) -> Result<()> {
     let volume = volume(&cx.input(0).spec);
     let (sliced, partials) = partials(cx, volume);
     let factors = cx.workspace(3 * 4 * volume.c);
@@ -151,12 +197,22 @@ pub(super) fn backward(op: &BatchNormBackward, cx: &mut Lower<'_>) -> Result<()>
         voxels: sliced.voxels,
         slices: sliced.slices() as i32,
         channels: volume.c as i32,
-        epsilon: op.epsilon,
+        epsilon,
     };
     cx.launch(&BACKWARD_FINISH, [volume.c as u64, 1, 1], &finish)?;
     let count = volume.voxels() * volume.c;
-    let (channels, unused) = (volume.c as i32, 0);
-    let arguments = BatchNormBackwardApplyArguments { x, mean, factors, dy, dx, count: count as i64, channels, unused };
+    let channels = volume.c as i32;
+    let arguments = BatchNormBackwardApplyArguments {
+        x,
+        mean,
+        factors,
+        dy,
+        addend: if accumulate { cx.input(5).address } else { 0 },
+        dx,
+        count: count as i64,
+        channels,
+        relu: i32::from(relu),
+    };
     let x = cx.input(0);
     cx.launch_over(BACKWARD_APPLY.of(x), runs(x, channels as usize), &arguments)
 }

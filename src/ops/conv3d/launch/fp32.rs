@@ -106,7 +106,7 @@ pub(super) fn kernels() -> Vec<KernelAbi> {
 }
 
 /// The position of a cube in the tables of kernels.
-pub(super) fn cube(kernel: [usize; 3]) -> Option<usize> {
+pub(in crate::ops) fn cube(kernel: [usize; 3]) -> Option<usize> {
     let [d, h, w] = kernel;
     (d == h && h == w && (1..=3).contains(&d)).then(|| d - 1)
 }
@@ -206,9 +206,7 @@ pub(super) fn analytic_wgrad(
     let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
     let rows = (op.kernel.iter().product::<usize>() * x.c * dy.c + dy.c).div_ceil(256);
     let slices = slices(x.voxels(), rows, ANALYTIC_SLICE);
-    sum_slices(op, cx, slice_sum, slices, |cx, arguments| {
-        cx.launch(kernel, [rows as u64, slices as u64, 1], arguments)
-    })
+    sum_slices(op, cx, slice_sum, slices, |cx, arguments| cx.launch(kernel, [rows as u64, slices as u64, 1], arguments))
 }
 
 /// Partial sums per slice by `launch`, then the sums of the slices.

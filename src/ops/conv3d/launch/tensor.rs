@@ -11,15 +11,16 @@ use crate::{
         by_type::BF16_COMPUTE,
         slices::SliceSumArguments,
         tensor_core::{
-            Correlate, CorrelateArguments, Correlation, PackFilterArguments, Parts, Pass, Sources, Targets, Wgrad,
-            WgradArguments, WgradProblem,
+            Correlate, CorrelateArguments, Correlation, PackFilterArguments, Parts, Pass, Sources, Targets,
+            TileStatistics, Wgrad, WgradArguments, WgradProblem,
         },
     },
 };
 
 /// The kernels for one element type.
 #[derive(Debug)]
-pub(super) struct Kernels {
+pub(in crate::ops) struct Kernels {
+    pub(in crate::ops) statistics: TileStatistics,
     pack: Kernel<PackFilterArguments>,
     /// By extent of the cube, then by width.
     correlate: [[(usize, Kernel<CorrelateArguments>); 4]; 3],
@@ -33,6 +34,10 @@ pub(super) struct Kernels {
 macro_rules! kernels {
     ($family:literal, $type:literal, $compute:expr) => {
         Kernels {
+            statistics: TileStatistics {
+                tile: Kernel::new($family, concat!("conv3d_tile_statistics_", $type), 256).since($compute),
+                merge: Kernel::new($family, concat!("conv3d_merge_statistics_", $type), 32).since($compute),
+            },
             pack: Kernel::new($family, concat!("conv3d_pack_filter_", $type), 256).since($compute),
             correlate: [
                 kernels!($family, $type, $compute, "1x1x1"),
@@ -75,16 +80,12 @@ impl Kernels {
         let analytic = [self.fprop_analytic, self.dgrad_analytic].map(|kernel| kernel.abi());
         let wgrad = self.wgrad.iter().map(|kernel| kernel.abi());
         let others = [self.wgrad_analytic.abi(), self.pack.abi(), self.slice_sum.abi()];
-        correlate.chain(analytic).chain(wgrad).chain(others).collect()
+        correlate.chain(analytic).chain(wgrad).chain(others).chain(self.statistics.abi()).collect()
     }
 
-    fn correlate(&'static self, cube: usize) -> Correlate {
-        Correlate {
-            pack: self.pack,
-            kernels: &self.correlate[cube],
-            sources: Parts::Tensors,
-            results: Parts::Tensors,
-        }
+    /// The kernels of a cube of `cube + 1` taps along an axis, for fprop and dgrad.
+    pub(in crate::ops) fn correlate(&'static self, cube: usize) -> Correlate {
+        Correlate { pack: self.pack, kernels: &self.correlate[cube], sources: Parts::Tensors, results: Parts::Tensors }
     }
 
     pub(super) fn fprop(&'static self, op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
@@ -138,12 +139,11 @@ impl Kernels {
             dfilter: cx.output(0).address,
             dbias: cx.output(1).address,
         };
-        let wgrad = Wgrad {
-            kernel: self.wgrad[cube],
-            slice_sum: self.slice_sum,
-            results: Parts::Tensors,
-            extent: cube + 1,
-        };
-        wgrad.launch(cx, &problem)
+        self.wgrad_of(cube).launch(cx, &problem)
+    }
+
+    /// The kernels of a cube of `cube + 1` taps along an axis, for wgrad.
+    pub(in crate::ops) fn wgrad_of(&self, cube: usize) -> Wgrad {
+        Wgrad { kernel: self.wgrad[cube], slice_sum: self.slice_sum, results: Parts::Tensors, extent: cube + 1 }
     }
 }
