@@ -102,8 +102,7 @@ fn planned_allocated_and_measured_bytes_are_the_same_and_steps_allocate_nothing(
 
 fn check(architecture: Architecture, batch: usize) {
     let what = format!("{architecture}, batch {batch}");
-    let network =
-        UNetConfig { architecture, resize_factor: 16, dropout_rate: 0.3, channels: 2, classes: 3, head_filters: 2 };
+    let network = UNetConfig { architecture, resize_factor: 16, channels: 2, classes: 3, ..UNetConfig::default() };
     let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: true };
     let optimizer = Optimizer { rule, clip: 50.0 };
     let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };

@@ -90,8 +90,12 @@ struct Job {
 pub fn run(options: Options) -> Result<()> {
     let jobs = options.jobs()?;
     let device = options.device.open()?;
-    let infer_options =
-        infer::Options { overlap: options.overlap, mirror: [options.mirror; 3], ..infer::Options::default() };
+    let infer_options = infer::Options {
+        overlap: options.overlap,
+        mirror: [options.mirror; 3],
+        precision: options.device.precision,
+        ..infer::Options::default()
+    };
     let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.runs_on)?;
     note!("device: {}", device.description);
     // Every image is read twice, so that the last one cannot end the command when the others are written. Beside the

@@ -50,12 +50,14 @@ impl Predictor {
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
-        let graph = record_prediction(config.network, 1, preprocessing.extent)?;
+        let precision = options.precision.unwrap_or(config.network.precision);
+        let network = UNetConfig { precision, ..config.network };
+        let graph = record_prediction(network, 1, preprocessing.extent)?;
         let saved = state::saved_values(&graph);
         let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on.into())?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
         let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
-        Ok(Self { session, network: config.network, preprocessing, labels, options })
+        Ok(Self { session, network, preprocessing, labels, options })
     }
 
     /// Names of the classes, background first.

@@ -58,14 +58,8 @@ impl Steps {
     /// # Errors
     /// None that a tested build has.
     pub fn new(architecture: Architecture) -> Result<Self> {
-        let network = UNetConfig {
-            architecture,
-            resize_factor: 16,
-            dropout_rate: 0.3,
-            channels: 2,
-            classes: CLASSES,
-            head_filters: 2,
-        };
+        let network =
+            UNetConfig { architecture, resize_factor: 16, channels: 2, classes: CLASSES, ..UNetConfig::default() };
         // Momentum alone: Adam would blow the noise of vanishing gradients up to whole steps.
         let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
         let config = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
