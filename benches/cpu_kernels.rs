@@ -5,7 +5,10 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
-use gyrus::cpu::{Convolution, Threads, TransposedConvolution, channelwise, elementwise, pool::Halving, reduce};
+use gyrus::{
+    cpu::{Convolution, Threads, TransposedConvolution, channelwise, elementwise, pool::Halving, reduce},
+    tensor::DType,
+};
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -75,7 +78,8 @@ fn bench_convolution(criterion: &mut Criterion, threads: &Threads, name: &str, p
     let bias = values(p.channels_out);
     let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
     let n = threads.count();
-    let need = p.fprop_workspace(n).max(p.dgrad_workspace(n)).max(p.wgrad_workspace(n));
+    let need =
+        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
     let mut workspace = vec![0.0; need];
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(p.flops() as u64));
@@ -92,7 +96,8 @@ fn bench_transposed(criterion: &mut Criterion, threads: &Threads, name: &str, p:
     let bias = values(p.channels_out);
     let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
     let n = threads.count();
-    let need = p.fprop_workspace(n).max(p.dgrad_workspace(n)).max(p.wgrad_workspace(n));
+    let need =
+        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
     let mut workspace = vec![0.0; need];
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(p.flops() as u64));

@@ -142,6 +142,16 @@ unsafe impl Element for bf16 {
         // SAFETY: the caller's promise.
         unsafe { S::store_bf16(to, v) }
     }
+    #[inline(always)]
+    unsafe fn load_partial<S: Simd>(from: *const Self, count: usize) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::load_bf16_partial(from, count) }
+    }
+    #[inline(always)]
+    unsafe fn store_partial<S: Simd>(to: *mut Self, v: S::V, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { S::store_bf16_partial(to, v, count) }
+    }
 }
 
 // SAFETY: as above.

@@ -13,6 +13,8 @@ mod x86;
 /// An instruction set that kernels can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// [`Isa::Avx512`] with an instruction that multiplies pairs of bfloat16 elements.
+    Avx512Bf16,
     /// 16 fp32 lanes, 32 registers (x86-64).
     Avx512,
     /// 8 fp32 lanes with fused multiply-add, 16 registers (x86-64).
@@ -23,11 +25,13 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, best first.
-    pub const ALL: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+    pub const ALL: [Isa; 4] = [Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2, Isa::Portable];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Isa::Avx512.is_available(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 let words = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
@@ -39,7 +43,7 @@ impl Isa {
                 halves && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx512 | Isa::Avx2 => false,
+            Isa::Avx512Bf16 | Isa::Avx512 | Isa::Avx2 => false,
             Isa::Portable => true,
         }
     }
@@ -51,13 +55,19 @@ impl Isa {
 
     /// fp32 lanes of one register.
     pub fn lanes(self) -> usize {
-        if self == Isa::Avx512 { 16 } else { 8 }
+        if self.is_wide() { 16 } else { 8 }
+    }
+
+    /// Whether it has the registers of AVX-512: 32 of 16 lanes.
+    pub(crate) fn is_wide(self) -> bool {
+        matches!(self, Isa::Avx512Bf16 | Isa::Avx512)
     }
 }
 
 impl std::fmt::Display for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Isa::Avx512Bf16 => "AVX-512 with bf16",
             Isa::Avx512 => "AVX-512",
             Isa::Avx2 => "AVX2",
             Isa::Portable => "portable vectors",
@@ -114,6 +124,28 @@ pub trait Simd: Copy + 'static {
     unsafe fn store_bf16(to: *mut bf16, v: Self::V) {
         // SAFETY: LANES elements are writable (the trait's contract).
         unsafe { narrow::<Self, bf16>(to, v) }
+    }
+
+    /// The first `count` bfloat16 elements, widened; 0 in the other lanes.
+    #[inline(always)]
+    unsafe fn load_bf16_partial(from: *const bf16, count: usize) -> Self::V {
+        let mut lanes = [bf16::ZERO; 16];
+        // SAFETY: count <= LANES <= 16 elements are readable (the trait's contract).
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
+            Self::load_bf16(lanes.as_ptr())
+        }
+    }
+
+    /// The first `count` lanes, rounded to nearest even.
+    #[inline(always)]
+    unsafe fn store_bf16_partial(to: *mut bf16, v: Self::V, count: usize) {
+        let mut lanes = [bf16::ZERO; 16];
+        // SAFETY: count <= LANES <= 16 elements are writable (the trait's contract).
+        unsafe {
+            Self::store_bf16(lanes.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
+        }
     }
 
     /// IEEE halves, widened.
@@ -248,16 +280,78 @@ pub(crate) trait Kernel {
 /// Runs `kernel` with the instruction set `isa`, which the machine has (as [`super::Threads`] makes sure).
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    if isa.is_wide() { dispatch_wide(isa, kernel) } else { dispatch_narrow(isa, kernel) }
+}
+
+/// Runs a kernel whose sums need the registers of AVX-512: it is compiled for nothing else.
+///
+/// # Panics
+/// If `isa` is not wide.
+#[inline]
+pub(crate) fn dispatch_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    assert!(isa.is_wide(), "{isa:?} lacks the registers");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an `Isa` in use was checked by `is_available`, which asked the processor for these features.
+    return unsafe { x86::run_avx512(kernel) };
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("wide instruction sets are not available on this target")
+}
+
+/// Runs a kernel whose sums fit 16 registers, for instruction sets that have no more: it is compiled for nothing else.
+///
+/// # Panics
+/// If `isa` is wide.
+#[inline]
+pub(crate) fn dispatch_narrow<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    assert!(!isa.is_wide(), "{isa:?} has larger tiles");
     match isa {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Isa` in use was checked by `is_available`, which asked the processor for these features.
-        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
+        // SAFETY: as in `dispatch_wide`.
         Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
         // SAFETY: plain Rust needs nothing.
         _ => unsafe { kernel.run::<Portable>() },
     }
+}
+
+/// Vectors of words that hold two bfloat16 elements each, the first in the low half.
+pub(crate) trait Pairs: Simd {
+    /// `c` plus the products of the words' first elements and of their second elements, summed in fp32. Denormal numbers count
+    /// as zero.
+    unsafe fn multiply_pairs(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// Each lane's nearest bfloat16 number, the even one of two.
+    unsafe fn round(v: Self::V) -> Self::V;
+
+    /// The words whose elements are `first` and `second`, lanes of bfloat16 numbers.
+    unsafe fn pair(first: Self::V, second: Self::V) -> Self::V;
+
+    /// The words' first elements, widened.
+    unsafe fn first(words: Self::V) -> Self::V;
+}
+
+/// Work that [`dispatch_pairs`] compiles for instruction sets that multiply pairs.
+pub(crate) trait PairKernel {
+    /// The work; see [`Kernel::run`].
+    ///
+    /// # Safety
+    /// The machine runs `S`.
+    unsafe fn run<S: Pairs>(self);
+}
+
+/// Runs `kernel` with an instruction set that multiplies pairs.
+///
+/// # Panics
+/// If `isa` is another one.
+#[inline]
+pub(crate) fn dispatch_pairs<K: PairKernel>(isa: Isa, kernel: K) {
+    assert!(isa == Isa::Avx512Bf16, "{isa:?} multiplies no pairs");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `dispatch_wide`.
+    unsafe {
+        x86::run_avx512_bf16(kernel);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = kernel;
 }
 
 /// Eight lanes in plain Rust: two NEON registers, or what the baseline has.

@@ -18,8 +18,8 @@ pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
+mod tensor_core;
 pub mod upsample;
-mod widened;
 
 use case::Case;
 

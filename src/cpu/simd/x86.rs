@@ -4,10 +4,16 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Kernel, Simd};
+use super::{Kernel, PairKernel, Pairs, Simd};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c,bmi2")]
 pub(super) unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller checked the processor.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx2,fma,f16c,bmi2")]
+pub(super) unsafe fn run_avx512_bf16<K: PairKernel>(kernel: K) {
     // SAFETY: the caller checked the processor.
     unsafe { kernel.run::<Avx512>() }
 }
@@ -55,13 +61,15 @@ impl Simd for Avx512 {
         load_bf16(from: *const bf16) -> __m512 =
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()))));
         store_bf16(to: *mut bf16, v: __m512) = {
-            // As `bf16::narrow` of `Element`.
-            let bits = _mm512_castps_si512(v);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let nearest = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-            let kept = _mm512_mask_or_epi32(nearest, nan, bits, _mm512_set1_epi32(0x40_0000));
-            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(nearest_bf16(v))));
+        };
+        load_bf16_partial(from: *const bf16, count: usize) -> __m512 = {
+            let halves = _mm256_maskz_loadu_epi16(((1u32 << count) - 1) as u16, from.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        };
+        store_bf16_partial(to: *mut bf16, v: __m512, count: usize) = {
+            let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(nearest_bf16(v)));
+            _mm256_mask_storeu_epi16(to.cast(), ((1u32 << count) - 1) as u16, halves);
         };
         load_f16(from: *const f16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
         store_f16(to: *mut f16, v: __m512) =
@@ -107,6 +115,33 @@ impl Simd for Avx512 {
                 _mm512_storeu_ps(to.add((12 + k) * to_stride), _mm512_shuffle_f32x4::<0xdd>(odd, odd_below));
             }
         };
+    }
+}
+
+impl Pairs for Avx512 {
+    intrinsics! {
+        multiply_pairs(a: __m512, b: __m512, c: __m512) -> __m512 =
+            _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b));
+        round(v: __m512) -> __m512 =
+            _mm512_castsi512_ps(_mm512_and_si512(nearest_bf16(v), _mm512_set1_epi32(0xffff_0000_u32 as i32)));
+        pair(first: __m512, second: __m512) -> __m512 = {
+            let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
+            _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_castps_si512(second)))
+        };
+        first(words: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(words)));
+    }
+}
+
+/// Lanes whose upper halves are the nearest bfloat16 numbers, as `bf16::narrow` of `Element`.
+#[inline(always)]
+unsafe fn nearest_bf16(v: __m512) -> __m512i {
+    // SAFETY: the caller runs AVX-512.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let nearest = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        _mm512_mask_or_epi32(nearest, nan, bits, _mm512_set1_epi32(0x40_0000))
     }
 }
 

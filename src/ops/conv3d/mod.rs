@@ -10,7 +10,7 @@ mod reference;
 
 pub use cases::cases;
 
-use super::{activation, operands, relu::ReluBackward, same_type, vector, widened};
+use super::{activation, operands, relu::ReluBackward, same_type, vector};
 use crate::{
     Result,
     cpu::Convolution,
@@ -127,7 +127,7 @@ impl Op for Conv3d {
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
         let problem = problem(self.kernel, volume(&inputs[0]), volume(&outputs[0]).c);
-        widened::workspace(inputs, outputs) + 4 * problem.fprop_workspace(target.threads)
+        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -164,7 +164,7 @@ impl Op for Conv3dDgrad {
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
         let problem = problem(self.kernel, volume(&outputs[0]), volume(&inputs[0]).c);
-        widened::workspace(inputs, outputs) + 4 * problem.dgrad_workspace(target.threads)
+        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -198,9 +198,9 @@ impl Op for Conv3dWgrad {
         flops(self.kernel, dy.voxels(), x.c, dy.c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
         let problem = problem(self.kernel, volume(&inputs[0]), volume(&inputs[1]).c);
-        widened::workspace(inputs, outputs) + 4 * problem.wgrad_workspace(target.threads)
+        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();

@@ -1,27 +1,30 @@
 //! On the CPU: eight small matrix products over the same input rows; see [`crate::cpu`].
 
 use super::{problem, volume};
-use crate::{ops::widened::Widened, session::CpuCall};
+use crate::{cpu::with_element, session::CpuCall};
 
 pub(super) fn fprop(call: &CpuCall<'_>) {
     let problem = problem(volume(&call.input_spec(0)), volume(&call.output_spec(0)).c);
-    let mut operands = Widened::new(call);
-    let (x, filter) = (operands.input(0), operands.input(1));
-    operands.output(0, |y, workspace| problem.fprop(call.threads(), x, filter, Some(call.f32(2)), y, workspace));
+    let bias = Some(call.f32(2));
+    with_element!(call.input_spec(0).dtype, E => {
+        let (x, filter, y) = (call.elements::<E>(0), call.elements(1), call.elements_mut(0));
+        problem.fprop(call.threads(), x, filter, bias, y, call.workspace());
+    });
 }
 
 pub(super) fn dgrad(call: &CpuCall<'_>) {
     let problem = problem(volume(&call.output_spec(0)), volume(&call.input_spec(0)).c);
-    let mut operands = Widened::new(call);
-    let (dy, filter) = (operands.input(0), operands.input(1));
-    operands.output(0, |dx, workspace| problem.dgrad(call.threads(), dy, filter, dx, workspace));
+    with_element!(call.input_spec(0).dtype, E => {
+        let (dy, filter, dx) = (call.elements::<E>(0), call.elements(1), call.elements_mut(0));
+        problem.dgrad(call.threads(), dy, filter, dx, call.workspace());
+    });
 }
 
 pub(super) fn wgrad(call: &CpuCall<'_>) {
     let problem = problem(volume(&call.input_spec(0)), volume(&call.input_spec(1)).c);
-    let mut operands = Widened::new(call);
-    let (x, dy) = (operands.input(0), operands.input(1));
-    operands.output(0, |dfilter, workspace| {
-        problem.wgrad(call.threads(), x, dy, dfilter, Some(call.f32_mut(1)), workspace);
+    let (dfilter, dbias) = (call.f32_mut(0), call.f32_mut(1));
+    with_element!(call.input_spec(0).dtype, E => {
+        let (x, dy) = (call.elements::<E>(0), call.elements(1));
+        problem.wgrad(call.threads(), x, dy, dfilter, Some(dbias), call.workspace());
     });
 }

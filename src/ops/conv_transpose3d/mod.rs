@@ -9,7 +9,7 @@ mod reference;
 
 pub use cases::cases;
 
-use super::{activation, operands, same_type, vector, widened};
+use super::{activation, operands, same_type, vector};
 use crate::{
     Result,
     cpu::TransposedConvolution,
@@ -97,7 +97,7 @@ impl Op for ConvTranspose3d {
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
         let problem = problem(volume(&inputs[0]), volume(&outputs[0]).c);
-        widened::workspace(inputs, outputs) + 4 * problem.fprop_workspace(target.threads)
+        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -137,7 +137,7 @@ impl Op for ConvTranspose3dDgrad {
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
         let problem = problem(volume(&outputs[0]), volume(&inputs[0]).c);
-        widened::workspace(inputs, outputs) + 4 * problem.dgrad_workspace(target.threads)
+        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -170,9 +170,9 @@ impl Op for ConvTranspose3dWgrad {
         flops(volume(&inputs[0]), volume(&inputs[1]).c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
         let problem = problem(volume(&inputs[0]), volume(&inputs[1]).c);
-        widened::workspace(inputs, outputs) + 4 * problem.wgrad_workspace(target.threads)
+        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
