@@ -13,6 +13,7 @@ use gyrus::{
         validate::{Expectation, survey},
     },
     demo::synthesize,
+    graph::fuse::Fuse,
     nn::{Architecture, Precision, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::{
@@ -193,6 +194,7 @@ fn config(architecture: Architecture) -> TrainConfig {
         normalization: Normalization::Volume,
         fit: Fit::Resize,
         seed: 11,
+        fuse: Fuse::Auto,
     }
 }
 
