@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     device::{Device, DeviceOptions},
+    fuse::{FuseOptions, print_merged},
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
@@ -33,7 +34,8 @@ const BUDGET: usize = 24 << 30;
 /// even so is refused, with the nearest runs that would.
 ///
 /// JSON keys: parameters, flops, peak_bytes, transient_bytes, transient_lower_bound, peak_at, roles, layers, total_bytes,
-/// budget_bytes; rematerialised {activations, extra_flops_percent, extra_traffic_percent}; levels: a list of
+/// budget_bytes; rematerialised {activations, extra_flops_percent, extra_traffic_percent}; merged {patterns: a list of
+/// {name, count}, before and after: {passes, traffic_bytes, total_bytes}}; levels: a list of
 /// {activations, total_bytes, flops, extra_flops_percent, extra_traffic_percent, chosen}; timeline {steps: a list of
 /// {name, stage, flops, traffic, start, end}, blocks: a list of {name, kind, offset, bytes, first, last}, peak_bytes,
 /// peak_node}, where start and end are shares of the predicted time, first and last count steps.
@@ -45,6 +47,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
 
@@ -89,7 +93,7 @@ pub fn run(options: Options) -> Result<()> {
         loss: options.loss.into(),
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     };
-    let run = Run { training, validation_batch: options.val_batch_size };
+    let run = Run { training, validation_batch: options.val_batch_size, fuse: options.fuse.fuse };
     let layout = device.runs_on.options();
     let limit = match device.device {
         Device::Cuda(_) => options.memory.of_device(&mut device.runs_on)?,
@@ -97,6 +101,7 @@ pub fn run(options: Options) -> Result<()> {
     };
     let chosen = run.fit(layout, limit)?;
     let levels = budget::levels(&run.graphs_for(layout.target)?, layout);
+    let merged = run.merged(layout)?;
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);
     let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
 
@@ -117,6 +122,7 @@ pub fn run(options: Options) -> Result<()> {
         value["total_bytes"] = chosen.plan.total.into();
         value["budget_bytes"] = limit.budget.bytes.into();
         value["rematerialised"] = level_json(&chosen);
+        value["merged"] = serde_json::to_value(&merged).expect("plain data");
         let line = |level: &Fitted| {
             let mut line = level_json(level);
             line["total_bytes"] = level.plan.total.into();
@@ -130,6 +136,7 @@ pub fn run(options: Options) -> Result<()> {
         return Ok(());
     }
     print_table(&report, chosen.plan.total)?;
+    print_merged(&merged)?;
     print_levels(&levels, &chosen)
 }
 

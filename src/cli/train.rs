@@ -13,6 +13,7 @@ use clap::{ArgAction, Args};
 
 use super::{
     device::{DeviceOptions, check_threads},
+    fuse::FuseOptions,
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
@@ -47,6 +48,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
 
@@ -346,6 +349,7 @@ impl Options {
             normalization: self.data.normalization,
             fit: self.data.fit,
             seed: self.seed,
+            fuse: self.fuse.fuse,
         }
     }
 

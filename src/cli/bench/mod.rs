@@ -10,8 +10,10 @@ use clap::Args;
 use self::report::{Report, Times, Yardstick};
 use super::{
     device::{DeviceOptions, Opened},
+    fuse::FuseOptions,
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
+    output::SaveOptions,
 };
 use crate::{
     Error, Result,
@@ -38,7 +40,7 @@ const MOST_STEPS: usize = 100_000;
 ///
 /// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs, arena_bytes, step_ms (median), step_gflops,
 /// steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
-/// device, name, arena_bytes, kernels (kernel, launches, and every counter by its name).
+/// device, name, arena_bytes, flops (of a step), kernels (kernel, launches, and every counter by its name).
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -47,6 +49,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
 
@@ -70,9 +74,8 @@ pub struct Options {
     #[arg(long)]
     nodes: bool,
 
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    save: SaveOptions,
 }
 
 /// Runs the command.
@@ -95,14 +98,14 @@ pub fn run(options: Options) -> Result<()> {
     };
     let mut opened = options.device.open()?;
     let limit = options.memory.of_device(&mut opened.runs_on)?;
-    let step = Run { training, validation_batch: 1 }.fit(opened.runs_on.options(), limit)?;
+    let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.runs_on.options(), limit)?;
     let about = (opened.device.to_string(), opened.description.clone());
     match opened {
         Opened { tally: Some(tally), runs_on, .. } => {
-            let mut session = Executor::bind_planned(&step.graphs, step.plan, runs_on)?;
+            let mut session = Executor::bind_planned(&step.graphs, step.plan.clone(), runs_on)?;
             fill(&mut session, &step.graphs[0], network.classes)?;
             session.run(0)?;
-            counters::print(about, session.plan().total, &tally, options.json)
+            counters::report(about, &step, &tally, &options.save)
         }
         Opened { runs_on: RunsOn::Cpu(threads), .. } => {
             let session = Session::bind_planned(&step.graphs, step.plan.clone(), threads)?;
@@ -119,10 +122,7 @@ impl Options {
     fn print(&self, (device, name): (String, String), step: &Fitted, measured: (Yardstick, Times)) -> Result<()> {
         let (yardstick, times) = measured;
         let report = Report::new(device, name, yardstick, step, times, self.nodes);
-        if self.json {
-            return super::output::print_json(&serde_json::to_value(&report).expect("plain data"));
-        }
-        report.print()
+        self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())
     }
 }
 

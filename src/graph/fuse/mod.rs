@@ -20,9 +20,41 @@ mod forms;
 mod gradients;
 mod normalise;
 
+use serde::{Deserialize, Serialize};
+
 use self::editor::Editor;
-use super::{Graph, Op};
-use crate::{machine::lower, tensor::Spec};
+use super::{Graph, Op, Role, ValueId};
+use crate::{machine::lower, plan::Target, tensor::Spec};
+
+/// Whether operations are merged. Results agree to rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Fuse {
+    /// Wherever the device can run the merged form.
+    #[default]
+    Auto,
+    /// Nowhere.
+    None,
+}
+
+impl Fuse {
+    /// The graph as it will run there.
+    pub fn apply(self, graph: Graph, target: Target) -> Graph {
+        match self {
+            Self::Auto => fuse(&graph, target.into()),
+            Self::None => graph,
+        }
+    }
+}
+
+impl From<Target> for Device {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Cpu(_) => Self::Cpu,
+            Target::Gpu => Self::Gpu,
+        }
+    }
+}
 
 /// Who will run a fused graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,26 +106,14 @@ pub fn fuse_with(graph: &Graph, device: Device, patterns: &[Pattern]) -> (Graph,
     (editor.finish(), counts)
 }
 
-/// What one run of a graph moves through memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Passes {
-    /// How often an operation reads or writes an activation or its gradient from end to end.
-    pub count: usize,
-    /// Bytes of all operands, each counted once per operation.
-    pub bytes: u64,
-}
-
-impl Passes {
-    /// Those of a graph.
-    pub fn of(graph: &Graph) -> Self {
-        let operands = graph.nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs));
-        let count = operands.filter(|&&id| is_tensor(graph, id)).count();
-        Self { count, bytes: graph.traffic() }
-    }
+/// How often the operations of a graph read or write an activation, or the gradient of one, from end to end.
+pub fn passes(graph: &Graph) -> usize {
+    let operands = graph.nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs));
+    operands.filter(|&&id| is_tensor(graph, id)).count()
 }
 
 /// Whether a value has voxels: it is no filter, and no vector of a few numbers per channel.
-fn is_tensor(graph: &Graph, id: super::ValueId) -> bool {
+fn is_tensor(graph: &Graph, id: ValueId) -> bool {
     let value = graph.value(id);
-    value.spec.shape.volume().is_some() && value.role == super::Role::Activation
+    value.spec.shape.volume().is_some() && value.role == Role::Activation
 }
