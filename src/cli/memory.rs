@@ -36,13 +36,22 @@ impl MemoryOptions {
 
     /// The limit of a run on no particular machine.
     pub fn chosen(&self, default: usize) -> Limit {
+        self.named(default, "the budget is")
+    }
+
+    /// The limit of a run on a card with this much memory, unless the user sets another.
+    pub fn of_card(&self, free: usize) -> Limit {
+        self.named(free, if self.memory_budget.is_some() { "the budget is" } else { "the card has" })
+    }
+
+    fn named(&self, default: usize, name: &'static str) -> Limit {
         let bytes = Some(self.memory_budget.unwrap_or(default));
-        Limit { budget: Budget { bytes, rematerialise: self.rematerialise }, name: "the budget is" }
+        Limit { budget: Budget { bytes, rematerialise: self.rematerialise }, name }
     }
 }
 
 /// A number of bytes such as `16GiB`, `800 MiB`, `1.5GB` or `1000000`.
-fn size(text: &str) -> Result<usize, String> {
+pub(super) fn size(text: &str) -> Result<usize, String> {
     let refuse = || "give a number with KiB, MiB, GiB, TiB, KB, MB, GB, TB or no unit for bytes".to_owned();
     let split = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..split], text[split..].trim());

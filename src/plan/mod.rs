@@ -6,6 +6,7 @@
 //! values whose lifetimes do not overlap may share bytes, and an output may take over the bytes of an input that dies.
 
 pub mod budget;
+pub mod cards;
 mod improve;
 pub mod ladder;
 mod lifetime;
@@ -13,6 +14,7 @@ pub mod page;
 pub mod picture;
 mod place;
 mod report;
+pub mod roofline;
 pub mod timeline;
 mod verify;
 
