@@ -5,6 +5,7 @@ use clap::Args;
 use crate::{
     cpu::memory::available,
     plan::budget::{Budget, Rematerialise},
+    size::parse,
     train::budget::Limit,
 };
 
@@ -13,13 +14,30 @@ use crate::{
 pub struct MemoryOptions {
     /// Memory for all values of a step, such as 6GiB, 800MiB or 1.5GB
     /// [default: train: what the machine has left; plan: 24GiB]
-    #[arg(long, value_parser = size, value_name = "SIZE", help_heading = "Memory", verbatim_doc_comment)]
+    #[arg(long, value_parser = parse, value_name = "SIZE", help_heading = "Memory", verbatim_doc_comment)]
     memory_budget: Option<usize>,
 
     /// Which activations are forgotten and computed again: auto (as few as the budget allows), none, full, or the share
     /// (0 to 1) of what full saves. Results do not depend on it
     #[arg(long, default_value_t = Rematerialise::Auto, value_name = "HOW_MUCH", help_heading = "Memory")]
     rematerialise: Rematerialise,
+}
+
+/// What the host may use for data.
+#[derive(Debug, Args)]
+pub struct HostMemoryOptions {
+    /// Memory for data on its way: cases being checked and loaded, slices being labelled. The CPU device's arena has a
+    /// budget of its own [default: what the machine has left]
+    #[arg(long, value_parser = parse, value_name = "SIZE", help_heading = "Memory")]
+    host_memory_budget: Option<usize>,
+}
+
+impl HostMemoryOptions {
+    /// The budget, where `taken` bytes of what the machine has left will be used for something else.
+    pub fn bytes(&self, taken: usize) -> usize {
+        let left = || available().map_or(usize::MAX, |left| left.saturating_sub(taken));
+        self.host_memory_budget.unwrap_or_else(left)
+    }
 }
 
 impl MemoryOptions {
@@ -47,44 +65,5 @@ impl MemoryOptions {
     fn named(&self, default: usize, name: &'static str) -> Limit {
         let bytes = Some(self.memory_budget.unwrap_or(default));
         Limit { budget: Budget { bytes, rematerialise: self.rematerialise }, name }
-    }
-}
-
-/// A number of bytes such as `16GiB`, `800 MiB`, `1.5GB` or `1000000`.
-pub(super) fn size(text: &str) -> Result<usize, String> {
-    let refuse = || "give a number with KiB, MiB, GiB, TiB, KB, MB, GB, TB or no unit for bytes".to_owned();
-    let split = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let (number, unit) = (&text[..split], text[split..].trim());
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1u64,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        _ => return Err(refuse()),
-    };
-    let bytes = number.parse::<f64>().map_err(|_| refuse())? * factor as f64;
-    // Beyond 2^53 a double no longer counts bytes; nobody has so many.
-    if bytes >= 1.0 && bytes < 2f64.powi(53) { Ok(bytes as usize) } else { Err(refuse()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_binary_and_decimal_units_and_nonsense_is_refused() {
-        assert_eq!(size("24GiB"), Ok(24 << 30));
-        assert_eq!(size("1.5 gib"), Ok(3 << 29));
-        assert_eq!(size("800MiB"), Ok(800 << 20));
-        assert_eq!(size("2GB"), Ok(2_000_000_000));
-        assert_eq!(size("4096"), Ok(4096));
-        for nonsense in ["", "GiB", "-1GiB", "1e9", "5 apples", "0", "1.2.3MB", "99999999999TiB", "NaN", "inf"] {
-            assert!(size(nonsense).is_err(), "{nonsense}");
-        }
     }
 }

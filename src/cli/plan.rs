@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     device::{Device, DeviceOptions, Precision},
-    memory::{MemoryOptions, size},
+    memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         roofline::Rates,
         timeline::Timeline,
     },
+    size,
     train::budget::{Limit, Run},
 };
 
@@ -91,7 +92,7 @@ enum CardName {
 }
 
 fn target(text: &str) -> Result<CardName, String> {
-    match size(text) {
+    match size::parse(text) {
         Ok(bytes) => Ok(CardName::Bytes(bytes)),
         Err(_) => cards::find(text).map(CardName::Known),
     }

@@ -1,11 +1,13 @@
 //! `gyrus train`: from a dataset to a trained network.
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -13,7 +15,7 @@ use clap::{ArgAction, Args};
 
 use super::{
     device::{DeviceOptions, check_threads},
-    memory::MemoryOptions,
+    memory::{HostMemoryOptions, MemoryOptions},
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
 use crate::{
@@ -22,6 +24,7 @@ use crate::{
         augment::{Augment, Augmentation},
         dataset::{Case, Dataset, Split},
         loader::{Loader, LoaderSettings, Order},
+        memory::{Largest, LoaderShape},
         preprocess::{Fit, Normalization, Preprocessing},
         validate::{Expectation, survey},
     },
@@ -49,6 +52,8 @@ pub struct Options {
     device: DeviceOptions,
     #[command(flatten)]
     memory: MemoryOptions,
+    #[command(flatten)]
+    host: HostMemoryOptions,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice, help_heading = "Training")]
@@ -230,10 +235,13 @@ pub fn run(options: Options) -> Result<()> {
     let start = options.start()?;
 
     let labels = label_names(&source.labels, network.classes);
+    let largest = Largest::of(train.iter().chain(&validation));
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let expectation = Expectation {
         channels: Some(network.channels),
         classes: Some(network.classes),
         class_names: labels.clone(),
+        threads: Some(largest.survey_threads(cores, options.host.bytes(0))?),
         ..Expectation::default()
     };
     note!("checking {} training and {} validation cases", train.len(), validation.len());
@@ -251,6 +259,16 @@ pub fn run(options: Options) -> Result<()> {
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
     }
+    let shape = |batch, augmentation: Augmentation| {
+        let is_augmented = augmentation != Augmentation::default();
+        LoaderShape { extent: options.network.extent(), batch, is_augmented }
+    };
+    let shapes = [shape(train_batch, augmentation), shape(validation_batch, Augmentation::default())];
+    let host = options.host.bytes(trainer.session().plan().total);
+    let workers = largest.workers(&shapes, options.data.num_workers, host)?;
+    if workers < options.data.num_workers {
+        note!("memory: {workers} threads prepare batches instead of {}, to stay within it", options.data.num_workers);
+    }
     let loader = |cases: Vec<Case>, order, batch, augmentation| {
         Loader::new(
             cases,
@@ -261,7 +279,7 @@ pub fn run(options: Options) -> Result<()> {
                 seed: options.seed,
                 order,
                 batch,
-                workers: options.data.num_workers,
+                workers,
                 cache: options.data.cache.clone(),
             },
         )

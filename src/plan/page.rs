@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Report, budget::Fitted, picture::bytes, roofline::Rates, timeline::Timeline};
-use crate::chart::escape;
+use super::{Report, budget::Fitted, roofline::Rates, timeline::Timeline};
+use crate::{chart::escape, size::bytes};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; }

@@ -7,8 +7,8 @@ use crate::{
     plan::{
         Options,
         budget::{self, Budget, Fitted, Rematerialise, TooMuch},
-        picture::bytes,
     },
+    size::bytes,
 };
 
 /// What a run may use, and how the user knows that number.
