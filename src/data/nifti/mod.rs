@@ -111,6 +111,10 @@ fn image(mut source: Source, mut voxels: Vec<f32>) -> Result<Image> {
 /// number is only what a header says, so it is asked for and not insisted on; pages that no voxel reaches are never touched.
 fn reserve<T>(buffer: &mut Vec<T>, count: usize) {
     buffer.clear();
+    if buffer.capacity() < count {
+        // Given back first: there is no room for both.
+        *buffer = Vec::new();
+    }
     // If it cannot be had, growing finds out whether the file really holds so much.
     let _ = buffer.try_reserve_exact(count);
 }
