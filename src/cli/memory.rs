@@ -3,8 +3,9 @@
 use clap::Args;
 
 use crate::{
+    Error, Result,
     cpu::memory::available,
-    plan::budget::{Budget, Rematerialise},
+    plan::budget::{Budget, Offload, Rematerialise},
     size::parse,
     train::budget::Limit,
 };
@@ -21,6 +22,11 @@ pub struct MemoryOptions {
     /// (0 to 1) of what full saves. Results do not depend on it
     #[arg(long, default_value_t = Rematerialise::Auto, value_name = "HOW_MUCH", help_heading = "Memory")]
     rematerialise: Rematerialise,
+
+    /// What lives on the host and is copied to a GPU only while it is used: auto (optimizer state, if that is faster than
+    /// computing activations again), none, optimizer. Results do not depend on it
+    #[arg(long, value_enum, default_value_t = Offload::Auto, value_name = "WHAT", help_heading = "Memory")]
+    offload: Offload,
 }
 
 /// What the host may use for data.
@@ -41,12 +47,33 @@ impl HostMemoryOptions {
 }
 
 impl MemoryOptions {
+    /// What may live on the host.
+    pub fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// Checks the options for a run on the CPU.
+    ///
+    /// # Errors
+    /// If something is to be on the host, where the CPU's values are as they are.
+    pub fn check_cpu(&self) -> Result<()> {
+        if self.offload == Offload::Optimizer {
+            let cause = "the CPU device keeps everything on the host as it is";
+            return Err(Error::usage("--offload", cause, "leave it out, or choose a GPU"));
+        }
+        Ok(())
+    }
+
     /// The limit of a run on this machine. A sixteenth of what is left stays free for loading.
     pub fn of_machine(&self) -> Limit {
         match self.memory_budget {
             Some(_) => self.chosen(0),
             None => Limit {
-                budget: Budget { bytes: available().map(|free| free - free / 16), rematerialise: self.rematerialise },
+                budget: Budget {
+                    bytes: available().map(|free| free - free / 16),
+                    rematerialise: self.rematerialise,
+                    offload: self.offload,
+                },
                 name: "the machine has left",
             },
         }
@@ -64,6 +91,6 @@ impl MemoryOptions {
 
     fn named(&self, default: usize, name: &'static str) -> Limit {
         let bytes = Some(self.memory_budget.unwrap_or(default));
-        Limit { budget: Budget { bytes, rematerialise: self.rematerialise }, name }
+        Limit { budget: Budget { bytes, rematerialise: self.rematerialise, offload: self.offload }, name }
     }
 }

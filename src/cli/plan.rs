@@ -17,7 +17,7 @@ use crate::{
     ops::optimizer::Optimizer,
     plan::{
         self, Report,
-        budget::{self, Fitted},
+        budget::{self, Fitted, Offload},
         cards::{self, Card},
         page,
         roofline::Rates,
@@ -36,8 +36,8 @@ const BUDGET: usize = 24 << 30;
 /// even so is refused, with the nearest runs that would.
 ///
 /// JSON keys: parameters, flops, peak_bytes, transient_bytes, transient_lower_bound, peak_at, roles, layers, total_bytes,
-/// budget_bytes; card: name or null; rematerialised {activations, extra_flops_percent, extra_traffic_percent}; levels: a
-/// list of {activations, total_bytes, flops, extra_flops_percent, extra_traffic_percent, roofline_seconds (null without a
+/// budget_bytes; card: name or null; rematerialised {activations, offloaded, extra_flops_percent, extra_traffic_percent};
+/// levels: a list of {activations, offloaded, total_bytes, flops, extra_flops_percent, extra_traffic_percent, roofline_seconds (null without a
 /// named card), chosen}; timeline {steps: a list of {name, stage, flops, traffic, start, end}, blocks: a list of {name,
 /// kind, offset, bytes, first, last}, peak_bytes, peak_node}, where start and end are shares of the predicted time, first
 /// and last count steps.
@@ -140,7 +140,8 @@ pub fn run(options: Options) -> Result<()> {
     let (layout, limit) = options.target()?;
     let rates = options.card.as_ref().and_then(CardName::rates);
     let chosen = run.fit(layout, limit)?;
-    let levels = budget::levels(&run.graphs()?, layout);
+    let offload = if options.card.is_some() { options.memory.offload() } else { Offload::None };
+    let levels = budget::levels(&run.graphs()?, layout, offload, &rates.copied().unwrap_or_default());
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);
     let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
 
@@ -166,7 +167,7 @@ pub fn run(options: Options) -> Result<()> {
             let mut line = level_json(level);
             line["total_bytes"] = level.plan.total.into();
             line["flops"] = level.work.flops.into();
-            line["roofline_seconds"] = rates.map(|rates| rates.seconds(&level.graphs[0])).into();
+            line["roofline_seconds"] = rates.map(|rates| rates.step_seconds(level)).into();
             line["chosen"] = is_same(level, &chosen).into();
             line
         };
@@ -184,6 +185,7 @@ impl Options {
     fn target(&self) -> Result<(plan::Options, Limit)> {
         let Some(card) = &self.card else {
             let threads = self.device.cpu()?;
+            self.memory.check_cpu()?;
             return Ok((plan::Options::for_threads(threads.count()), self.memory.chosen(BUDGET)));
         };
         if self.device.device == Device::Cpu {
@@ -200,13 +202,14 @@ impl Options {
 fn level_json(level: &Fitted) -> serde_json::Value {
     json!({
         "activations": level.forgotten,
+        "offloaded": level.is_offloaded(),
         "extra_flops_percent": level.extra_flops_percent(),
         "extra_traffic_percent": level.extra_traffic_percent(),
     })
 }
 
 fn is_same(level: &Fitted, chosen: &Fitted) -> bool {
-    (level.plan.total, level.work) == (chosen.plan.total, chosen.work)
+    (level.plan.total, level.work, level.plan.staged) == (chosen.plan.total, chosen.work, chosen.plan.staged)
 }
 
 /// What less memory costs: one line per level of rematerialisation.
@@ -214,18 +217,20 @@ fn print_levels(levels: &[Fitted], chosen: &Fitted, rates: Option<&Rates>) -> Re
     let time = |text: String| if rates.is_some() { format!(" {text:>14}") } else { String::new() };
     say!("");
     say!(
-        "{:<34} {:>10}{} {:>14} {:>14}",
+        "{:<28} {:<6} {:>9}{} {:>14} {:>14}",
         "activations computed again",
+        "state",
         "MiB",
         time("ms at peak".to_owned()),
         "extra FLOP %",
         "extra bytes %"
     );
     for level in levels {
-        let milliseconds = rates.map_or(0.0, |rates| 1e3 * rates.seconds(&level.graphs[0]));
+        let milliseconds = rates.map_or(0.0, |rates| 1e3 * rates.step_seconds(level));
         say!(
-            "{:<34} {:>10.0}{} {:>14.2} {:>14.2}{}",
+            "{:<28} {:<6} {:>9.0}{} {:>14.2} {:>14.2}{}",
             level.forgotten,
+            if level.is_offloaded() { "host" } else { "device" },
             mib(level.plan.total),
             time(format!("{milliseconds:.1}")),
             level.extra_flops_percent(),

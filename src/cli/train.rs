@@ -224,6 +224,7 @@ pub fn run(options: Options) -> Result<()> {
         return Err(Error::usage("--train-multi-gpu", cause, "leave it out, and --num-gpus too"));
     }
     let threads = options.device.cpu()?;
+    options.memory.check_cpu()?;
     let source = options.data.source(options.seed)?;
     let classes = (!source.labels.is_empty()).then_some(source.labels.len());
     let network = options.network.network(source.channels, classes);

@@ -9,6 +9,7 @@ mod node;
 mod op;
 pub mod reference;
 pub mod rematerialise;
+mod split;
 mod tape;
 
 pub use backward::Backward;
@@ -16,4 +17,5 @@ pub use differentiate::differentiate;
 pub use node::{Graph, Node, NodeId, Role, Stage, Value, ValueId};
 pub use op::{CpuTarget, Op};
 pub use rematerialise::rematerialise;
+pub use split::split_optimizer;
 pub use tape::Tape;

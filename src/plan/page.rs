@@ -42,18 +42,20 @@ pub fn html(
     let time_heading = if rates.is_some() { "<th>at peak rates</th>" } else { "" };
     write!(
         page,
-        "<h2>What less memory costs</h2>\n<p>Activations that are forgotten and computed again.</p>\n<table>\n\
-         <tr><th>activations</th><th>allocated</th>{time_heading}<th>extra FLOP</th><th>extra bytes moved</th></tr>\n",
+        "<h2>What less memory costs</h2>\n<p>Activations that are forgotten and computed again; optimizer state on the device or on the host.</p>\n<table>\n\
+         <tr><th>activations</th><th>state</th><th>allocated</th>{time_heading}<th>extra FLOP</th><th>extra bytes moved</th></tr>\n",
     )
     .expect("text");
     for level in levels {
-        let is_chosen = (level.plan.total, level.work) == (chosen.plan.total, chosen.work);
-        let time = |rates: &Rates| format!("<td>{:.1} ms</td>", 1e3 * rates.seconds(&level.graphs[0]));
+        let of = |fitted: &Fitted| (fitted.plan.total, fitted.work, fitted.plan.staged);
+        let is_chosen = of(level) == of(chosen);
+        let time = |rates: &Rates| format!("<td>{:.1} ms</td>", 1e3 * rates.step_seconds(level));
         writeln!(
             page,
-            "<tr{}><td>{}</td><td>{}</td>{}<td>{:.2} %</td><td>{:.2} %</td></tr>",
+            "<tr{}><td>{}</td><td>{}</td><td>{}</td>{}<td>{:.2} %</td><td>{:.2} %</td></tr>",
             if is_chosen { " class=\"chosen\"" } else { "" },
             level.forgotten,
+            if level.is_offloaded() { "host" } else { "device" },
             bytes(level.plan.total),
             rates.map(time).unwrap_or_default(),
             level.extra_flops_percent(),

@@ -59,12 +59,13 @@ impl Report {
         let mut roles: Vec<RoleLine> = Vec::new();
         for value in &plan.persistent {
             let bytes = super::align(value.place.bytes);
+            let role = if plan.is_staged(value) { "optimizer state, on the host" } else { value.role };
             match roles.last_mut() {
-                Some(line) if line.role == value.role => {
+                Some(line) if line.role == role => {
                     line.values += 1;
                     line.bytes += bytes;
                 }
-                _ => roles.push(RoleLine { role: value.role.to_owned(), values: 1, bytes }),
+                _ => roles.push(RoleLine { role: role.to_owned(), values: 1, bytes }),
             }
         }
         let values = layout.values.iter().filter(|place| place.offset >= plan.persistent_bytes).count();

@@ -1,5 +1,6 @@
 //! Predicts how long a step takes at the least: each node at the card's peak, bound by arithmetic or by memory.
 
+use super::budget::Fitted;
 use crate::{
     graph::{Graph, Node},
     tensor::DType,
@@ -16,7 +17,24 @@ pub struct Rates {
     pub bandwidth: f64,
 }
 
+/// Bytes per second between host and device: what the slowest link in use, sixteen lanes of PCIe 3, gives in practice.
+const LINK: f64 = 12e9;
+
+impl Default for Rates {
+    /// A desktop card of the middle class: for comparing plans where no card is named.
+    fn default() -> Self {
+        Self { fp32: 30e12, tensor: 60e12, bandwidth: 600e9 }
+    }
+}
+
 impl Rates {
+    /// The least seconds that a training step takes, copies to the host and back included.
+    pub fn step_seconds(&self, fitted: &Fitted) -> f64 {
+        let step = self.seconds(&fitted.graphs[0]);
+        let Some(staged) = fitted.plan.staged else { return step };
+        step + self.seconds(&fitted.graphs[staged.entry]) + 2.0 * staged.place.bytes as f64 / LINK
+    }
+
     /// The least seconds that a node takes: its arithmetic and its traffic overlap.
     pub fn node_seconds(&self, graph: &Graph, node: &Node) -> f64 {
         let (inputs, outputs) = (graph.specs(&node.inputs), graph.specs(&node.outputs));

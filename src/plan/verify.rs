@@ -30,6 +30,20 @@ pub fn verify(graphs: &[Graph], plan: &MemoryPlan) -> Result<(), String> {
             return Err(format!("persistent {} reaches into {}", a.name, b.name));
         }
     }
+    if let Some(staged) = plan.staged {
+        let stray = graphs.iter().enumerate().find(|(index, graph)| {
+            let names_one = |value: &crate::graph::Value| {
+                value.role.is_persistent()
+                    && plan.persistent.iter().any(|other| {
+                        other.name == value.name && other.place.bytes > 0 && other.place.overlaps(&staged.place)
+                    })
+            };
+            *index != staged.entry && graph.values.iter().any(names_one)
+        });
+        if let Some((index, _)) = stray {
+            return Err(format!("graph {index} uses a value that is on the host while it runs"));
+        }
+    }
     graphs.iter().zip(&plan.entries).try_for_each(|(graph, entry)| {
         verify_regions(graph, entry, plan)?;
         verify_entry(graph, entry, plan.total)
@@ -41,9 +55,13 @@ pub fn verify(graphs: &[Graph], plan: &MemoryPlan) -> Result<(), String> {
 fn verify_regions(graph: &Graph, entry: &EntryPlan, plan: &MemoryPlan) -> Result<(), String> {
     let directory: HashMap<&str, Place> =
         plan.persistent.iter().map(|value| (value.name.as_str(), value.place)).collect();
-    let inside = plan.persistent.iter().find(|value| value.place.end() > plan.persistent_bytes);
-    if let Some(value) = inside {
-        return Err(format!("persistent {} reaches into the transient region", value.name));
+    for value in &plan.persistent {
+        let is_staged = plan
+            .staged
+            .is_some_and(|staged| value.place.offset >= staged.place.offset && value.place.end() <= staged.place.end());
+        if value.place.end() > plan.persistent_bytes && !is_staged {
+            return Err(format!("persistent {} reaches into the transient region", value.name));
+        }
     }
     let values = graph.values.iter().zip(&entry.values);
     for (value, place) in values.clone().filter(|(value, _)| value.role.is_persistent()) {
