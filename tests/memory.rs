@@ -15,6 +15,10 @@ use gyrus::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
+    plan::{
+        Options,
+        budget::{self, Budget, Fitted, Rematerialise},
+    },
     session::Session,
 };
 
@@ -90,18 +94,26 @@ fn watch<T>(work: impl FnOnce() -> T) -> Watched<T> {
 
 #[test]
 fn planned_allocated_and_measured_bytes_are_the_same_and_steps_allocate_nothing() {
+    let mut checked = 0;
     for architecture in Architecture::ALL {
         for batch in [1, 2] {
-            check(architecture, batch);
+            let levels = [Rematerialise::None, Rematerialise::Fraction(0.5), Rematerialise::Full];
+            let outcomes = levels.map(|level| check(architecture, batch, level));
+            // What is computed again has the same bits, so whatever a level does, training ends the same.
+            assert!(outcomes.iter().all(|(_, weights)| *weights == outcomes[0].1), "{architecture}, batch {batch}");
+            assert!(outcomes.iter().is_sorted_by_key(|(bytes, _)| std::cmp::Reverse(*bytes)));
+            checked += levels.len();
         }
     }
+    assert_eq!(checked, 24);
     // The instrument itself: an allocation on another thread is seen.
     let seen = watch(|| std::thread::spawn(|| vec![1u8; 4321].len()).join().unwrap());
     assert!(seen.allocations > 0 && seen.largest >= 4321);
 }
 
-fn check(architecture: Architecture, batch: usize) {
-    let what = format!("{architecture}, batch {batch}");
+/// Trains for three steps; returns the arena's bytes and the bits of what was trained.
+fn check(architecture: Architecture, batch: usize, rematerialise: Rematerialise) -> (usize, Vec<u32>) {
+    let what = format!("{architecture}, batch {batch}, rematerialise {rematerialise}");
     let network =
         UNetConfig { architecture, resize_factor: 16, dropout_rate: 0.3, channels: 2, classes: 3, head_filters: 2 };
     let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: true };
@@ -109,8 +121,10 @@ fn check(architecture: Architecture, batch: usize) {
     let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };
     let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
     let threads = Threads::new(2);
+    let budget = Budget { rematerialise, ..Budget::default() };
+    let Fitted { graphs, plan, .. } = budget::fit(&program, Options::for_threads(2), budget).unwrap();
 
-    let bind = watch(|| Session::bind(&program, threads).unwrap());
+    let bind = watch(|| Session::bind_planned(&graphs, plan, threads).unwrap());
     let mut session = bind.result;
     let planned = session.plan().total;
     assert_eq!(session.arena_bytes(), planned, "{what}: the arena is not the plan");
@@ -151,4 +165,7 @@ fn check(architecture: Architecture, batch: usize) {
         "{what}: {planned} bytes planned = allocated = measured; {gradients} gradients; 3 steps, {} allocations",
         steps.allocations
     );
+    let weights = program[0].with_role(Role::Parameter);
+    let bits = weights.iter().flat_map(|&id| session.f32(&program[0].value(id).name).iter().map(|x| x.to_bits()));
+    (planned, bits.collect())
 }

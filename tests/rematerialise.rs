@@ -133,23 +133,24 @@ fn the_arena_has_exactly_the_planned_bytes() {
 
 #[test]
 fn layouts_of_the_default_training_are_within_two_percent_of_their_lower_bounds() {
-    for architecture in Architecture::ALL {
-        for level in
-            budget::levels(&program(&step(architecture, 2, 1, DEFAULT)), options(), Offload::None, &Rates::default())
-        {
-            plan::verify(&level.graphs, &level.plan).unwrap();
-            let entry = &level.plan.entries[0];
-            let fixed = level.plan.persistent_bytes;
-            let (peak, bound) = ((fixed + entry.transient) as f64, (fixed + entry.lower_bound) as f64);
-            println!(
-                "{architecture}: {} forgotten, {:.0} MiB, {:.4} of the bound, +{:.2} % FLOP, +{:.2} % bytes",
-                level.forgotten,
-                level.plan.total as f64 / f64::from(1 << 20),
-                peak / bound,
-                level.extra_flops_percent(),
-                level.extra_traffic_percent(),
-            );
-            assert!(peak <= 1.02 * bound, "{architecture}, {} forgotten: {peak} against {bound}", level.forgotten);
+    for (target, options) in [("CPU", options()), ("GPU", Options::for_gpu())] {
+        for architecture in Architecture::ALL {
+            let program = program(&step(architecture, 2, 1, DEFAULT));
+            for level in budget::levels(&program, options, Offload::Auto, &Rates::default()) {
+                plan::verify(&level.graphs, &level.plan).unwrap();
+                let entry = &level.plan.entries[0];
+                let fixed = level.plan.persistent_bytes;
+                let (peak, bound) = ((fixed + entry.transient) as f64, (fixed + entry.lower_bound) as f64);
+                println!(
+                    "{target}, {architecture}: {} forgotten, {:.0} MiB, {:.4} of the bound, +{:.2} % FLOP, +{:.2} % bytes",
+                    level.forgotten,
+                    level.plan.total as f64 / f64::from(1 << 20),
+                    peak / bound,
+                    level.extra_flops_percent(),
+                    level.extra_traffic_percent(),
+                );
+                assert!(peak <= 1.02 * bound, "{architecture}, {} forgotten: {peak} against {bound}", level.forgotten);
+            }
         }
     }
 }

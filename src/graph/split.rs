@@ -19,12 +19,16 @@ pub fn split_optimizer(graph: &Graph) -> [Graph; 2] {
             value.role = Role::Output;
         }
     }
-    [part(&values, step), part(&values, update)]
+    // What the host writes although nobody reads it (such as the random-number state of a network without dropout) stays.
+    let is_read = |id: &ValueId| graph.nodes.iter().any(|node| node.inputs.contains(id));
+    let unread: Vec<ValueId> = graph.ids().filter(|id| graph.value(*id).producer.is_none() && !is_read(id)).collect();
+    [part(&values, step, &unread), part(&values, update, &[])]
 }
 
-/// A graph of these nodes and of the values that they read or make, or that a gradient among them belongs to.
-fn part(values: &[Value], nodes: Vec<Node>) -> Graph {
+/// A graph of these nodes and of the values that they read or make, or that a gradient among them belongs to, and others.
+fn part(values: &[Value], nodes: Vec<Node>, others: &[ValueId]) -> Graph {
     let mut is_used = vec![false; values.len()];
+    others.iter().for_each(|id| is_used[id.0] = true);
     for id in nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs)) {
         is_used[id.0] = true;
         if let Role::Gradient(parameter) = values[id.0].role {
