@@ -7,6 +7,7 @@ use gyrus::{
     machine::{Emulated, Field, images},
     ops::{self, case::Case, catalogue},
     selftest::{Gpu, Operands, Single},
+    session::roofline,
 };
 use ptx_emulator::{Config, coverage};
 
@@ -65,7 +66,7 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
     for image in images::all() {
         modules.entry(image.family).or_insert_with(Vec::new).push(device.load_module(&image.ptx()).unwrap());
     }
-    for kernel in ops::kernels() {
+    for kernel in ops::kernels().into_iter().chain(roofline::kernels()) {
         let declared = &structs[&(kernel.family.to_owned(), kernel.arguments.to_owned())];
         assert_eq!(declared.1, kernel.bytes, "{}: bytes of {}", kernel.name, kernel.arguments);
         let fields = |list: &[Field]| -> Vec<(String, usize, usize)> {
@@ -83,8 +84,9 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
 }
 
 #[test]
-fn every_compiled_kernel_has_an_operation_that_starts_it() {
-    let known: Vec<(&str, &str)> = ops::kernels().iter().map(|kernel| (kernel.family, kernel.name)).collect();
+fn every_compiled_kernel_is_started_by_somebody() {
+    let all = ops::kernels().into_iter().chain(roofline::kernels());
+    let known: Vec<(&str, &str)> = all.map(|kernel| (kernel.family, kernel.name)).collect();
     let mut device = ptx_emulator::Device::new(Config::default());
     for image in images::all() {
         for name in device.load_module(&image.ptx()).unwrap().names() {

@@ -6,6 +6,7 @@ use crate::{
     Error, Result,
     cpu::memory::available,
     plan::budget::{Budget, Offload, Rematerialise},
+    session::RunsOn,
     size::parse,
     train::budget::Limit,
 };
@@ -14,7 +15,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct MemoryOptions {
     /// Memory for all values of a step, such as 6GiB, 800MiB or 1.5GB
-    /// [default: train: what the machine has left; plan: 24GiB]
+    /// [default: what the device has left; plan on the CPU or the emulated GPU: 24GiB]
     #[arg(long, value_parser = parse, value_name = "SIZE", help_heading = "Memory", verbatim_doc_comment)]
     memory_budget: Option<usize>,
 
@@ -52,31 +53,35 @@ impl MemoryOptions {
         self.offload
     }
 
-    /// Checks the options for a run on the CPU.
+    /// Checks the options for this device.
     ///
     /// # Errors
-    /// If something is to be on the host, where the CPU's values are as they are.
-    pub fn check_cpu(&self) -> Result<()> {
-        if self.offload == Offload::Optimizer {
+    /// If something is to be on the host, and the device is the CPU, whose values are there as they are.
+    pub fn check(&self, runs_on: &RunsOn) -> Result<()> {
+        if self.offload == Offload::Optimizer && matches!(runs_on, RunsOn::Cpu(_)) {
             let cause = "the CPU device keeps everything on the host as it is";
             return Err(Error::usage("--offload", cause, "leave it out, or choose a GPU"));
         }
         Ok(())
     }
 
-    /// The limit of a run on this machine. A sixteenth of what is left stays free for loading.
-    pub fn of_machine(&self) -> Limit {
-        match self.memory_budget {
-            Some(_) => self.chosen(0),
-            None => Limit {
-                budget: Budget {
-                    bytes: available().map(|free| free - free / 16),
-                    rematerialise: self.rematerialise,
-                    offload: self.offload,
-                },
-                name: "the machine has left",
-            },
+    /// The limit of a run here. On the CPU a sixteenth of what is left stays free for loading; on a GPU there must be room
+    /// for the kernels' code and for what the driver needs while they run.
+    ///
+    /// # Errors
+    /// If the device does not answer.
+    pub fn of_device(&self, runs_on: &mut RunsOn) -> Result<Limit> {
+        const FOR_THE_DRIVER: usize = 256 << 20;
+        if self.memory_budget.is_some() {
+            return Ok(self.chosen(0));
         }
+        let free = runs_on.free_memory()?;
+        let (kept, name) = match runs_on {
+            RunsOn::Cpu(_) => (free.map_or(0, |free| free / 16), "the machine has left"),
+            RunsOn::Machine(_) => (FOR_THE_DRIVER + free.map_or(0, |free| free / 256), "the GPU has left"),
+        };
+        let bytes = free.map(|free| free.saturating_sub(kept));
+        Ok(Limit { budget: Budget { bytes, rematerialise: self.rematerialise, offload: self.offload }, name })
     }
 
     /// The limit of a run on no particular machine.

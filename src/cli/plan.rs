@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    device::{Device, DeviceOptions, Precision},
+    device::{Device, DeviceOptions},
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
@@ -17,7 +17,7 @@ use crate::{
     ops::optimizer::Optimizer,
     plan::{
         self, Report,
-        budget::{self, Fitted, Offload},
+        budget::{self, Fitted},
         cards::{self, Card},
         page,
         roofline::Rates,
@@ -140,8 +140,8 @@ pub fn run(options: Options) -> Result<()> {
     let (layout, limit) = options.target()?;
     let rates = options.card.as_ref().and_then(CardName::rates);
     let chosen = run.fit(layout, limit)?;
-    let offload = if options.card.is_some() { options.memory.offload() } else { Offload::None };
-    let levels = budget::levels(&run.graphs()?, layout, offload, &rates.copied().unwrap_or_default());
+    let graphs = run.graphs_for(layout.target)?;
+    let levels = budget::levels(&graphs, layout, options.memory.offload(), &rates.copied().unwrap_or_default());
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);
     let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
 
@@ -184,16 +184,17 @@ impl Options {
     /// What is planned for, and what there is.
     fn target(&self) -> Result<(plan::Options, Limit)> {
         let Some(card) = &self.card else {
-            let threads = self.device.cpu()?;
-            self.memory.check_cpu()?;
-            return Ok((plan::Options::for_threads(threads.count()), self.memory.chosen(BUDGET)));
+            let mut device = self.device.open()?;
+            self.memory.check(&device.runs_on)?;
+            let limit = match device.device {
+                Device::Cuda(_) => self.memory.of_device(&mut device.runs_on)?,
+                _ => self.memory.chosen(BUDGET),
+            };
+            return Ok((device.runs_on.options(), limit));
         };
+        self.device.check()?;
         if self.device.device == Device::Cpu {
             return Err(Error::usage("--card", "contradicts --device cpu", "leave one of them out"));
-        }
-        if self.device.precision != Precision::Fp32 {
-            let cause = format!("this version trains in fp32, not in {:?}", self.device.precision);
-            return Err(Error::usage("--precision", cause, "use --precision fp32"));
         }
         Ok((plan::Options::for_gpu(), self.memory.of_card(card.free_bytes())))
     }

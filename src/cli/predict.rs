@@ -7,7 +7,10 @@ use std::{
 
 use clap::{ArgAction, Args};
 
-use super::{device::DeviceOptions, memory::HostMemoryOptions};
+use super::{
+    device::{Device, DeviceOptions},
+    memory::HostMemoryOptions,
+};
 use crate::{
     Error, Result,
     cpu::memory,
@@ -93,12 +96,14 @@ struct Job {
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<()> {
-    let threads = options.device.cpu()?;
     let jobs = options.jobs()?;
+    let device = options.device.open()?;
     let infer_options =
         infer::Options { overlap: options.overlap, mirror: [options.mirror; 3], ..infer::Options::default() };
-    let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, threads)?;
-    let host = options.host.bytes(predictor.arena_bytes());
+    let is_on_host = !matches!(device.device, Device::Cuda(_));
+    let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.runs_on)?;
+    note!("device: {}", device.description);
+    let host = options.host.bytes(if is_on_host { predictor.arena_bytes() } else { 0 });
     for job in &jobs {
         let header = nifti::read_header(&job.case.image)?;
         options.require(&predictor, &header, host, &job.case.name)?;

@@ -14,7 +14,7 @@ use std::{
 use clap::{ArgAction, Args};
 
 use super::{
-    device::{DeviceOptions, check_threads},
+    device::{Device, DeviceOptions, check_threads},
     memory::{HostMemoryOptions, MemoryOptions},
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
@@ -223,8 +223,7 @@ pub fn run(options: Options) -> Result<()> {
         let cause = "training on several GPUs comes in a later version";
         return Err(Error::usage("--train-multi-gpu", cause, "leave it out, and --num-gpus too"));
     }
-    let threads = options.device.cpu()?;
-    options.memory.check_cpu()?;
+    options.device.check()?;
     let source = options.data.source(options.seed)?;
     let classes = (!source.labels.is_empty()).then_some(source.labels.len());
     let network = options.network.network(source.channels, classes);
@@ -234,6 +233,9 @@ pub fn run(options: Options) -> Result<()> {
     config.check()?;
     check_threads("--num-workers", options.data.num_workers)?;
     let start = options.start()?;
+    let mut device = options.device.open()?;
+    options.memory.check(&device.runs_on)?;
+    let is_on_host = !matches!(device.device, Device::Cuda(_));
 
     let labels = label_names(&source.labels, network.classes);
     let largest = Largest::of(train.iter().chain(&validation));
@@ -254,8 +256,10 @@ pub fn run(options: Options) -> Result<()> {
     let (train_batch, validation_batch, augmentation) =
         (config.train_batch, config.validation_batch, config.augmentation);
     // Memory and the checkpoint to resume come before the first folder is made.
-    let limit = options.memory.of_machine();
-    let mut trainer = Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
+    let limit = options.memory.of_device(&mut device.runs_on)?;
+    note!("device: {}", device.description);
+    let mut trainer =
+        Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, device.runs_on)?;
     let folder = &options.model_path;
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
@@ -265,7 +269,7 @@ pub fn run(options: Options) -> Result<()> {
         LoaderShape { extent: options.network.extent(), batch, is_augmented }
     };
     let shapes = [shape(train_batch, augmentation), shape(validation_batch, Augmentation::default())];
-    let host = options.host.bytes(trainer.session().plan().total);
+    let host = options.host.bytes(if is_on_host { trainer.session().plan().total } else { 0 });
     let workers = largest.workers(&shapes, options.data.num_workers, host)?;
     if workers < options.data.num_workers {
         note!("memory: {workers} threads prepare batches instead of {}, to stay within it", options.data.num_workers);

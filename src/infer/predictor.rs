@@ -7,20 +7,19 @@ use ndarray::ArrayView2;
 use super::{Image, Options, segment};
 use crate::{
     Error, Result,
-    cpu::Threads,
     data::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
     },
     nn::{UNetConfig, names, record_prediction},
-    session::Session,
+    session::{Executor, RunsOn},
     train::{checkpoint::Checkpoint, state, trainer::configuration_of},
 };
 
 /// Network, preprocessing and labels from a checkpoint, bound to a session.
 #[derive(Debug)]
 pub struct Predictor {
-    session: Session,
+    session: Executor,
     network: UNetConfig,
     preprocessing: Preprocessing,
     labels: Vec<String>,
@@ -42,8 +41,8 @@ impl Predictor {
     /// Loads a checkpoint and binds its network.
     ///
     /// # Errors
-    /// A checkpoint that is damaged or of another kind; options that cannot work.
-    pub fn load(path: &Path, options: Options, threads: Threads) -> Result<Self> {
+    /// A checkpoint that is damaged or of another kind; options that cannot work; a machine that fails.
+    pub fn load(path: &Path, options: Options, runs_on: impl Into<RunsOn>) -> Result<Self> {
         options.validate()?;
         let checkpoint = Checkpoint::load(path)?;
         let config = configuration_of(&checkpoint, path)?;
@@ -55,7 +54,7 @@ impl Predictor {
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
         let graph = record_prediction(config.network, 1, preprocessing.extent)?;
         let saved = state::saved_values(&graph);
-        let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
+        let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on.into())?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
         let elements = |shape: &[usize]| shape.iter().product::<usize>() * size_of::<f32>();
         let loading = checkpoint.tensors.values().map(|tensor| elements(&tensor.shape)).sum::<usize>()
@@ -222,11 +221,10 @@ impl Predictor {
     }
 }
 
-fn run(session: &mut Session, window: &[f32], output: &mut [f32]) -> Result<()> {
-    session.f32_mut(names::IMAGES).copy_from_slice(window);
-    session.run(0);
-    output.copy_from_slice(session.f32(names::PROBABILITIES));
-    Ok(())
+fn run(session: &mut Executor, window: &[f32], output: &mut [f32]) -> Result<()> {
+    session.write_ahead(names::IMAGES, window)?;
+    session.run(0)?;
+    session.read_into(names::PROBABILITIES, output)
 }
 
 /// The class of the largest probability, the first of equal ones; with one probability, whether it exceeds a half.

@@ -35,12 +35,17 @@ pub fn find(family: &str, compute: u32) -> Result<&'static Image> {
         } else {
             format!("no kernels of {family} for compute capability {}.{}", compute / 10, compute % 10)
         };
-        Error::Device {
-            device: "cuda".to_owned(),
-            cause,
-            advice: "run scripts/setup-cuda and build again, or use --device cpu".to_owned(),
-        }
+        Error::usage("--device", cause, "run scripts/setup-cuda and build again, or use --device cpu")
     })
+}
+
+/// Whether every kernel is there for a device of this compute capability (times ten).
+///
+/// # Errors
+/// The first that is not.
+pub fn check(compute: u32) -> Result<()> {
+    let missing = MISSING.iter().filter_map(|name| name.split('.').next());
+    IMAGES.iter().map(|image| image.family).chain(missing).try_for_each(|family| find(family, compute).map(|_| ()))
 }
 
 impl Image {

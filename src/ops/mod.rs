@@ -9,6 +9,7 @@ pub mod case;
 pub mod concat;
 pub mod conv3d;
 pub mod conv_transpose3d;
+pub mod copy;
 pub mod dice;
 pub mod dropout;
 pub mod elementwise;
@@ -36,6 +37,7 @@ pub fn catalogue() -> Vec<Case> {
         dropout::cases(),
         relu::cases(),
         concat::cases(),
+        copy::cases(),
         activation::cases(),
         dice::cases(),
         elementwise::cases(),
@@ -57,6 +59,7 @@ pub fn kernels() -> Vec<KernelAbi> {
         dropout::launch::kernels(),
         relu::launch::kernels(),
         concat::launch::kernels(),
+        copy::launch::kernels(),
         activation::launch::kernels(),
         dice::launch::kernels(),
         elementwise::launch::kernels(),

@@ -4,6 +4,7 @@
 //! tests use it for the CPU and the emulated GPU, `gyrus selftest` for the user's own GPU.
 
 mod single;
+pub mod steps;
 
 pub use single::{Cpu, Device, Gpu, Operands, Single, decode, encode};
 

@@ -67,6 +67,14 @@ impl Gpu {
     pub fn new(machine: Box<dyn Machine>) -> Self {
         Self(Some(machine))
     }
+
+    /// The machine back.
+    ///
+    /// # Panics
+    /// If it failed.
+    pub fn into_machine(self) -> Box<dyn Machine> {
+        self.0.expect("a machine that failed is not used again")
+    }
 }
 
 impl Single {

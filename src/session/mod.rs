@@ -2,9 +2,11 @@
 
 mod arena;
 mod call;
+mod detach;
 mod device;
 mod executor;
 mod memory;
+pub mod roofline;
 
 use std::collections::HashMap;
 
@@ -17,6 +19,7 @@ use crate::{
     tensor::{DType, Spec},
 };
 pub use call::CpuCall;
+pub use detach::detach_inputs;
 pub use device::DeviceSession;
 pub use executor::{Executor, RunsOn};
 

@@ -8,6 +8,7 @@ use crate::{
         Options, Target,
         budget::{self, Budget, Fitted, Offload, Rematerialise, TooMuch},
     },
+    session::detach_inputs,
     size::bytes,
 };
 
@@ -39,12 +40,25 @@ impl Run {
         Ok(vec![record_training(&self.training)?, record_validation(&validation)?])
     }
 
+    /// The program as it is laid out for this kind of device. On a GPU the batch is copied at the beginning of a step, so
+    /// that the next one can be uploaded during the rest of it.
+    ///
+    /// # Errors
+    /// If the extents do not fit the network.
+    pub fn graphs_for(&self, target: Target) -> Result<Vec<Graph>> {
+        let graphs = self.graphs()?;
+        Ok(match target {
+            Target::Cpu(_) => graphs,
+            Target::Gpu => graphs.iter().map(detach_inputs).collect(),
+        })
+    }
+
     /// Lays the run out within the limit, with as little computed again as that takes.
     ///
     /// # Errors
     /// [`Error::Memory`] with what it needs, what there is, and the nearest runs that fit, each of them laid out.
     pub fn fit(&self, options: Options, limit: Limit) -> Result<Fitted> {
-        let refusal = match budget::fit(&self.graphs()?, options, limit.budget) {
+        let refusal = match budget::fit(&self.graphs_for(options.target)?, options, limit.budget) {
             Ok(fitted) => return Ok(fitted),
             Err(refusal) => refusal,
         };
@@ -63,7 +77,7 @@ impl Run {
     /// Changes that would make the run fit, nearest first within each kind, with the bytes that each comes to.
     pub fn alternatives(&self, options: Options, budget: Budget) -> Vec<(String, usize)> {
         let needs = |run: &Self, budget| {
-            let graphs = run.graphs().ok()?;
+            let graphs = run.graphs_for(options.target).ok()?;
             budget::fit(&graphs, options, budget).ok().map(|fitted| fitted.plan.total)
         };
         let mut list = Vec::new();

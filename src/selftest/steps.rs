@@ -1,0 +1,238 @@
+//! Judges whole training steps on a machine: as near to the truth as plain loops are, and the same bits however they are
+//! started: kernel by kernel or captured, with batches that come in time or ahead of time.
+
+use std::collections::HashMap;
+
+use super::{Outcome, distance, encode};
+use crate::{
+    Result,
+    graph::{
+        Graph, Role, ValueId,
+        reference::{Dense, Precision, evaluate},
+    },
+    machine::Machine,
+    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training},
+    ops::{
+        dice::LossKind,
+        optimizer::{Optimizer, Rule},
+    },
+    random::Stream,
+    session::{DeviceSession, detach_inputs},
+    tensor::{DType, Spec},
+};
+
+const STEPS: usize = 3;
+const CLASSES: usize = 3;
+
+/// How the steps are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Kernel by kernel, each batch when its step begins.
+    Launched,
+    /// As recordings.
+    Captured,
+    /// As recordings, each batch while the step before is under way.
+    Ahead,
+}
+
+/// A training run of a few steps that is small enough for plain loops: its graph, and what the host writes.
+#[derive(Debug)]
+pub struct Steps {
+    graph: Graph,
+    /// What is there before the first step, by name.
+    initial: HashMap<String, Vec<f64>>,
+}
+
+/// What a run leaves: the fp32 values that survive it, by name.
+pub type State = HashMap<String, Vec<f32>>;
+
+impl Steps {
+    /// The smallest network of an architecture, on 16 x 16 x 16 voxels.
+    ///
+    /// # Errors
+    /// None that a tested build has.
+    pub fn new(architecture: Architecture) -> Result<Self> {
+        let network = UNetConfig {
+            architecture,
+            resize_factor: 16,
+            dropout_rate: 0.3,
+            channels: 2,
+            classes: CLASSES,
+            head_filters: 2,
+        };
+        // Momentum alone: Adam would blow the noise of vanishing gradients up to whole steps.
+        let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
+        let config = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
+        let graph = detach_inputs(&record_training(&config)?);
+        let mut initial: HashMap<String, Vec<f64>> = HashMap::new();
+        let parameters = initial_parameters(&graph, 3);
+        for id in graph.ids().filter(|&id| graph.value(id).producer.is_none()) {
+            let value = graph.value(id);
+            let data = match value.name.as_str() {
+                names::CLASS_WEIGHTS => vec![0.5, 1.0, 2.0],
+                // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
+                names::HYPER => vec![1e-4, 0.0, 0.0, 1.0],
+                names::LOSS_SCALE => vec![1.0],
+                name => match parameters.get(name) {
+                    Some(data) => data.iter().map(|&x| f64::from(x)).collect(),
+                    None => vec![0.0; value.spec.shape.elements()],
+                },
+            };
+            initial.insert(value.name.clone(), data);
+        }
+        Ok(Self { graph, initial })
+    }
+
+    /// The steps on a machine, which comes back.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    pub fn run(&self, start: Start, machine: Box<dyn Machine>) -> Result<(Box<dyn Machine>, State)> {
+        let mut session = DeviceSession::bind(std::slice::from_ref(&self.graph), machine)?;
+        for (name, data) in &self.initial {
+            session.write(name, &encode(self.spec(name), data))?;
+        }
+        for step in 0..STEPS {
+            if start != Start::Ahead || step == 0 {
+                self.write_batch(step, &mut session, start)?;
+            }
+            session.write(names::RNG, &[5u32, 0, step as u32, 0])?;
+            match start {
+                Start::Launched => session.run(0)?,
+                Start::Captured | Start::Ahead => session.run_captured(0)?,
+            }
+            if start == Start::Ahead && step + 1 < STEPS {
+                self.write_batch(step + 1, &mut session, start)?;
+            }
+        }
+        let names: Vec<String> = self.kept().map(|id| self.graph.value(id).name.clone()).collect();
+        let state = names.into_iter().map(|name| Ok((name.clone(), session.read::<f32>(&name)?)));
+        let state = state.collect::<Result<State>>()?;
+        Ok((session.release()?, state))
+    }
+
+    /// The steps by definition: the fp32 values that survive them.
+    pub fn by_definition<T: Precision>(&self) -> HashMap<String, Vec<f64>> {
+        let mut known: HashMap<ValueId, Dense<T>> = HashMap::new();
+        let dense = |name: &str, data: &[f64]| {
+            let data = data.iter().map(|&x| T::of(x)).collect();
+            Dense { shape: self.spec(name).shape, data }
+        };
+        let id = |name: &str| self.graph.find(name).expect("names come from the graph");
+        for (name, data) in &self.initial {
+            known.insert(id(name), dense(name, data));
+        }
+        let mut results = HashMap::new();
+        for step in 0..STEPS {
+            for (name, data) in self.batch(step) {
+                known.insert(id(name), dense(name, &data));
+            }
+            known.insert(id(names::RNG), dense(names::RNG, &[5.0, 0.0, step as f64, 0.0]));
+            let found = evaluate(&self.graph, known.clone());
+            for output in self.graph.nodes.iter().flat_map(|node| node.outputs.iter().copied()) {
+                let origin = self.graph.origin(output);
+                if self.graph.value(output).role.is_persistent() {
+                    let data = found[&output].data.iter().map(|x| x.f64()).collect();
+                    results.insert(self.graph.value(origin).name.clone(), data);
+                }
+                if self.graph.value(output).updates.is_some() {
+                    known.insert(origin, found[&output].clone());
+                }
+            }
+        }
+        results
+    }
+
+    /// How near a run came to the truth, by the rule, as a share of the largest number of each role: a tensor whose true
+    /// value is nothing has no scale of its own.
+    pub fn judge(&self, state: &State) -> (f64, f64, f64) {
+        let (truth, plain) = (self.by_definition::<f64>(), self.by_definition::<f32>());
+        let widen = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
+        let mut worst = (0.0, 0.0, 0.0);
+        for role in [Role::Parameter, Role::OptimizerState, Role::Running, Role::Output] {
+            let names = || self.kept().map(|id| self.graph.value(id)).filter(|value| value.role == role);
+            let scale = names().flat_map(|value| &truth[&value.name]).fold(f64::MIN_POSITIVE, |a, b| a.max(b.abs()));
+            let error = |of: &dyn Fn(&str) -> Vec<f64>| -> f64 {
+                let errors = names().map(|value| distance(&truth[&value.name], &of(&value.name)) / scale);
+                errors.fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+            };
+            let allowed = 2.0 * error(&|name| plain[name].clone()) + f64::from(f32::EPSILON);
+            let found = error(&|name| widen(&state[name]));
+            let share = if found.is_nan() { f64::INFINITY } else { found / allowed };
+            if share > worst.0 {
+                worst = (share, found, allowed);
+            }
+        }
+        worst
+    }
+
+    /// The first value in which two runs differ by a bit.
+    pub fn difference(a: &State, b: &State) -> Option<String> {
+        let differ = |name: &&String| {
+            let bits = |state: &State| -> Vec<u32> { state[*name].iter().map(|x| x.to_bits()).collect() };
+            bits(a) != bits(b)
+        };
+        let mut names: Vec<&String> = a.keys().collect();
+        names.sort();
+        names.into_iter().find(differ).cloned()
+    }
+
+    /// The fp32 values that survive a run.
+    fn kept(&self) -> impl Iterator<Item = ValueId> {
+        let roles = [Role::Parameter, Role::OptimizerState, Role::Running, Role::Output];
+        let ids = roles.into_iter().flat_map(|role| self.graph.with_role(role));
+        ids.filter(|&id| self.graph.value(id).spec.dtype == DType::F32)
+    }
+
+    fn spec(&self, name: &str) -> Spec {
+        self.graph.value(self.graph.find(name).expect("names come from the graph")).spec
+    }
+
+    /// Another one for every step.
+    fn batch(&self, step: usize) -> [(&'static str, Vec<f64>); 2] {
+        let draw = |name, of: &dyn Fn(&mut Stream) -> f64| {
+            let mut stream = Stream::new(step as u64, name);
+            (0..self.spec(name).shape.elements()).map(|_| of(&mut stream)).collect()
+        };
+        [
+            (names::IMAGES, draw(names::IMAGES, &|stream| stream.normal())),
+            (names::LABELS, draw(names::LABELS, &|stream| stream.below(CLASSES) as f64)),
+        ]
+    }
+
+    fn write_batch(&self, step: usize, session: &mut DeviceSession, start: Start) -> Result<()> {
+        for (name, data) in self.batch(step) {
+            let bytes = encode(self.spec(name), &data);
+            match start {
+                Start::Ahead => session.write_ahead(name, &bytes)?,
+                Start::Launched | Start::Captured => session.write(name, &bytes)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs a few steps of every architecture; `observe` gets each outcome as it comes. The machine comes back.
+///
+/// # Errors
+/// If the machine fails.
+pub fn run(mut machine: Box<dyn Machine>, observe: &mut dyn FnMut(&Outcome)) -> Result<Box<dyn Machine>> {
+    for architecture in Architecture::ALL {
+        let steps = Steps::new(architecture)?;
+        let begin = std::time::Instant::now();
+        let launched;
+        (machine, launched) = steps.run(Start::Launched, machine)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let (share, error, allowed) = steps.judge(&launched);
+        observe(&Outcome { case: format!("steps {architecture}"), share, error, allowed, seconds });
+        for (name, start) in [("again", Start::Launched), ("captured", Start::Captured), ("ahead", Start::Ahead)] {
+            let begin = std::time::Instant::now();
+            let state;
+            (machine, state) = steps.run(start, machine)?;
+            let share = if Steps::difference(&launched, &state).is_some() { f64::INFINITY } else { 0.0 };
+            let (case, seconds) = (format!("steps {architecture} {name}"), begin.elapsed().as_secs_f64());
+            observe(&Outcome { case, share, error: share, allowed: 0.0, seconds });
+        }
+    }
+    Ok(machine)
+}
