@@ -301,6 +301,12 @@ pub fn run(options: Options) -> Result<()> {
     if let (forgotten @ 1.., percent) = trainer.rematerialised() {
         note!("memory: {forgotten} activations are computed again to stay within it: {percent:.1} % more work");
     }
+    if let Some(staged) = trainer.session().plan().staged {
+        note!(
+            "memory: {:.2} GiB of optimizer state are on the host, and copied for each update",
+            gib(staged.place.bytes)
+        );
+    }
     let mut record = Record::open(folder, labels[1..].to_vec(), start, trainer.position())?;
     let stop = stop_flag();
     let run =
