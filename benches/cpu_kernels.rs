@@ -5,7 +5,10 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
-use gyrus::cpu::{Convolution, Threads, TransposedConvolution, elementwise, pool::Halving, reduce};
+use gyrus::{
+    cpu::{Convolution, Threads, TransposedConvolution, channelwise, elementwise, pool::Halving, reduce},
+    tensor::DType,
+};
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -75,7 +78,8 @@ fn bench_convolution(criterion: &mut Criterion, threads: &Threads, name: &str, p
     let bias = values(p.channels_out);
     let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
     let n = threads.count();
-    let need = p.fprop_workspace(n).max(p.dgrad_workspace(n)).max(p.wgrad_workspace(n));
+    let need =
+        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
     let mut workspace = vec![0.0; need];
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(p.flops() as u64));
@@ -92,7 +96,8 @@ fn bench_transposed(criterion: &mut Criterion, threads: &Threads, name: &str, p:
     let bias = values(p.channels_out);
     let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
     let n = threads.count();
-    let need = p.fprop_workspace(n).max(p.dgrad_workspace(n)).max(p.wgrad_workspace(n));
+    let need =
+        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
     let mut workspace = vec![0.0; need];
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(p.flops() as u64));
@@ -116,7 +121,7 @@ fn bench_passes(criterion: &mut Criterion, threads: &Threads) {
     let mut pass = |name: &str, bytes: usize, run: &mut dyn FnMut()| bench_pass(&mut group, name, bytes, run);
     pass("copy", 8 * fine, &mut || elementwise::copy(threads, black_box(&x), &mut y));
     pass("relu", 8 * fine, &mut || elementwise::relu(threads, black_box(&x), &mut y));
-    pass("scale_shift", 8 * fine, &mut || elementwise::scale_shift(threads, black_box(&x), &scale, &shift, &mut y));
+    pass("scale_shift", 8 * fine, &mut || channelwise::scale_shift(threads, black_box(&x), &scale, &shift, &mut y));
     pass("sum_and_squares", 4 * fine, &mut || {
         let (mut sum, mut squares) = ([0.0; 32], [0.0; 32]);
         reduce::sum_and_squares(threads, black_box(&x), channels, &mut sum, &mut squares, &mut workspace);

@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput};
 use gyrus::{
     cpu::Threads,
     machine,
-    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names},
+    nn::{StepConfig, UNetConfig, initial_parameters, names},
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
@@ -41,14 +41,7 @@ fn main() {
 fn bench(criterion: &mut Criterion, device: &str, open: impl Fn() -> RunsOn) {
     for (name, extent, channels, classes, resize_factor) in [("A", [48, 64, 48], 1, 3, 4), ("B", [64, 64, 64], 4, 4, 2)]
     {
-        let network = UNetConfig {
-            architecture: Architecture::Conv3dTransposeBatchNormalization,
-            resize_factor,
-            dropout_rate: 0.3,
-            channels,
-            classes,
-            head_filters: 2,
-        };
+        let network = UNetConfig { resize_factor, channels, classes, ..UNetConfig::default() };
         let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
         let optimizer = Optimizer { rule, clip: 50.0 };
         let training = StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer };

@@ -12,10 +12,11 @@ use gyrus::{
     plan::{self, Options},
     random::Stream,
     selftest::{Cpu, Operands, Single},
+    tensor::DType,
 };
 
 mod common;
-use common::single::{bits, check_against_definition};
+use common::single::{bits, can_work_in_place, check_against_definition, check_casts};
 
 #[test]
 fn the_catalogue_names_every_case_once() {
@@ -24,13 +25,20 @@ fn the_catalogue_names_every_case_once() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), count);
-    assert!(count > 150, "{count} cases");
-    println!("{count} cases in the catalogue");
+    let of = |dtype: DType| catalogue().iter().filter(|case| case.dtype() == dtype).count();
+    let (fp32, bf16, fp16) = (of(DType::F32), of(DType::Bf16), of(DType::F16));
+    assert!(fp32 > 150 && bf16 > 130 && bf16 == fp16, "{fp32} fp32, {bf16} bf16 and {fp16} fp16 cases");
+    println!("{count} cases in the catalogue: {fp32} fp32, {bf16} bf16, {fp16} fp16");
 }
 
 #[test]
 fn cpu_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     catalogue().iter().for_each(|case| check_against_definition(case, &mut Cpu(2)));
+}
+
+#[test]
+fn casts_round_each_element_to_the_nearest_on_the_cpu() {
+    check_casts(&mut Cpu(2));
 }
 
 #[test]
@@ -48,7 +56,7 @@ fn cpu_results_have_the_same_bits_twice_and_for_any_number_of_threads() {
 #[test]
 fn working_in_place_changes_no_bit() {
     let mut tried = 0;
-    for case in catalogue().into_iter().filter(|case| !case.op.in_place().is_empty()) {
+    for case in catalogue().into_iter().filter(can_work_in_place) {
         let apart = Single::new(&case, Operands::FromHost, 0);
         let together = Single::new(&case, Operands::FromNodes, 0);
         let plan = plan::plan(std::slice::from_ref(&together.graph), Options::for_threads(2));

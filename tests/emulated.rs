@@ -12,7 +12,7 @@ use gyrus::{
 use ptx_emulator::{Config, coverage};
 
 mod common;
-use common::single::{bits, check_against_definition};
+use common::single::{bits, can_work_in_place, check_against_definition, check_casts};
 
 /// An emulated GPU whose CTAs and warps run in an order drawn from the seed, if there is one.
 fn emulated(seed: Option<u64>) -> Gpu {
@@ -24,17 +24,38 @@ fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let machine = Emulated::default();
     let tally = machine.tally();
     let mut device = Gpu::new(Box::new(machine));
-    catalogue().iter().for_each(|case| check_against_definition(case, &mut device));
+    runnable().iter().for_each(|case| check_against_definition(case, &mut device));
     let tally = tally.lock().unwrap();
     let idle: Vec<&str> =
         ops::kernels().iter().map(|kernel| kernel.name).filter(|name| !tally.contains_key(name)).collect();
     assert!(idle.is_empty(), "no case runs {idle:?}");
 }
 
+/// The cases that the GPU has kernels for; says which kinds it lacks.
+fn runnable() -> Vec<Case> {
+    let (runnable, skipped): (Vec<Case>, Vec<Case>) = catalogue().into_iter().partition(Case::has_gpu_kernel);
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for case in skipped {
+        *kinds.entry(format!("{} {}", case.op.kind(), case.dtype())).or_default() += 1;
+    }
+    println!("no GPU kernel for {} kinds: {kinds:?}", kinds.len());
+    assert!(kinds.len() <= KINDS_WITHOUT_KERNEL, "{} kinds have no kernel", kinds.len());
+    runnable
+}
+
+/// Kinds of 16-bit operations that the GPU does not have yet, the guarded optimizer, and the search for gradients that are
+/// not finite. It only ever shrinks.
+const KINDS_WITHOUT_KERNEL: usize = 50;
+
+#[test]
+fn casts_round_each_element_to_the_nearest_on_the_emulator() {
+    check_casts(&mut emulated(None));
+}
+
 #[test]
 fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
     let (mut straight, mut shuffled) = (emulated(None), emulated(Some(20)));
-    for case in catalogue().iter().filter(|case| !case.timed) {
+    for case in runnable().iter().filter(|case| !case.timed) {
         let single = Single::new(case, Operands::FromHost, 0);
         assert_eq!(bits(&mut straight, &single), bits(&mut shuffled, &single), "{}", case.name);
     }
@@ -43,8 +64,8 @@ fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
 #[test]
 fn working_in_place_changes_no_bit_on_the_emulator() {
     let mut device = emulated(None);
-    let is_in_place = |case: &&Case| !case.timed && !case.op.in_place().is_empty();
-    for case in catalogue().iter().filter(is_in_place) {
+    let is_in_place = |case: &&Case| !case.timed && can_work_in_place(case);
+    for case in runnable().iter().filter(is_in_place) {
         let [apart, together] = [Operands::FromHost, Operands::FromNodes].map(|from| Single::new(case, from, 0));
         assert_eq!(bits(&mut device, &apart), bits(&mut device, &together), "{}", case.name);
     }

@@ -130,7 +130,7 @@ impl Golden {
             dropout_rate: 0.0,
             channels: number("channels"),
             classes: number("classes"),
-            head_filters: 2,
+            ..UNetConfig::default()
         };
         let mut class_weights: Vec<f32> = serde_json::from_value(case["class_weights"].clone()).unwrap();
         class_weights.truncate(network.outputs());

@@ -10,7 +10,9 @@ use std::{
 use gyrus::{
     cpu::Threads,
     graph::Role,
-    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation},
+    nn::{
+        Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation,
+    },
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
@@ -96,32 +98,36 @@ fn watch<T>(work: impl FnOnce() -> T) -> Watched<T> {
 fn planned_allocated_and_measured_bytes_are_the_same_and_steps_allocate_nothing() {
     let mut checked = 0;
     for architecture in Architecture::ALL {
-        for batch in [1, 2] {
+        for (precision, batch) in [Precision::Fp32, Precision::Bf16, Precision::Fp16]
+            .into_iter()
+            .flat_map(|precision| [(precision, 1), (precision, 2)])
+        {
             let levels = [Rematerialise::None, Rematerialise::Fraction(0.5), Rematerialise::Full];
-            let outcomes = levels.map(|level| check(architecture, batch, level));
+            let outcomes = levels.map(|level| check(architecture, precision, batch, level));
             // What is computed again has the same bits, so whatever a level does, training ends the same.
-            assert!(outcomes.iter().all(|(_, weights)| *weights == outcomes[0].1), "{architecture}, batch {batch}");
+            let same = outcomes.iter().all(|(_, weights)| *weights == outcomes[0].1);
+            assert!(same, "{architecture}, {precision}, batch {batch}");
             assert!(outcomes.iter().is_sorted_by_key(|(bytes, _)| std::cmp::Reverse(*bytes)));
             checked += levels.len();
         }
     }
-    assert_eq!(checked, 24);
+    assert_eq!(checked, 72);
     // The instrument itself: an allocation on another thread is seen.
     let seen = watch(|| std::thread::spawn(|| vec![1u8; 4321].len()).join().unwrap());
     assert!(seen.allocations > 0 && seen.largest >= 4321);
 }
 
 /// Trains for three steps; returns the arena's bytes and the bits of what was trained.
-fn check(architecture: Architecture, batch: usize, rematerialise: Rematerialise) -> (usize, Vec<u32>) {
-    let what = format!("{architecture}, batch {batch}, rematerialise {rematerialise}");
-    let network =
-        UNetConfig { architecture, resize_factor: 16, dropout_rate: 0.3, channels: 2, classes: 3, head_filters: 2 };
+fn check(architecture: Architecture, precision: Precision, batch: usize, level: Rematerialise) -> (usize, Vec<u32>) {
+    let what = format!("{architecture}, {precision}, batch {batch}, rematerialise {level}");
+    let (channels, classes) = (2, 3);
+    let network = UNetConfig { architecture, resize_factor: 16, channels, classes, precision, ..UNetConfig::default() };
     let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: true };
     let optimizer = Optimizer { rule, clip: 50.0 };
     let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };
     let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
     let threads = Threads::new(2);
-    let budget = Budget { rematerialise, ..Budget::default() };
+    let budget = Budget { rematerialise: level, ..Budget::default() };
     let Fitted { graphs, plan, .. } = budget::fit(&program, Options::for_threads(2), budget).unwrap();
 
     let bind = watch(|| Session::bind_planned(&graphs, plan, threads).unwrap());

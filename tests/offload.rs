@@ -18,7 +18,7 @@ use gyrus::{
 
 fn step(resize_factor: usize, extent: [usize; 3], architecture: Architecture) -> StepConfig {
     let network =
-        UNetConfig { architecture, resize_factor, dropout_rate: 0.3, channels: 1, classes: 3, head_filters: 2 };
+        UNetConfig { architecture, resize_factor, channels: 1, classes: 3, head_filters: 2, ..UNetConfig::default() };
     let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: true };
     StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer: Optimizer { rule, clip: 50.0 } }
 }

@@ -26,7 +26,7 @@ use gyrus::{
 fn checkpoint(path: &Path, extent: [usize; 3], channels: usize, normalization: Normalization, fit: Fit) {
     let architecture = Architecture::UpsamplingDropout;
     let network =
-        UNetConfig { architecture, resize_factor: 32, dropout_rate: 0.3, channels, classes: 3, head_filters: 0 };
+        UNetConfig { architecture, resize_factor: 32, channels, classes: 3, head_filters: 0, ..UNetConfig::default() };
     let config = TrainConfig {
         network,
         extent,

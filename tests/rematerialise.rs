@@ -23,8 +23,7 @@ use gyrus::{
 const RULE: Rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
 
 fn step(architecture: Architecture, resize_factor: usize, batch: usize, extent: [usize; 3]) -> StepConfig {
-    let network =
-        UNetConfig { architecture, resize_factor, dropout_rate: 0.3, channels: 4, classes: 4, head_filters: 2 };
+    let network = UNetConfig { architecture, resize_factor, ..UNetConfig::default() };
     StepConfig { network, batch, extent, loss: LossKind::LogDice, optimizer: Optimizer { rule: RULE, clip: 50.0 } }
 }
 

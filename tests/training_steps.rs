@@ -114,14 +114,7 @@ fn norms() -> TrainConfig {
 
 fn config(architecture: Architecture) -> TrainConfig {
     TrainConfig {
-        network: UNetConfig {
-            architecture,
-            resize_factor: 32,
-            dropout_rate: 0.3,
-            channels: 1,
-            classes: 3,
-            head_filters: 2,
-        },
+        network: UNetConfig { architecture, resize_factor: 32, channels: 1, classes: 3, ..UNetConfig::default() },
         extent: EXTENT,
         train_batch: 1,
         validation_batch: 2,

@@ -12,6 +12,7 @@ use crate::{
     Error, Result,
     cpu::Threads,
     machine::{self, Cuda, Emulated, Machine, Tally},
+    nn::Precision,
     session::RunsOn,
 };
 
@@ -28,17 +29,6 @@ pub enum Device {
     Emulated,
 }
 
-/// Number formats of activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Precision {
-    /// Single precision.
-    Fp32,
-    /// bfloat16 activations, single-precision sums and weights.
-    Bf16,
-    /// Half-precision activations with dynamic loss scaling.
-    Fp16,
-}
-
 /// The options that choose where to compute.
 #[derive(Debug, Args)]
 pub struct DeviceOptions {
@@ -47,9 +37,10 @@ pub struct DeviceOptions {
     #[arg(long, default_value = "auto", help_heading = "Device")]
     pub device: Device,
 
-    /// Number format of activations
-    #[arg(long, value_enum, default_value_t = Precision::Fp32, help_heading = "Device")]
-    pub precision: Precision,
+    /// Number format of activations; weights, statistics and sums are fp32 always. fp16 comes with dynamic loss scaling
+    /// [default: predict: what the network was trained in; else fp32]
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub precision: Option<Precision>,
 
     /// Threads of the CPU device and of the emulated GPU; 0: one per core. Results do not depend on it
     #[arg(long, default_value_t = 0, help_heading = "Device")]
@@ -72,7 +63,7 @@ impl DeviceOptions {
     /// The device that was asked for.
     ///
     /// # Errors
-    /// If it is not there, or a precision is asked for that it lacks.
+    /// If it is not there.
     pub fn open(&self) -> Result<Opened> {
         self.check()?;
         match self.device {
@@ -91,9 +82,6 @@ impl DeviceOptions {
     /// # Errors
     /// Naming the option that does not work.
     pub fn check(&self) -> Result<()> {
-        if self.precision != Precision::Fp32 {
-            return Err(Error::usage("--precision", "this version computes in fp32", "use --precision fp32"));
-        }
         check_threads("--threads", self.threads)
     }
 

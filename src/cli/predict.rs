@@ -98,8 +98,12 @@ struct Job {
 pub fn run(options: Options) -> Result<()> {
     let jobs = options.jobs()?;
     let device = options.device.open()?;
-    let infer_options =
-        infer::Options { overlap: options.overlap, mirror: [options.mirror; 3], ..infer::Options::default() };
+    let infer_options = infer::Options {
+        overlap: options.overlap,
+        mirror: [options.mirror; 3],
+        precision: options.device.precision,
+        ..infer::Options::default()
+    };
     let is_on_host = !matches!(device.device, Device::Cuda(_));
     let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.runs_on)?;
     note!("device: {}", device.description);

@@ -1,7 +1,7 @@
 //! `gyrus selftest`: whether this device computes what it should.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -114,6 +114,13 @@ fn on_machine(cases: &[Case], machine: Box<dyn Machine>, with_steps: bool) -> Re
 /// Judges all cases, in their order. The definitions are slow plain loops, so that all cores of the host compute them,
 /// while the device runs one case at a time.
 fn judge_all(cases: &[Case], device: &mut (dyn Device + Send)) -> Result<Vec<Outcome>> {
+    let (cases, without_kernel): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| device.can_run(case));
+    if !without_kernel.is_empty() {
+        let kinds: BTreeSet<String> =
+            without_kernel.iter().map(|case| format!("{} {}", case.op.kind(), case.dtype())).collect();
+        let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
+        note!("skipped for want of a kernel: {} ({kinds})", counted(without_kernel.len(), "case"));
+    }
     let device = Mutex::new(device);
     let next = AtomicUsize::new(0);
     let (send, receive) = mpsc::channel();
@@ -169,7 +176,11 @@ fn print_table(outcomes: &mut [Outcome], every_case: bool) -> Result<()> {
         }
         return Ok(());
     }
-    let kind = |outcome: &Outcome| outcome.case.split(' ').next().unwrap_or_default().to_owned();
+    let kind = |outcome: &Outcome| {
+        let first = outcome.case.split(' ').next().unwrap_or_default();
+        let precision = [" bf16", " fp16"].into_iter().find(|name| outcome.case.ends_with(name));
+        format!("{first}{}", precision.unwrap_or_default())
+    };
     let mut kinds: BTreeMap<String, (usize, usize, f64, f64)> = BTreeMap::new();
     for outcome in outcomes.iter() {
         let (cases, failures, worst, seconds) = kinds.entry(kind(outcome)).or_default();

@@ -226,7 +226,7 @@ pub fn run(options: Options) -> Result<()> {
     options.device.check()?;
     let source = options.data.source(options.seed)?;
     let classes = (!source.labels.is_empty()).then_some(source.labels.len());
-    let network = options.network.network(source.channels, classes);
+    let network = options.network.network(options.device.precision, source.channels, classes);
     let Split { train, validation } = source.split;
     let steps = (train.len() as u64).div_ceil(options.train_batch_size.max(1) as u64);
     let config = options.config(network, steps.saturating_mul(options.training_epochs as u64));

@@ -1,60 +1,76 @@
-//! Element-wise passes over N D H W C tensors, threaded and vectorised: bound by memory, so each reads and writes once.
+//! Element-wise passes over tensors, threaded and vectorised: bound by memory, so each reads and writes once.
 //!
-//! Tensors of one call have the same number of elements; per-channel coefficients have one element per channel.
+//! Tensors of one call have the same number of elements, of any [`Element`] type; sums are in fp32, rounded once.
 
 use std::ops::Range;
 
 use super::{
+    element::Element,
     simd::{Isa, Kernel, Simd, dispatch},
     threads::Threads,
 };
 
-/// Elements of one task: 64 KiB, small enough to balance and large enough to hide a task's cost.
-const TASK_LEN: usize = 16 * 1024;
+/// Elements of one task: 64 KiB of fp32, small enough to balance and large enough to hide a task's cost.
+pub(super) const TASK_LEN: usize = 16 * 1024;
 
-/// `y = max(x, 0)`.
-pub fn relu(threads: &Threads, x: &[f32], y: &mut [f32]) {
-    map(threads, x, y, |x, y| *y = x.max(0.0));
+/// `y = max(x, 0)`. What is no number stays no number.
+pub fn relu<E: Element>(threads: &Threads, x: &[E], y: &mut [E]) {
+    assert_eq!(x.len(), y.len(), "lengths of x and y");
+    Pass { a: x.as_ptr(), b: x.as_ptr(), y: y.as_mut_ptr(), function: Relu }.run(threads, y.len());
 }
 
 /// `x = max(x, 0)`.
-pub fn relu_in_place(threads: &Threads, x: &mut [f32]) {
-    for_each(threads, x, |x| *x = x.max(0.0));
+pub fn relu_in_place<E: Element>(threads: &Threads, x: &mut [E]) {
+    let y = x.as_mut_ptr();
+    Pass { a: y.cast_const(), b: y.cast_const(), y, function: Relu }.run(threads, x.len());
 }
 
 /// `dx = dy` where the ReLU's result `y` is positive, else 0.
-pub fn relu_backward(threads: &Threads, dy: &[f32], y: &[f32], dx: &mut [f32]) {
-    assert_eq!(dy.len(), y.len(), "lengths of dy and y");
-    assert_eq!(dy.len(), dx.len(), "lengths of dy and dx");
-    threads.for_chunks(dx, TASK_LEN, |index, dx| {
-        let part = index * TASK_LEN..index * TASK_LEN + dx.len();
-        let (dy, y) = (&dy[part.clone()], &y[part]);
-        vectorised(threads.isa(), || {
-            for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
-                *dx = if y > 0.0 { dy } else { 0.0 };
-            }
-        });
-    });
+pub fn relu_backward<E: Element>(threads: &Threads, dy: &[E], y: &[E], dx: &mut [E]) {
+    assert!(dy.len() == y.len() && dy.len() == dx.len(), "lengths of dy, y and dx");
+    Pass { a: dy.as_ptr(), b: y.as_ptr(), y: dx.as_mut_ptr(), function: Mask }.run(threads, dx.len());
 }
 
 /// `dx = 0` where the ReLU's result `y` is not positive.
-pub fn relu_backward_in_place(threads: &Threads, dx: &mut [f32], y: &[f32]) {
-    map(threads, y, dx, |y, dx| *dx = if y > 0.0 { *dx } else { 0.0 });
+pub fn relu_backward_in_place<E: Element>(threads: &Threads, dx: &mut [E], y: &[E]) {
+    assert_eq!(dx.len(), y.len(), "lengths of dx and y");
+    let to = dx.as_mut_ptr();
+    Pass { a: to.cast_const(), b: y.as_ptr(), y: to, function: Mask }.run(threads, dx.len());
+}
+
+/// `y = a + alpha b`.
+pub fn axpy<E: Element>(threads: &Threads, a: &[E], alpha: f32, b: &[E], y: &mut [E]) {
+    assert!(a.len() == b.len() && a.len() == y.len(), "lengths of a, b and y");
+    Pass { a: a.as_ptr(), b: b.as_ptr(), y: y.as_mut_ptr(), function: Axpy { alpha } }.run(threads, y.len());
+}
+
+/// `y += alpha x`.
+pub fn axpy_in_place<E: Element>(threads: &Threads, y: &mut [E], alpha: f32, x: &[E]) {
+    assert_eq!(x.len(), y.len(), "lengths of x and y");
+    let to = y.as_mut_ptr();
+    Pass { a: to.cast_const(), b: x.as_ptr(), y: to, function: Axpy { alpha } }.run(threads, y.len());
 }
 
 /// `y += x`.
-pub fn add(threads: &Threads, x: &[f32], y: &mut [f32]) {
-    map(threads, x, y, |x, y| *y += x);
+pub fn add<E: Element>(threads: &Threads, x: &[E], y: &mut [E]) {
+    axpy_in_place(threads, y, 1.0, x);
+}
+
+/// `y = x` in another element type: exact where it widens, to nearest even where it narrows.
+pub fn convert<A: Element, E: Element>(threads: &Threads, x: &[A], y: &mut [E]) {
+    assert_eq!(x.len(), y.len(), "lengths of x and y");
+    Pass { a: x.as_ptr(), b: x.as_ptr(), y: y.as_mut_ptr(), function: Convert }.run(threads, y.len());
 }
 
 /// `y = x`, by all threads.
-pub fn copy(threads: &Threads, x: &[f32], y: &mut [f32]) {
-    map(threads, x, y, |x, y| *y = x);
+pub fn copy<T: Copy + Send + Sync>(threads: &Threads, x: &[T], y: &mut [T]) {
+    assert_eq!(x.len(), y.len(), "lengths of x and y");
+    threads.for_chunks(y, TASK_LEN, |index, y| y.copy_from_slice(&x[index * TASK_LEN..][..y.len()]));
 }
 
 /// `x = value`, by all threads.
-pub fn fill(threads: &Threads, x: &mut [f32], value: f32) {
-    for_each(threads, x, |x| *x = value);
+pub fn fill<T: Copy + Send + Sync>(threads: &Threads, x: &mut [T], value: T) {
+    threads.for_chunks(x, TASK_LEN, |_, x| x.fill(value));
 }
 
 /// Channels `from` of each voxel of `x` become channels `to..` of each voxel of `y`; the others of `y` stay.
@@ -62,41 +78,14 @@ pub fn fill(threads: &Threads, x: &mut [f32], value: f32) {
 ///
 /// # Panics
 /// If the numbers of voxels differ or the channel ranges lie outside.
-pub fn copy_channels(
+pub fn copy_channels<T: Copy + Send + Sync>(
     threads: &Threads,
-    x: &[f32],
+    x: &[T],
     x_channels: usize,
     from: Range<usize>,
-    y: &mut [f32],
+    y: &mut [T],
     y_channels: usize,
     to: usize,
-) {
-    channels_pass(threads, x, x_channels, from, y, y_channels, to, false);
-}
-
-/// Like [`copy_channels`], added to what is there.
-pub fn add_channels(
-    threads: &Threads,
-    x: &[f32],
-    x_channels: usize,
-    from: Range<usize>,
-    y: &mut [f32],
-    y_channels: usize,
-    to: usize,
-) {
-    channels_pass(threads, x, x_channels, from, y, y_channels, to, true);
-}
-
-#[expect(clippy::too_many_arguments, reason = "two tensors with their channel ranges")]
-fn channels_pass(
-    threads: &Threads,
-    x: &[f32],
-    x_channels: usize,
-    from: Range<usize>,
-    y: &mut [f32],
-    y_channels: usize,
-    to: usize,
-    add: bool,
 ) {
     let voxels = x.len() / x_channels;
     assert!(x.len() == voxels * x_channels && y.len() == voxels * y_channels, "numbers of voxels");
@@ -106,233 +95,118 @@ fn channels_pass(
         let x = &x[index * per_task * x_channels..];
         vectorised(threads.isa(), || {
             for (y, x) in y.chunks_exact_mut(y_channels).zip(x.chunks_exact(x_channels)) {
-                let (y, x) = (&mut y[to..to + from.len()], &x[from.clone()]);
-                if add { y.iter_mut().zip(x).for_each(|(y, x)| *y += x) } else { y.copy_from_slice(x) }
+                y[to..to + from.len()].copy_from_slice(&x[from.clone()]);
             }
         });
     });
 }
 
-/// `y[v][c] = x[v][c] * scale[c] + shift[c]`.
-pub fn scale_shift(threads: &Threads, x: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len(), "lengths of x and y");
-    let pass = ChannelPass { u: x.as_ptr(), v: x.as_ptr(), y: y.as_mut_ptr(), form: Form::ScaleShift { scale, shift } };
-    pass.run(threads, x.len(), scale.len());
+/// What a pass computes from an element of each of two tensors.
+trait Pointwise: Copy + Sync {
+    /// Whether the second tensor is read.
+    const READS_B: bool;
+    /// The result.
+    ///
+    /// # Safety
+    /// The machine runs `S`.
+    unsafe fn apply<S: Simd>(self, a: S::V, b: S::V) -> S::V;
 }
 
-/// `x[v][c] = x[v][c] * scale[c] + shift[c]`.
-pub fn scale_shift_in_place(threads: &Threads, x: &mut [f32], scale: &[f32], shift: &[f32]) {
-    let y = x.as_mut_ptr();
-    let pass = ChannelPass { u: y, v: y, y, form: Form::ScaleShift { scale, shift } };
-    pass.run(threads, x.len(), scale.len());
-}
-
-/// `y[v][c] = (x[v][c] - mean[c]) * scale[c] + beta[c]`: keeps its accuracy where the mean is large.
-pub fn normalise(threads: &Threads, x: &[f32], mean: &[f32], scale: &[f32], beta: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len(), "lengths of x and y");
-    let form = Form::Normalise { mean, scale, beta };
-    let pass = ChannelPass { u: x.as_ptr(), v: x.as_ptr(), y: y.as_mut_ptr(), form };
-    pass.run(threads, x.len(), scale.len());
-}
-
-/// `x[v][c] = (x[v][c] - mean[c]) * scale[c] + beta[c]`.
-pub fn normalise_in_place(threads: &Threads, x: &mut [f32], mean: &[f32], scale: &[f32], beta: &[f32]) {
-    let y = x.as_mut_ptr();
-    let pass = ChannelPass { u: y, v: y, y, form: Form::Normalise { mean, scale, beta } };
-    pass.run(threads, x.len(), scale.len());
-}
-
-/// Coefficients of batch norm's backward pass, one element per channel each.
 #[derive(Clone, Copy)]
-pub struct NormalisationBackward<'a> {
-    /// Batch mean of `x`.
-    pub mean: &'a [f32],
-    /// 1 / sqrt(batch variance + epsilon).
-    pub rstd: &'a [f32],
-    /// Scale.
-    pub gamma: &'a [f32],
-    /// Sum of `dy` over voxels ([`super::reduce::normalisation_sums`]).
-    pub sum: &'a [f32],
-    /// Sum of `dy * (x - mean) * rstd` over voxels.
-    pub dot: &'a [f32],
-    /// Also apply the backward pass of the ReLU that made `x`: 0 where `x` is not positive.
-    pub relu: bool,
+struct Relu;
+#[derive(Clone, Copy)]
+struct Mask;
+#[derive(Clone, Copy)]
+struct Axpy {
+    alpha: f32,
 }
+#[derive(Clone, Copy)]
+struct Convert;
 
-impl NormalisationBackward<'_> {
-    /// `dx = gamma rstd (dy - sum / m - (x - mean) rstd dot / m)`, m voxels in the batch.
-    pub fn apply(&self, threads: &Threads, dy: &[f32], x: &[f32], dx: &mut [f32]) {
-        assert!(dy.len() == x.len() && dy.len() == dx.len(), "lengths of batch norm's tensors");
-        let pass = ChannelPass { u: dy.as_ptr(), v: x.as_ptr(), y: dx.as_mut_ptr(), form: Form::Backward(*self) };
-        pass.run(threads, dy.len(), self.mean.len());
-    }
-
-    /// The same with `dx` holding `dy` before.
-    pub fn apply_in_place(&self, threads: &Threads, dx: &mut [f32], x: &[f32]) {
-        assert_eq!(dx.len(), x.len(), "lengths of batch norm's tensors");
-        let y = dx.as_mut_ptr();
-        let pass = ChannelPass { u: y, v: x.as_ptr(), y, form: Form::Backward(*self) };
-        pass.run(threads, x.len(), self.mean.len());
+impl Pointwise for Relu {
+    const READS_B: bool = false;
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(self, a: S::V, _: S::V) -> S::V {
+        // SAFETY: the caller runs S.
+        unsafe { S::max(S::zero(), a) }
     }
 }
 
-/// One of the forms over tensors u and v, with coefficients per channel. `y` may be `u`.
-#[derive(Clone, Copy)]
-struct ChannelPass<'a> {
-    u: *const f32,
-    v: *const f32,
-    y: *mut f32,
-    form: Form<'a>,
+impl Pointwise for Mask {
+    const READS_B: bool = true;
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(self, a: S::V, b: S::V) -> S::V {
+        // SAFETY: the caller runs S.
+        unsafe { S::keep_where_greater(b, S::zero(), a) }
+    }
 }
 
-// SAFETY: tasks touch disjoint voxels of `y`; `u` is `y` at the same element or, like `v`, only read.
-unsafe impl Sync for ChannelPass<'_> {}
-
-#[derive(Clone, Copy)]
-enum Form<'a> {
-    ScaleShift { scale: &'a [f32], shift: &'a [f32] },
-    Normalise { mean: &'a [f32], scale: &'a [f32], beta: &'a [f32] },
-    Backward(NormalisationBackward<'a>),
+impl Pointwise for Axpy {
+    const READS_B: bool = true;
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(self, a: S::V, b: S::V) -> S::V {
+        // SAFETY: the caller runs S.
+        unsafe { S::fma(S::splat(self.alpha), b, a) }
+    }
 }
 
-/// The forms as constants, so that each has a loop of its own.
-const SCALE_SHIFT: u8 = 0;
-const NORMALISE: u8 = 1;
-const BACKWARD: u8 = 2;
+impl Pointwise for Convert {
+    const READS_B: bool = false;
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(self, a: S::V, _: S::V) -> S::V {
+        a
+    }
+}
 
-impl ChannelPass<'_> {
-    /// `length` elements of all three tensors.
-    fn run(&self, threads: &Threads, length: usize, channels: usize) {
-        let voxels = length / channels;
-        assert_eq!(length, voxels * channels, "whole voxels");
-        let coefficients = match self.form {
-            Form::ScaleShift { scale, shift } => [scale, shift, shift, shift, shift],
-            Form::Normalise { mean, scale, beta } => [mean, scale, beta, beta, beta],
-            Form::Backward(NormalisationBackward { mean, rstd, gamma, sum, dot, .. }) => [mean, rstd, gamma, sum, dot],
-        };
-        assert!(coefficients.iter().all(|values| values.len() == channels), "one coefficient per channel");
-        let per_task = (TASK_LEN / channels).max(1);
-        threads.run(voxels.div_ceil(per_task), &|task| {
-            let part = task * per_task..voxels.min((task + 1) * per_task);
-            dispatch(threads.isa(), ChannelPassPart { pass: self, channels, voxels: part, scale: 1.0 / voxels as f32 });
+/// A function over tensors a and b. `y` may be one of them.
+#[derive(Clone, Copy)]
+struct Pass<A, E, F> {
+    a: *const A,
+    b: *const A,
+    y: *mut E,
+    function: F,
+}
+
+// SAFETY: tasks touch disjoint elements of `y`; `a` and `b` are `y` at the same elements or only read.
+unsafe impl<A: Sync, E: Send, F: Sync> Sync for Pass<A, E, F> {}
+
+impl<A: Element, E: Element, F: Pointwise> Pass<A, E, F> {
+    /// `length` elements of all tensors, which the caller has.
+    fn run(&self, threads: &Threads, length: usize) {
+        threads.run(length.div_ceil(TASK_LEN), &|task| {
+            let elements = task * TASK_LEN..length.min((task + 1) * TASK_LEN);
+            dispatch(threads.isa(), PassPart { pass: *self, elements });
         });
     }
 }
 
-struct ChannelPassPart<'a> {
-    pass: &'a ChannelPass<'a>,
-    channels: usize,
-    voxels: Range<usize>,
-    /// 1 / number of voxels of the batch.
-    scale: f32,
+struct PassPart<A, E, F> {
+    pass: Pass<A, E, F>,
+    elements: Range<usize>,
 }
 
-impl Kernel for ChannelPassPart<'_> {
+impl<A: Element, E: Element, F: Pointwise> Kernel for PassPart<A, E, F> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        /// Voxels over which one vector of channels is walked: the run of all channels stays in the first-level cache.
-        const RUN: usize = 64;
-        for start in self.voxels.clone().step_by(RUN) {
-            let run = start..self.voxels.end.min(start + RUN);
-            for first in (0..self.channels).step_by(S::LANES) {
-                let lanes = S::LANES.min(self.channels - first);
-                // SAFETY: voxels, channels and coefficients exist: `ChannelPass::run` asserted the lengths.
-                unsafe {
-                    match (lanes == S::LANES, self.pass.form) {
-                        (true, Form::ScaleShift { .. }) => self.walk::<S, true, SCALE_SHIFT>(run.clone(), first, lanes),
-                        (false, Form::ScaleShift { .. }) => {
-                            self.walk::<S, false, SCALE_SHIFT>(run.clone(), first, lanes)
-                        }
-                        (true, Form::Normalise { .. }) => self.walk::<S, true, NORMALISE>(run.clone(), first, lanes),
-                        (false, Form::Normalise { .. }) => self.walk::<S, false, NORMALISE>(run.clone(), first, lanes),
-                        (true, Form::Backward(_)) => self.walk::<S, true, BACKWARD>(run.clone(), first, lanes),
-                        (false, Form::Backward(_)) => self.walk::<S, false, BACKWARD>(run.clone(), first, lanes),
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl ChannelPassPart<'_> {
-    #[inline(always)]
-    unsafe fn walk<S: Simd, const WHOLE: bool, const FORM: u8>(
-        &self,
-        voxels: Range<usize>,
-        first: usize,
-        lanes: usize,
-    ) {
-        // SAFETY: the caller's promise: these voxels and lanes exist.
+        let Self { pass: Pass { a, b, y, function }, elements } = self;
+        let whole = elements.len() / S::LANES * S::LANES;
+        // SAFETY: the elements exist in all tensors, whose lengths the public functions compare.
         unsafe {
-            let zero = S::zero();
-            let (a, b, m, c, keep_above) = match self.pass.form {
-                Form::ScaleShift { scale, shift } => {
-                    (at::<S, WHOLE>(scale, first, lanes), zero, zero, at::<S, WHOLE>(shift, first, lanes), zero)
-                }
-                Form::Normalise { mean, scale, beta } => (
-                    zero,
-                    at::<S, WHOLE>(scale, first, lanes),
-                    at::<S, WHOLE>(mean, first, lanes),
-                    at::<S, WHOLE>(beta, first, lanes),
-                    zero,
-                ),
-                Form::Backward(n) => {
-                    let rstd = at::<S, WHOLE>(n.rstd, first, lanes);
-                    let b = S::mul(S::mul(S::splat(-self.scale), rstd), at::<S, WHOLE>(n.dot, first, lanes));
-                    let c = S::mul(S::splat(self.scale), at::<S, WHOLE>(n.sum, first, lanes));
-                    let above = S::splat(if n.relu { 0.0 } else { f32::NEG_INFINITY });
-                    (
-                        S::mul(at::<S, WHOLE>(n.gamma, first, lanes), rstd),
-                        b,
-                        at::<S, WHOLE>(n.mean, first, lanes),
-                        c,
-                        above,
-                    )
-                }
-            };
-            for voxel in voxels {
-                let at = voxel * self.channels + first;
-                let u = S::load_lanes::<WHOLE>(self.pass.u.add(at), lanes);
-                let y = match FORM {
-                    SCALE_SHIFT => S::fma(u, a, c),
-                    NORMALISE => S::fma(S::sub(u, m), b, c),
-                    _ => {
-                        let v = S::load_lanes::<WHOLE>(self.pass.v.add(at), lanes);
-                        // The factor comes last: what cancels in the sum must not be rounded before it does.
-                        let centred = S::fma(S::sub(v, m), b, S::sub(u, c));
-                        S::keep_where_greater(v, keep_above, S::mul(a, centred))
-                    }
-                };
-                S::store_lanes::<WHOLE>(self.pass.y.add(at), y, lanes);
+            for at in (elements.start..elements.start + whole).step_by(S::LANES) {
+                let u = A::load::<S>(a.add(at));
+                let v = if F::READS_B { A::load::<S>(b.add(at)) } else { u };
+                E::store::<S>(y.add(at), function.apply::<S>(u, v));
+            }
+            let (at, rest) = (elements.start + whole, elements.len() - whole);
+            if rest > 0 {
+                let u = A::load_partial::<S>(a.add(at), rest);
+                let v = if F::READS_B { A::load_partial::<S>(b.add(at), rest) } else { u };
+                E::store_partial::<S>(y.add(at), function.apply::<S>(u, v), rest);
             }
         }
     }
-}
-
-/// A vector of coefficients. Not a closure: those are compiled without the instruction set of their surroundings.
-///
-/// # Safety
-/// As [`Simd::load_lanes`]: the values from `first` on exist.
-#[inline(always)]
-unsafe fn at<S: Simd, const WHOLE: bool>(values: &[f32], first: usize, lanes: usize) -> S::V {
-    // SAFETY: the caller's promise.
-    unsafe { S::load_lanes::<WHOLE>(values.as_ptr().add(first), lanes) }
-}
-
-/// `function(x, &mut y)` for every element.
-fn map(threads: &Threads, x: &[f32], y: &mut [f32], function: impl Fn(f32, &mut f32) + Sync) {
-    assert_eq!(x.len(), y.len(), "lengths of x and y");
-    threads.for_chunks(y, TASK_LEN, |index, y| {
-        let x = &x[index * TASK_LEN..][..y.len()];
-        vectorised(threads.isa(), || y.iter_mut().zip(x).for_each(|(y, &x)| function(x, y)));
-    });
-}
-
-/// `function(&mut x)` for every element.
-fn for_each(threads: &Threads, x: &mut [f32], function: impl Fn(&mut f32) + Sync) {
-    threads.for_chunks(x, TASK_LEN, |_, x| vectorised(threads.isa(), || x.iter_mut().for_each(&function)));
 }
 
 /// Runs plain loops compiled for the instruction set: the compiler vectorises them.
@@ -350,15 +224,15 @@ fn vectorised(isa: Isa, work: impl FnOnce()) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn pools() -> impl Iterator<Item = Threads> {
+    pub(in crate::cpu) fn pools() -> impl Iterator<Item = Threads> {
         let available = Isa::ALL.into_iter().filter(|isa| isa.is_available());
         available.flat_map(|isa| (1..4).map(move |count| Threads::with_isa(count, isa)))
     }
 
-    fn ramp(count: usize, step: f32) -> Vec<f32> {
+    pub(in crate::cpu) fn ramp(count: usize, step: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * step).sin()).collect()
     }
 
@@ -400,77 +274,9 @@ mod tests {
                 (0..both.len())
                     .all(|i| both[i] == if i % 12 < 5 { a[i / 12 * 5 + i % 12] } else { b[i / 12 * 7 + i % 12 - 5] })
             );
-            let mut back = b.clone();
-            add_channels(&threads, &both, 12, 5..12, &mut back, 7, 0);
-            assert!(back.iter().zip(&b).all(|(back, b)| *back == 2.0 * b));
-        }
-    }
-
-    #[test]
-    fn scale_and_shift_use_each_channels_own_coefficients() {
-        for threads in pools() {
-            for channels in [1, 3, 16, 24, 33] {
-                let x = ramp(channels * 1501, 0.3);
-                let (scale, shift) = (ramp(channels, 1.3), ramp(channels, 0.7));
-                let mut y = vec![f32::NAN; x.len()];
-                scale_shift(&threads, &x, &scale, &shift, &mut y);
-                for (i, &y) in y.iter().enumerate() {
-                    let exact = f64::from(x[i]) * f64::from(scale[i % channels]) + f64::from(shift[i % channels]);
-                    assert!((f64::from(y) - exact).abs() <= 2.0 * f64::from(f32::EPSILON));
-                }
-                let mut in_place = x.clone();
-                scale_shift_in_place(&threads, &mut in_place, &scale, &shift);
-                assert_eq!(in_place, y);
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_passes_back_through_the_norm_of_a_single_voxel() {
-        // As a * dy - a * sum it did: 3e-7 of rounding where the gradient is zero.
-        for threads in pools() {
-            for channels in [1, 5, 16, 40] {
-                let (dy, x) = (ramp(channels, 0.3), ramp(channels, 0.7));
-                let (rstd, gamma) = (vec![31.622_776; channels], ramp(channels, 1.1));
-                let dot = vec![0.0; channels];
-                let backward =
-                    NormalisationBackward { mean: &x, rstd: &rstd, gamma: &gamma, sum: &dy, dot: &dot, relu: false };
-                let mut dx = vec![f32::NAN; channels];
-                backward.apply(&threads, &dy, &x, &mut dx);
-                assert!(dx.iter().all(|&dx| dx == 0.0), "{dx:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn batch_norm_backward_equals_its_formula() {
-        for threads in pools() {
-            for channels in [1, 5, 16, 40] {
-                let voxels = 777;
-                let (dy, x) = (ramp(channels * voxels, 0.3), ramp(channels * voxels, 0.7));
-                let mean = ramp(channels, 0.9);
-                let rstd: Vec<f32> = ramp(channels, 0.4).iter().map(|r| r.abs() + 0.5).collect();
-                let (gamma, sum, dot) = (ramp(channels, 1.1), ramp(channels, 2.0), ramp(channels, 3.0));
-                for relu in [false, true] {
-                    let backward =
-                        NormalisationBackward { mean: &mean, rstd: &rstd, gamma: &gamma, sum: &sum, dot: &dot, relu };
-                    let mut dx = vec![f32::NAN; x.len()];
-                    backward.apply(&threads, &dy, &x, &mut dx);
-                    for (i, &got) in dx.iter().enumerate() {
-                        let of = |values: &[f32]| f64::from(values[i % channels]);
-                        let (g, x, m) = (f64::from(dy[i]), f64::from(x[i]), voxels as f64);
-                        let x_hat = (x - of(&mean)) * of(&rstd);
-                        let mut exact = of(&gamma) * of(&rstd) * (g - of(&sum) / m - x_hat * of(&dot) / m);
-                        if relu && x <= 0.0 {
-                            exact = 0.0;
-                        }
-                        assert!((f64::from(got) - exact).abs() <= 8.0 * f64::from(f32::EPSILON), "{got} {exact}");
-                    }
-                    let mut in_place = dy.clone();
-                    backward.apply_in_place(&threads, &mut in_place, &x);
-                    assert_eq!(in_place, dx);
-                }
-            }
+            let mut back = vec![f32::NAN; b.len()];
+            copy_channels(&threads, &both, 12, 5..12, &mut back, 7, 0);
+            assert_eq!(back, b);
         }
     }
 }

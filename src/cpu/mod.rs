@@ -9,7 +9,9 @@
 
 #![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike on both sides of an assignment")]
 
+pub mod channelwise;
 mod conv;
+mod element;
 pub mod elementwise;
 pub mod memory;
 pub mod peak;
@@ -19,5 +21,7 @@ mod simd;
 mod threads;
 
 pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
+pub use element::Element;
+pub(crate) use element::with_element;
 pub use simd::Isa;
 pub use threads::Threads;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Convolution, Threads};
+use crate::tensor::DType;
 
 /// GFLOP/s of a matrix product: the best of five convolutions with a single tap, 256 to 256 channels, large enough to
 /// hide all edges.
@@ -18,9 +19,9 @@ pub fn matrix_product(threads: &Threads) -> f64 {
         channels_in: CHANNELS,
         channels_out: CHANNELS,
     };
-    let (x, filter) = (vec![0.5; product.input_len()], vec![0.25; product.filter_len()]);
+    let (x, filter) = (vec![0.5f32; product.input_len()], vec![0.25; product.filter_len()]);
     let mut y = vec![0.0; product.output_len()];
-    let mut workspace = vec![0.0; product.fprop_workspace(threads.count())];
+    let mut workspace = vec![0.0; product.fprop_workspace(DType::F32, threads.count())];
     let seconds = best_of(5, || product.fprop(threads, &x, &filter, None, false, &mut y, &mut workspace));
     product.flops() as f64 / seconds / 1e9
 }

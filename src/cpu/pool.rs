@@ -1,8 +1,9 @@
 //! Passes between a grid and the grid of half its extents: max pool 2x2x2, nearest upsampling x2, and their backwards.
 //!
-//! `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
+//! Elements are of any [`Element`] type; `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
 
 use super::{
+    element::Element,
     elementwise,
     simd::{Kernel, Simd, dispatch},
     threads::{SharedMut, Threads},
@@ -23,7 +24,7 @@ pub struct Halving {
 
 impl Halving {
     /// Max pool: each coarse value is the largest of its eight fine values.
-    pub fn max_pool(&self, threads: &Threads, fine: &[f32], coarse: &mut [f32]) {
+    pub fn max_pool<E: Element>(&self, threads: &Threads, fine: &[E], coarse: &mut [E]) {
         self.check(fine.len(), coarse.len());
         self.for_rows(threads, coarse, |row, coarse| {
             let rows = self.fine_rows(row).map(|start| &fine[start..start + 2 * coarse.len()]);
@@ -33,12 +34,12 @@ impl Halving {
 
     /// Its gradient: `d_fine` is `d_coarse` at the first of the largest fine values in scan order (d, h, w), else 0.
     /// The place is found again from `fine`, so nothing needs to be kept.
-    pub fn max_pool_backward(&self, threads: &Threads, d_coarse: &[f32], fine: &[f32], d_fine: &mut [f32]) {
+    pub fn max_pool_backward<E: Element>(&self, threads: &Threads, d_coarse: &[E], fine: &[E], d_fine: &mut [E]) {
         self.check(fine.len(), d_coarse.len());
         self.check(d_fine.len(), d_coarse.len());
         if self.fine.iter().any(|extent| extent % 2 != 0) {
             // The planes that no coarse voxel sees get no gradient.
-            elementwise::fill(threads, d_fine, 0.0);
+            elementwise::fill(threads, d_fine, E::zeroed());
         }
         let length = self.coarse[2] * self.channels;
         let d_fine = SharedMut::new(d_fine);
@@ -53,7 +54,7 @@ impl Halving {
     }
 
     /// Nearest upsampling: each of the eight fine values is the coarse value.
-    pub fn upsample(&self, threads: &Threads, coarse: &[f32], fine: &mut [f32]) {
+    pub fn upsample<E: Element>(&self, threads: &Threads, coarse: &[E], fine: &mut [E]) {
         self.check(fine.len(), coarse.len());
         let length = self.coarse[2] * self.channels;
         let fine = SharedMut::new(fine);
@@ -72,7 +73,7 @@ impl Halving {
     }
 
     /// Its gradient: each coarse gradient is the sum of the eight fine ones.
-    pub fn upsample_backward(&self, threads: &Threads, d_fine: &[f32], d_coarse: &mut [f32]) {
+    pub fn upsample_backward<E: Element>(&self, threads: &Threads, d_fine: &[E], d_coarse: &mut [E]) {
         self.check(d_fine.len(), d_coarse.len());
         self.for_rows(threads, d_coarse, |row, coarse| {
             let rows = self.fine_rows(row).map(|start| &d_fine[start..start + 2 * coarse.len()]);
@@ -96,7 +97,7 @@ impl Halving {
         })
     }
 
-    fn for_rows(&self, threads: &Threads, coarse: &mut [f32], function: impl Fn(usize, &mut [f32]) + Sync) {
+    fn for_rows<E: Element>(&self, threads: &Threads, coarse: &mut [E], function: impl Fn(usize, &mut [E]) + Sync) {
         threads.for_chunks(coarse, self.coarse[2] * self.channels, function);
     }
 
@@ -110,14 +111,14 @@ impl Halving {
 }
 
 /// One coarse row from the four fine rows over it: the largest, or the sum, of each eight values.
-struct Reduce<'a> {
-    rows: [&'a [f32]; 4],
-    coarse: &'a mut [f32],
+struct Reduce<'a, E> {
+    rows: [&'a [E]; 4],
+    coarse: &'a mut [E],
     channels: usize,
     largest: bool,
 }
 
-impl Kernel for Reduce<'_> {
+impl<E: Element> Kernel for Reduce<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -129,9 +130,9 @@ impl Kernel for Reduce<'_> {
                 let lanes = S::LANES.min(channels - c);
                 // SAFETY: `lanes` channels from `c` on exist in the coarse voxel and in both fine voxels of each row.
                 unsafe {
-                    let values = eight::<S>(&rows, 2 * voxel * channels + c, channels, lanes);
+                    let values = eight::<S, E>(&rows, 2 * voxel * channels + c, channels, lanes);
                     let result = if largest { largest_of::<S>(&values) } else { sum_of::<S>(&values) };
-                    store::<S>(coarse.as_mut_ptr().add(c), result, lanes);
+                    store::<S, E>(coarse.as_mut_ptr().add(c), result, lanes);
                 }
             }
         }
@@ -139,14 +140,14 @@ impl Kernel for Reduce<'_> {
 }
 
 /// Four fine gradient rows from the coarse one.
-struct Distribute<'a> {
-    rows: [&'a [f32]; 4],
-    d_rows: [&'a mut [f32]; 4],
-    gradients: &'a [f32],
+struct Distribute<'a, E> {
+    rows: [&'a [E]; 4],
+    d_rows: [&'a mut [E]; 4],
+    gradients: &'a [E],
     channels: usize,
 }
 
-impl Kernel for Distribute<'_> {
+impl<E: Element> Kernel for Distribute<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -160,12 +161,12 @@ impl Kernel for Distribute<'_> {
                 let at = 2 * voxel * channels + c;
                 // SAFETY: `lanes` channels from `c` on exist in the coarse voxel and in both fine voxels of each row.
                 unsafe {
-                    let values = eight::<S>(&rows, at, channels, lanes);
+                    let values = eight::<S, E>(&rows, at, channels, lanes);
                     let top = largest_of::<S>(&values);
-                    let mut left = load::<S>(gradient.as_ptr().add(c), lanes);
+                    let mut left = load::<S, E>(gradient.as_ptr().add(c), lanes);
                     for (i, value) in values.into_iter().enumerate() {
                         let to = d_rows[i / 2].as_mut_ptr().add(at + i % 2 * channels);
-                        store::<S>(to, S::keep_where_not_greater(top, value, left), lanes);
+                        store::<S, E>(to, S::keep_where_not_greater(top, value, left), lanes);
                         left = S::keep_where_greater(top, value, left);
                     }
                 }
@@ -176,12 +177,12 @@ impl Kernel for Distribute<'_> {
 
 /// One vector of channels of the eight fine voxels, in scan order.
 #[inline(always)]
-unsafe fn eight<S: Simd>(rows: &[&[f32]; 4], at: usize, channels: usize, lanes: usize) -> [S::V; 8] {
+unsafe fn eight<S: Simd, E: Element>(rows: &[&[E]; 4], at: usize, channels: usize, lanes: usize) -> [S::V; 8] {
     // SAFETY: the caller's promise: the lanes exist in both voxels of each row.
     unsafe {
         let mut values = [S::zero(); 8];
         for i in 0..8 {
-            values[i] = load::<S>(rows[i / 2].as_ptr().add(at + i % 2 * channels), lanes);
+            values[i] = load::<S, E>(rows[i / 2].as_ptr().add(at + i % 2 * channels), lanes);
         }
         values
     }
@@ -205,15 +206,15 @@ unsafe fn sum_of<S: Simd>(v: &[S::V; 8]) -> S::V {
 }
 
 #[inline(always)]
-unsafe fn load<S: Simd>(from: *const f32, lanes: usize) -> S::V {
+unsafe fn load<S: Simd, E: Element>(from: *const E, lanes: usize) -> S::V {
     // SAFETY: the caller's promise: `lanes` elements are readable.
-    unsafe { if lanes == S::LANES { S::load(from) } else { S::load_partial(from, lanes) } }
+    unsafe { if lanes == S::LANES { E::load::<S>(from) } else { E::load_partial::<S>(from, lanes) } }
 }
 
 #[inline(always)]
-unsafe fn store<S: Simd>(to: *mut f32, v: S::V, lanes: usize) {
+unsafe fn store<S: Simd, E: Element>(to: *mut E, v: S::V, lanes: usize) {
     // SAFETY: the caller's promise: `lanes` elements are writable.
-    unsafe { if lanes == S::LANES { S::store(to, v) } else { S::store_partial(to, v, lanes) } }
+    unsafe { if lanes == S::LANES { E::store::<S>(to, v) } else { E::store_partial::<S>(to, v, lanes) } }
 }
 
 #[cfg(test)]

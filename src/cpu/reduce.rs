@@ -1,9 +1,12 @@
-//! Sums over voxels, per channel: deterministic, and accurate enough for a variance.
+//! Sums over voxels, per channel, of any [`Element`] type: deterministic, and accurate enough for a variance.
 //!
 //! Voxels are cut into slices by their number alone. Within a slice, runs of 64 voxels are summed in fp32 and added to the slice's sum;
 //! the slices' sums are added in slice order in double precision. So no fp32 sum is longer than a few dozen terms.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{
+    element::Element,
     simd::{Kernel, Simd, dispatch},
     threads::Threads,
 };
@@ -28,7 +31,7 @@ pub fn sums_workspace(voxels: usize, channels: usize) -> usize {
 }
 
 /// `sum[c] = sum over voxels of x[v][c]`. `workspace`: [`sums_workspace`] elements.
-pub fn sum(threads: &Threads, x: &[f32], channels: usize, sum: &mut [f32], workspace: &mut [f32]) {
+pub fn sum<E: Element>(threads: &Threads, x: &[E], channels: usize, sum: &mut [f32], workspace: &mut [f32]) {
     reduce(
         threads,
         Terms { x, y: x, affine: None, second: Second::None },
@@ -42,7 +45,7 @@ pub fn sum(threads: &Threads, x: &[f32], channels: usize, sum: &mut [f32], works
 
 /// `sum[c] = sum over voxels of x[v][c]` where the ReLU's result `relu[v][c]`, if given, is positive.
 /// `workspace`: [`sums_workspace`] elements.
-pub fn masked_sum(threads: &Threads, x: &[f32], relu: Option<&[f32]>, sum: &mut [f32], workspace: &mut [f32]) {
+pub fn masked_sum<E: Element>(threads: &Threads, x: &[E], relu: Option<&[E]>, sum: &mut [f32], workspace: &mut [f32]) {
     let channels = sum.len();
     let Some(y) = relu else {
         return self::sum(threads, x, channels, sum, workspace);
@@ -60,9 +63,9 @@ pub fn masked_sum(threads: &Threads, x: &[f32], relu: Option<&[f32]>, sum: &mut 
 }
 
 /// `sum[c]` and `squares[c]`: sums over voxels of `x[v][c]` and of `x[v][c]^2`. `workspace`: [`sums_workspace`] elements.
-pub fn sum_and_squares(
+pub fn sum_and_squares<E: Element>(
     threads: &Threads,
-    x: &[f32],
+    x: &[E],
     channels: usize,
     sum: &mut [f64],
     squares: &mut [f64],
@@ -82,10 +85,10 @@ pub fn sum_and_squares(
 /// Batch norm backward's two sums: `sum[c]` of `dy[v][c]` and `dot[c]` of `dy[v][c] * (x[v][c] - mean[c]) * rstd[c]`.
 /// `workspace`: [`sums_workspace`] elements.
 #[expect(clippy::too_many_arguments, reason = "the operation's tensors")]
-pub fn normalisation_sums(
+pub fn normalisation_sums<E: Element>(
     threads: &Threads,
-    dy: &[f32],
-    x: &[f32],
+    dy: &[E],
+    x: &[E],
     mean: &[f32],
     rstd: &[f32],
     sum: &mut [f32],
@@ -103,7 +106,13 @@ pub fn normalisation_sums(
 
 /// `mean[c]` of `x[v][c]` over voxels, and their mean squared distance from it, in two passes: sums of squares would
 /// cancel where the mean is large. `workspace`: [`sums_workspace`] elements.
-pub fn mean_and_variance(threads: &Threads, x: &[f32], mean: &mut [f32], variance: &mut [f32], workspace: &mut [f32]) {
+pub fn mean_and_variance<E: Element>(
+    threads: &Threads,
+    x: &[E],
+    mean: &mut [f32],
+    variance: &mut [f32],
+    workspace: &mut [f32],
+) {
     let channels = mean.len();
     let count = (x.len() / channels) as f64;
     let plain = Terms { x, y: x, affine: None, second: Second::None };
@@ -116,11 +125,50 @@ pub fn mean_and_variance(threads: &Threads, x: &[f32], mean: &mut [f32], varianc
     });
 }
 
+/// Whether all elements are finite numbers.
+pub fn all_finite<E: Element>(threads: &Threads, x: &[E]) -> bool {
+    let finite = AtomicBool::new(true);
+    threads.run(x.len().div_ceil(FINITE_TASK), &|task| {
+        let part = &x[task * FINITE_TASK..x.len().min((task + 1) * FINITE_TASK)];
+        // Whoever finds one has said so for all; the order in which tasks say it does not matter.
+        if !dispatch(threads.isa(), Differences(part)).is_finite() {
+            finite.store(false, Ordering::Relaxed);
+        }
+    });
+    finite.into_inner()
+}
+
+/// Elements of one task of [`all_finite`].
+const FINITE_TASK: usize = 1 << 15;
+
+/// The sum of each element's difference from itself: 0, or no number if an element is not finite.
+struct Differences<'a, E>(&'a [E]);
+
+impl<E: Element> Kernel for Differences<'_, E> {
+    type Output = f32;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> f32 {
+        let x = self.0;
+        // SAFETY: the elements from `at` on, whole vectors and then the rest, lie in the slice.
+        unsafe {
+            let mut total = S::zero();
+            for at in (0..x.len()).step_by(S::LANES) {
+                let lanes = S::LANES.min(x.len() - at);
+                let from = x.as_ptr().add(at);
+                let v = if lanes == S::LANES { E::load::<S>(from) } else { E::load_partial::<S>(from, lanes) };
+                total = S::add(total, S::sub(v, v));
+            }
+            S::sum(total)
+        }
+    }
+}
+
 /// What is summed: `x`, and a second term of `x` and `y`.
 #[derive(Clone, Copy)]
-struct Terms<'a> {
-    x: &'a [f32],
-    y: &'a [f32],
+struct Terms<'a, E> {
+    x: &'a [E],
+    y: &'a [E],
     /// `f(y) = (y - mean) * rstd`, or `y` itself.
     affine: Option<(&'a [f32], &'a [f32])>,
     second: Second,
@@ -137,9 +185,9 @@ enum Second {
     Centred,
 }
 
-fn reduce(
+fn reduce<E: Element>(
     threads: &Threads,
-    terms: Terms<'_>,
+    terms: Terms<'_, E>,
     channels: usize,
     workspace: &mut [f32],
     mut result: impl FnMut(usize, [f64; 2]),
@@ -164,14 +212,14 @@ fn reduce(
 }
 
 /// The sums of one slice: `sums[0..channels]` and `sums[channels..]`.
-struct SliceSums<'a> {
-    terms: Terms<'a>,
+struct SliceSums<'a, E> {
+    terms: Terms<'a, E>,
     channels: usize,
     voxels: std::ops::Range<usize>,
     sums: &'a mut [f32],
 }
 
-impl Kernel for SliceSums<'_> {
+impl<E: Element> Kernel for SliceSums<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -186,9 +234,9 @@ impl Kernel for SliceSums<'_> {
                 // SAFETY: voxels and `lanes` channels lie inside the tensors, whose lengths were asserted.
                 unsafe {
                     if lanes == S::LANES {
-                        run_sums::<S, true>(&terms, channels, start..end, first, lanes, sums);
+                        run_sums::<S, E, true>(&terms, channels, start..end, first, lanes, sums);
                     } else {
-                        run_sums::<S, false>(&terms, channels, start..end, first, lanes, sums);
+                        run_sums::<S, E, false>(&terms, channels, start..end, first, lanes, sums);
                     }
                 }
             }
@@ -199,8 +247,8 @@ impl Kernel for SliceSums<'_> {
 
 /// Adds one run of voxels of one vector of channels.
 #[inline(always)]
-unsafe fn run_sums<S: Simd, const WHOLE: bool>(
-    terms: &Terms<'_>,
+unsafe fn run_sums<S: Simd, E: Element, const WHOLE: bool>(
+    terms: &Terms<'_, E>,
     channels: usize,
     voxels: std::ops::Range<usize>,
     first: usize,
@@ -225,7 +273,7 @@ unsafe fn run_sums<S: Simd, const WHOLE: bool>(
                 if voxel + chain >= voxels.end {
                     break;
                 }
-                let mut x = S::load_lanes::<WHOLE>(terms.x.as_ptr().add(at), lanes);
+                let mut x = E::load_lanes::<S, WHOLE>(terms.x.as_ptr().add(at), lanes);
                 if terms.second == Second::Centred {
                     x = S::sub(x, mean);
                     total[0][chain] = S::add(total[0][chain], x);
@@ -236,7 +284,7 @@ unsafe fn run_sums<S: Simd, const WHOLE: bool>(
                 if terms.second == Second::None {
                     continue;
                 }
-                let mut y = S::load_lanes::<WHOLE>(terms.y.as_ptr().add(at), lanes);
+                let mut y = E::load_lanes::<S, WHOLE>(terms.y.as_ptr().add(at), lanes);
                 if terms.second == Second::Masked {
                     total[1][chain] = S::add(total[1][chain], S::keep_where_greater(y, S::zero(), x));
                     continue;

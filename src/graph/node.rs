@@ -130,6 +130,15 @@ impl Graph {
         })
     }
 
+    /// The kind of the first operation that computes with a value; casts only pass it on. Empty if there is none.
+    pub fn first_use(&self, id: ValueId) -> &'static str {
+        match self.nodes.iter().find(|node| node.inputs.contains(&id)) {
+            Some(node) if node.op.kind() == "cast" => self.first_use(node.outputs[0]),
+            Some(node) => node.op.kind(),
+            None => "",
+        }
+    }
+
     /// Floating-point operations of one run.
     pub fn flops(&self) -> u64 {
         self.nodes.iter().map(|node| node.op.flops(&self.specs(&node.inputs), &self.specs(&node.outputs))).sum()

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fmt::Debug, ops};
 
 use super::{Graph, ValueId};
-use crate::tensor::{Shape, Spec, Volume};
+use crate::tensor::{DType, Shape, Spec, Volume};
 
 /// The arithmetic that a definition needs.
 pub trait Real:
@@ -128,6 +128,9 @@ macro_rules! reference_by_definition {
 }
 
 /// The precision in which [`evaluate`] computes.
+///
+/// Double precision is the truth: nothing is rounded, whatever the element types say. Single precision is what plain loops
+/// give: every result is rounded once to its element type.
 pub trait Precision: Real {
     /// Calls the operation's definition in this precision.
     fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>>;
@@ -141,7 +144,21 @@ impl Precision for f64 {
 
 impl Precision for f32 {
     fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>> {
-        op.reference32(inputs, outputs)
+        let mut results = op.reference32(inputs, outputs);
+        for (result, spec) in results.iter_mut().zip(outputs) {
+            result.data.iter_mut().for_each(|value| *value = round_to(spec.dtype, *value));
+        }
+        results
+    }
+}
+
+/// Rounds elements to a floating-point type, from fp32: `half`'s conversion from double precision looks at the upper 32
+/// bits alone and takes near ties for ties.
+pub fn round_to(dtype: DType, value: f32) -> f32 {
+    match dtype {
+        DType::Bf16 => half::bf16::from_f32(value).to_f32(),
+        DType::F16 => half::f16::from_f32(value).to_f32(),
+        DType::F32 | DType::U8 | DType::U32 => value,
     }
 }
 

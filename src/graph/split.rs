@@ -80,8 +80,14 @@ mod tests {
     #[test]
     fn both_parts_together_are_the_step_and_share_what_lasts() {
         let architecture = Architecture::Conv3dTransposeBatchNormalization;
-        let network =
-            UNetConfig { architecture, resize_factor: 16, dropout_rate: 0.3, channels: 2, classes: 3, head_filters: 2 };
+        let network = UNetConfig {
+            architecture,
+            resize_factor: 16,
+            channels: 2,
+            classes: 3,
+            head_filters: 2,
+            ..UNetConfig::default()
+        };
         let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
         let optimizer = Optimizer { rule, clip: 50.0 };
         let config = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::Dice, optimizer };

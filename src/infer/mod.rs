@@ -21,7 +21,7 @@ pub use predictor::{Prediction, Predictor};
 pub use stream::{Volume, segment_stream};
 pub use windows::{padding_before, starts, windows};
 
-use crate::{Error, Result};
+use crate::{Error, Result, nn::Precision};
 
 /// A network: gets a window `[D, H, W, C]` and fills in probabilities `[D, H, W, classes]`.
 pub type Network<'a> = dyn FnMut(&[f32], &mut [f32]) -> Result<()> + 'a;
@@ -40,7 +40,7 @@ pub struct Image<'a> {
     pub channels: usize,
 }
 
-/// How a volume is covered.
+/// How a volume is covered, and what the network computes in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// The share of a window's extent by which neighbours overlap at least; in [0, 1). nnU-Net's is 0.5.
@@ -49,11 +49,13 @@ pub struct Options {
     pub mirror: [bool; 3],
     /// What surrounds a volume that is smaller than a window; 0 is the mean of a standardised image.
     pub fill: f32,
+    /// The format of activations; none: what the network was trained in.
+    pub precision: Option<Precision>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { overlap: 0.5, mirror: [false; 3], fill: 0.0 }
+        Self { overlap: 0.5, mirror: [false; 3], fill: 0.0, precision: None }
     }
 }
 

@@ -52,7 +52,9 @@ impl Predictor {
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
-        let graph = record_prediction(config.network, 1, preprocessing.extent)?;
+        let precision = options.precision.unwrap_or(config.network.precision);
+        let network = UNetConfig { precision, ..config.network };
+        let graph = record_prediction(network, 1, preprocessing.extent)?;
         let saved = state::saved_values(&graph);
         let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on.into())?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
@@ -60,7 +62,7 @@ impl Predictor {
         let loading = checkpoint.tensors.values().map(|tensor| elements(&tensor.shape)).sum::<usize>()
             + saved.iter().map(|value| elements(&value.extents)).sum::<usize>();
         let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
-        Ok(Self { session, network: config.network, preprocessing, labels, options, loading })
+        Ok(Self { session, network, preprocessing, labels, options, loading })
     }
 
     /// Names of the classes, background first.

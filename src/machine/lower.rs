@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use super::{Access, Arguments, Kernel, Launch};
-use crate::{Error, Result, graph::Op, tensor::Spec};
+use crate::{
+    Error, Result,
+    graph::Op,
+    tensor::{DType, Spec},
+};
 
 /// The most CTAs of a kernel whose threads stride over all elements: enough to fill any GPU several times over, few enough
 /// that starting them costs nothing.
@@ -56,19 +60,30 @@ pub fn launches(
     Ok(cx.launches)
 }
 
+/// Why the operation has no kernel for these operands; none if it has.
+///
+/// # Panics
+/// If the operation refuses the operands themselves.
+pub fn refusal(op: &dyn Op, inputs: &[Spec]) -> Option<Error> {
+    let outputs = op.infer(inputs).unwrap_or_else(|cause| panic!("{}: {cause}", op.kind()));
+    let (inputs, outputs) = (placed(inputs), placed(&outputs));
+    op.launches(&mut Lower::new(op.kind(), &inputs, &outputs, 0)).err()
+}
+
+/// Operands at addresses that no rule about alignment or neighbourhood can object to.
+fn placed(specs: &[Spec]) -> Vec<Operand> {
+    let mut next = 0;
+    let operand = |&spec: &Spec| {
+        let address = next;
+        next += (spec.bytes() as u64).next_multiple_of(crate::plan::ALIGNMENT as u64);
+        Operand { spec, address }
+    };
+    specs.iter().map(operand).collect()
+}
+
 /// Scratch bytes that the operation wants on a GPU; none if it has no kernel, which binding will report.
 pub fn workspace_bytes(op: &dyn Op, inputs: &[Spec], outputs: &[Spec]) -> usize {
-    // Addresses that no rule about alignment or neighbourhood can object to.
-    let place = |specs: &[Spec]| -> Vec<Operand> {
-        let mut next = 0;
-        let operand = |&spec: &Spec| {
-            let address = next;
-            next += (spec.bytes() as u64).next_multiple_of(crate::plan::ALIGNMENT as u64);
-            Operand { spec, address }
-        };
-        specs.iter().map(operand).collect()
-    };
-    let (inputs, outputs) = (place(inputs), place(outputs));
+    let (inputs, outputs) = (placed(inputs), placed(outputs));
     let mut cx = Lower::new("", &inputs, &outputs, 0);
     match op.launches(&mut cx) {
         Ok(()) => cx.workspace_bytes,
@@ -99,6 +114,22 @@ impl<'a> Lower<'a> {
     /// Specs and addresses of an output.
     pub fn output(&self, index: usize) -> Operand {
         self.outputs[index]
+    }
+
+    /// Refuses 16-bit operands: for operations that have fp32 kernels alone.
+    ///
+    /// # Errors
+    /// If an operand is bf16 or fp16.
+    pub fn fp32_only(&self) -> Result<()> {
+        let is_narrow = |operand: &&Operand| matches!(operand.spec.dtype, DType::Bf16 | DType::F16);
+        match self.inputs.iter().chain(self.outputs).find(is_narrow) {
+            None => Ok(()),
+            Some(operand) => {
+                let cause =
+                    format!("no GPU kernel for {} yet; use --precision fp32 or --device cpu", operand.spec.dtype);
+                Err(Error::shape(self.name, cause))
+            }
+        }
     }
 
     /// The address of so many scratch bytes. Each call gives other ones.
@@ -161,11 +192,11 @@ impl<'a> Lower<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops;
+    use crate::ops::{self, case::Case};
 
     #[test]
     fn every_case_of_the_catalogue_has_launches_inside_its_operands() {
-        for case in ops::catalogue() {
+        for case in ops::catalogue().into_iter().filter(Case::has_gpu_kernel) {
             let specs = case.specs();
             let outputs = case.op.infer(&specs).unwrap();
             let operand = |(index, &spec): (usize, &Spec)| Operand { spec, address: (index as u64 + 1) << 32 };

@@ -8,6 +8,7 @@ use crate::{
         activation::{Sigmoid, Softmax},
         dice::{DiceLoss, LossKind},
         dropout,
+        non_finite::NonFinite,
         optimizer::{self, Optimizer},
     },
     tensor::{DType, Spec, Volume},
@@ -27,6 +28,8 @@ pub mod names {
     pub const HYPER: &str = "hyper";
     /// The gradient that the backward pass starts from: the loss scale.
     pub const LOSS_SCALE: &str = "loss_scale";
+    /// Whether a step's gradients left the range of their numbers, so that it was skipped: 1 or 0. Where the loss is scaled.
+    pub const OVERFLOW: &str = "overflow";
     /// The loss of a training step.
     pub const LOSS: &str = "loss";
     /// The sums of a training step, `[N, C, 6]`.
@@ -102,6 +105,12 @@ pub fn record_training(config: &StepConfig) -> Result<Graph> {
             let value = tape.graph().value(*parameter).clone();
             operands.push(tape.source(format!("optimizer.{kind}.{}", value.name), value.spec, Role::OptimizerState));
         }
+    }
+    if config.network.precision.scales_loss() {
+        let gradients: Vec<ValueId> = pairs.iter().map(|&(_, gradient)| gradient).collect();
+        let flag = tape.record1("overflow", NonFinite, &gradients)?;
+        tape.keep_output(flag, names::OVERFLOW);
+        operands.push(flag);
     }
     tape.record("optimizer", config.optimizer, &operands)?;
     Ok(tape.finish())

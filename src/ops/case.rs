@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
+    cpu::{Element, with_element},
     graph::Op,
+    machine::lower,
     random::Stream,
     tensor::{DType, Shape, Spec},
 };
@@ -21,6 +23,8 @@ pub enum Fill {
     Integers(u32),
     /// This number throughout.
     Constant(f64),
+    /// Uniform in [-1, 1) but for one element, which is infinite or no number.
+    OneNotFinite,
 }
 
 /// One operand.
@@ -47,6 +51,8 @@ pub struct Case {
     pub timed: bool,
     /// Outputs through which gradients flow.
     pub seeded: Vec<usize>,
+    /// Whether mixed precision has the same case with 16-bit activations.
+    pub narrows: bool,
 }
 
 impl Operand {
@@ -65,11 +71,17 @@ impl Operand {
         Self { spec: Spec::new(shape, dtype), fill: Fill::Integers(below), differentiable: false }
     }
 
-    /// Elements that are exact in fp32, the same for the same name.
+    /// The same operand in a 16-bit type, if it is an activation or a filter: what has five axes.
+    fn narrowed(self, dtype: DType) -> Self {
+        let is_narrowed = self.spec.dtype == DType::F32 && self.spec.shape.extents().len() == 5;
+        Self { spec: Spec { dtype: if is_narrowed { dtype } else { self.spec.dtype }, ..self.spec }, ..self }
+    }
+
+    /// Elements that are exact in the operand's type, the same for the same name.
     pub fn elements(&self, name: &str) -> Vec<f64> {
         let mut stream = Stream::new(0x0067_7972_7573, name);
         let count = self.spec.shape.elements();
-        let exact = |x: f64| f64::from(x as f32);
+        let exact = |x: f64| exact(self.spec.dtype, x);
         match self.fill {
             Fill::Uniform(low, high) => (0..count).map(|_| exact(stream.between(low, high))).collect(),
             Fill::AwayFromZero => (0..count)
@@ -80,8 +92,21 @@ impl Operand {
                 stream.permutation(count).into_iter().map(|rank| exact(-1.0 + step * rank as f64)).collect()
             }
             Fill::Integers(below) => (0..count).map(|_| stream.below(below as usize) as f64).collect(),
+            Fill::OneNotFinite => {
+                let mut list: Vec<f64> = (0..count).map(|_| exact(stream.between(-1.0, 1.0))).collect();
+                list[stream.below(count)] = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN][stream.below(3)];
+                list
+            }
             Fill::Constant(value) => vec![exact(value); count],
         }
+    }
+}
+
+/// The number nearest to `x` in this type.
+fn exact(dtype: DType, x: f64) -> f64 {
+    match dtype {
+        DType::U8 | DType::U32 => x,
+        _ => with_element!(dtype, E => f64::from(E::narrow(x as f32).widen())),
     }
 }
 
@@ -91,7 +116,7 @@ impl Case {
         let shapes: Vec<String> = operands.iter().take(3).map(|operand| operand.spec.shape.to_string()).collect();
         let more = if operands.len() > 3 { " ..." } else { "" };
         let name = format!("{op:?} {}{more}", shapes.join(" "));
-        Self { name, op: Arc::new(op), operands, timed: false, seeded: vec![0] }
+        Self { name, op: Arc::new(op), operands, timed: false, seeded: vec![0], narrows: true }
     }
 
     /// The same case, to be timed as well.
@@ -102,6 +127,36 @@ impl Case {
     /// The same case for an operation through which no gradient flows.
     pub fn without_gradient(self) -> Self {
         Self { seeded: Vec::new(), ..self }
+    }
+
+    /// The case with its activations and filters in a 16-bit type, as mixed precision has them; none if it has none.
+    pub fn narrowed(&self, dtype: DType) -> Option<Self> {
+        let operands: Vec<Operand> = self.operands.iter().map(|operand| operand.narrowed(dtype)).collect();
+        let changes = operands.iter().zip(&self.operands).any(|(new, old)| new.spec != old.spec);
+        // What derivatives record is the same for both types, and neighbours that become equal have no derivative.
+        let is_smooth = dtype == DType::Bf16 && operands.iter().all(|operand| operand.fill != Fill::Distinct);
+        let seeded = if is_smooth { self.seeded.clone() } else { Vec::new() };
+        (self.narrows && changes).then(|| Self {
+            name: format!("{} {dtype}", self.name),
+            operands,
+            seeded,
+            ..self.clone()
+        })
+    }
+
+    /// The element type of its activations.
+    pub fn dtype(&self) -> DType {
+        let narrow = self
+            .operands
+            .iter()
+            .map(|operand| operand.spec.dtype)
+            .find(|dtype| matches!(dtype, DType::Bf16 | DType::F16));
+        narrow.unwrap_or(DType::F32)
+    }
+
+    /// Whether a GPU can run the case.
+    pub fn has_gpu_kernel(&self) -> bool {
+        lower::refusal(&*self.op, &self.specs()).is_none()
     }
 
     /// Specs of the operands.

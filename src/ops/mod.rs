@@ -14,9 +14,11 @@ pub mod dice;
 pub mod dropout;
 pub mod elementwise;
 pub mod max_pool;
+pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
+mod tensor_core;
 pub mod upsample;
 
 use case::Case;
@@ -26,8 +28,17 @@ use crate::{
     tensor::{DType, Spec, Volume},
 };
 
-/// Every case of every operation.
+/// Every case of every operation: in fp32, and in mixed precision with either 16-bit type.
 pub fn catalogue() -> Vec<Case> {
+    let mut list = fp32_cases();
+    for dtype in [DType::Bf16, DType::F16] {
+        let narrowed: Vec<Case> = fp32_cases().iter().filter_map(|case| case.narrowed(dtype)).collect();
+        list.extend(narrowed);
+    }
+    list
+}
+
+fn fp32_cases() -> Vec<Case> {
     [
         conv3d::cases(),
         conv_transpose3d::cases(),
@@ -41,6 +52,7 @@ pub fn catalogue() -> Vec<Case> {
         activation::cases(),
         dice::cases(),
         elementwise::cases(),
+        non_finite::cases(),
         optimizer::cases(),
     ]
     .into_iter()
@@ -70,12 +82,20 @@ pub fn kernels() -> Vec<KernelAbi> {
     .collect()
 }
 
-/// The operand as fp32 activations, or a sentence that says what it is instead.
+/// The operand as activations in fp32, bf16 or fp16, or a sentence that says what it is instead.
 pub(crate) fn activation(spec: &Spec, what: &str) -> Result<Volume, String> {
-    if spec.dtype != DType::F32 {
-        return Err(format!("{what} is {}, expected fp32", spec.dtype));
+    if !spec.dtype.is_float() {
+        return Err(format!("{what} is {}, expected fp32, bf16 or fp16", spec.dtype));
     }
     spec.shape.volume().ok_or_else(|| format!("{what} has extents {}, expected [N, D, H, W, C]", spec.shape))
+}
+
+/// Checks that an operand has the element type of the activations that it meets.
+pub(crate) fn same_type(activation: &Spec, other: &Spec, what: &str) -> Result<(), String> {
+    if other.dtype == activation.dtype {
+        return Ok(());
+    }
+    Err(format!("{what} is {}, expected {}", other.dtype, activation.dtype))
 }
 
 /// Checks a vector operand of `length` fp32 elements.

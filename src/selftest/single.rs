@@ -52,6 +52,11 @@ pub trait Device {
     /// # Panics
     /// If the node wrote outside its operands.
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>>;
+
+    /// Whether the device has an implementation for the case.
+    fn can_run(&self, _case: &Case) -> bool {
+        true
+    }
 }
 
 /// The CPU with so many threads.
@@ -91,7 +96,7 @@ impl Single {
             let id = tape.source(&name, operand.spec, Role::Input);
             let data = operand.elements(&format!("{} {name} {draw}", case.name));
             sources.insert(id, Dense { shape: operand.spec.shape, data });
-            let copied = operands == Operands::FromNodes && operand.spec.dtype == DType::F32;
+            let copied = operands == Operands::FromNodes && operand.spec.dtype.is_float();
             inputs.push(if copied { copy(&mut tape, id, format!("copy.{name}")) } else { id });
         }
         let node = tape.graph().nodes.len();
@@ -106,6 +111,11 @@ impl Single {
             }
         }
         Self { graph: tape.finish(), sources, node, results }
+    }
+
+    /// The element types of the results.
+    pub fn result_types(&self) -> Vec<DType> {
+        self.results.iter().map(|&id| self.spec(id).dtype).collect()
     }
 
     /// The results by definition, in this precision.
@@ -135,6 +145,10 @@ impl Device for Cpu {
 }
 
 impl Device for Gpu {
+    fn can_run(&self, case: &Case) -> bool {
+        case.has_gpu_kernel()
+    }
+
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let graphs = std::slice::from_ref(&single.graph);
         let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_gpu() });
@@ -196,7 +210,7 @@ fn holes(plan: &MemoryPlan) -> Vec<Place> {
 
 fn copy(tape: &mut Tape, id: ValueId, name: String) -> ValueId {
     // Minus zero plus zero is zero: no case depends on the sign of a zero.
-    tape.record1(name, Axpy { alpha: 0.0 }, &[id, id]).expect("two alike in fp32")
+    tape.record1(name, Axpy { alpha: 0.0 }, &[id, id]).expect("two alike")
 }
 
 /// Numbers as the elements of a tensor.
@@ -205,8 +219,10 @@ pub fn encode(spec: Spec, data: &[f64]) -> Vec<u8> {
         DType::F32 => data.iter().flat_map(|&x| (x as f32).to_ne_bytes()).collect(),
         DType::U8 => data.iter().map(|&x| x as u8).collect(),
         DType::U32 => data.iter().flat_map(|&x| (x as u32).to_ne_bytes()).collect(),
-        DType::Bf16 => data.iter().flat_map(|&x| half::bf16::from_f64(x).to_ne_bytes()).collect(),
-        DType::F16 => data.iter().flat_map(|&x| half::f16::from_f64(x).to_ne_bytes()).collect(),
+        // By way of fp32, in which the elements of a case are exact: from double precision `half` looks at the upper 32
+        // bits alone.
+        DType::Bf16 => data.iter().flat_map(|&x| half::bf16::from_f32(x as f32).to_ne_bytes()).collect(),
+        DType::F16 => data.iter().flat_map(|&x| half::f16::from_f32(x as f32).to_ne_bytes()).collect(),
     }
 }
 

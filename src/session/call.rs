@@ -4,7 +4,7 @@ use std::{cell::Cell, sync::Arc};
 
 use super::arena::Arena;
 use crate::{
-    cpu::Threads,
+    cpu::{Element, Threads},
     graph::{Graph, Op},
     plan::{EntryPlan, Place},
     tensor::{DType, Spec},
@@ -95,9 +95,25 @@ impl<'a> CpuCall<'a> {
         self.node.shared_with[input] == Some(output)
     }
 
+    /// A floating-point input of this type.
+    pub fn elements<E: Element>(&self, input: usize) -> &'a [E] {
+        bytemuck::cast_slice(self.input(input, E::DTYPE))
+    }
+
+    /// A floating-point output of this type. Where it is the next version of an input, or took over its bytes, it holds
+    /// that input's elements.
+    pub fn elements_mut<E: Element>(&self, output: usize) -> &'a mut [E] {
+        bytemuck::cast_slice_mut(self.output(output, E::DTYPE))
+    }
+
     /// An fp32 input.
     pub fn f32(&self, input: usize) -> &'a [f32] {
-        bytemuck::cast_slice(self.input(input, DType::F32))
+        self.elements(input)
+    }
+
+    /// An fp32 output; see [`Self::elements_mut`].
+    pub fn f32_mut(&self, output: usize) -> &'a mut [f32] {
+        self.elements_mut(output)
     }
 
     /// A u8 input.
@@ -110,29 +126,9 @@ impl<'a> CpuCall<'a> {
         bytemuck::cast_slice(self.input(input, DType::U32))
     }
 
-    /// A bf16 input.
-    pub fn bf16(&self, input: usize) -> &'a [half::bf16] {
-        bytemuck::cast_slice(self.input(input, DType::Bf16))
-    }
-
-    /// An fp16 input.
-    pub fn f16(&self, input: usize) -> &'a [half::f16] {
-        bytemuck::cast_slice(self.input(input, DType::F16))
-    }
-
-    /// A bf16 output.
-    pub fn bf16_mut(&self, output: usize) -> &'a mut [half::bf16] {
-        bytemuck::cast_slice_mut(self.output(output, DType::Bf16))
-    }
-
-    /// An fp16 output.
-    pub fn f16_mut(&self, output: usize) -> &'a mut [half::f16] {
-        bytemuck::cast_slice_mut(self.output(output, DType::F16))
-    }
-
-    /// An fp32 output. Where it is the next version of an input, or took over its bytes, it holds that input's elements.
-    pub fn f32_mut(&self, output: usize) -> &'a mut [f32] {
-        bytemuck::cast_slice_mut(self.output(output, DType::F32))
+    /// A u32 output.
+    pub fn u32_mut(&self, output: usize) -> &'a mut [u32] {
+        bytemuck::cast_slice_mut(self.output(output, DType::U32))
     }
 
     /// The workspace that the operation asked for, as fp32 elements. Its contents are undefined.

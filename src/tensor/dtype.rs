@@ -16,6 +16,11 @@ pub enum DType {
 }
 
 impl DType {
+    /// Whether elements are floating-point numbers: what activations can be made of.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::Bf16 | Self::F16)
+    }
+
     /// Bytes of one element.
     pub const fn bytes(self) -> usize {
         match self {

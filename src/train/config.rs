@@ -136,6 +136,11 @@ impl TrainConfig {
             Ok(serde_json::Value::Object(fields)) => fields,
             _ => unreachable!("a struct of plain data becomes an object"),
         };
+        if self.network.precision != other.network.precision {
+            let (was, is) = (self.network.precision, other.network.precision);
+            let cause = format!("the run to resume computes in {was}, this one would in {is}");
+            return Err(Error::usage("--precision", cause, format!("resume with --precision {was}")));
+        }
         let (mine, theirs) = (fields(self), fields(other));
         for (name, value) in mine {
             if name != "epochs" && theirs.get(&name) != Some(&value) {

@@ -28,8 +28,8 @@ pub fn saved_values(graph: &Graph) -> Vec<Saved> {
     let mut layouts = HashMap::new();
     for id in graph.with_role(Role::Parameter) {
         let value = graph.value(id);
-        let reader = graph.nodes.iter().find(|node| node.inputs.contains(&id)).map_or("", |node| node.op.kind());
-        let layout = match (value.spec.shape.extents().len(), reader.starts_with("conv_transpose3d")) {
+        let is_transposed = graph.first_use(id).starts_with("conv_transpose3d");
+        let layout = match (value.spec.shape.extents().len(), is_transposed) {
             (5, true) => Layout::Transposed,
             (5, false) => Layout::Convolution,
             _ => Layout::Plain,

@@ -77,7 +77,7 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<()> {
-    let network = options.network.network(None, None);
+    let network = options.network.network(options.device.precision, None, None);
     let extent = options.network.extent();
     network.check(extent)?;
     network.check_batch("--train-batch-size", options.train_batch_size, extent)?;

@@ -9,13 +9,20 @@ use std::ops::Range;
 
 use super::{
     Epilogue,
+    narrow::Narrow,
     pack::{FilterLayout, Packing},
-    stage::{BLOCK, PHASES, Source, Window},
+    source::{PHASES, Source, Window},
+    stage::BLOCK,
     tile::{Tile, TileFunction, TileShape, choose},
+    word::Word,
 };
-use crate::cpu::{
-    simd::{ALIGNMENT, Isa, aligned},
-    threads::{SharedMut, Threads},
+use crate::{
+    cpu::{
+        Element,
+        simd::{ALIGNMENT, Isa, aligned, dispatch},
+        threads::{SharedMut, Threads},
+    },
+    tensor::DType,
 };
 
 /// Elements of a staged slab: 320 KiB, so that it shares a 1 MiB second-level cache with a filter block.
@@ -33,9 +40,14 @@ const LONGEST_SUM: usize = 32 * 1024;
 /// Voxels below which packing the filter for a task would cost more than a few percent of the task.
 const TASK_VOXELS: usize = 512;
 
+/// Elements of one task's fp32 sums where results have 16 bits and the input channels come in several chunks: 512 KiB.
+const SUMS_LEN: usize = 128 * 1024;
+
 /// Extents of a correlation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extents {
+    /// The type of source, filter and output.
+    pub dtype: DType,
     pub batch: usize,
     pub output: [usize; 3],
     pub kernel: [usize; 3],
@@ -48,8 +60,8 @@ pub(super) struct Extents {
 }
 
 /// Where results go.
-pub(super) struct Target<'a> {
-    pub output: &'a mut [f32],
+pub(super) struct Target<'a, E> {
+    pub output: &'a mut [E],
     /// Elements from one sample, plane, row and voxel to the next.
     pub strides: [usize; 4],
     /// First element of each group.
@@ -64,12 +76,19 @@ struct Blocking {
     packing: Packing,
     /// Output planes, rows and voxels of a slab.
     slab: [usize; 3],
-    /// Input channels staged and packed at a time.
+    /// Words of input channels staged and packed at a time.
     chunk: usize,
     /// Output blocks, over all groups, of one task.
     blocks_per_task: usize,
     /// Tasks along the slabs.
     slab_groups: usize,
+}
+
+impl Blocking {
+    /// Results of a register tile.
+    fn tile_len(&self) -> usize {
+        self.shape.rows * self.shape.columns * self.packing.width
+    }
 }
 
 impl Extents {
@@ -88,11 +107,13 @@ impl Extents {
 
     fn blocking(&self, isa: Isa) -> Blocking {
         let [_, rows, columns] = self.output;
-        let (shape, function) = choose(isa, [rows, columns], self.channels_in, self.channels_out);
-        let packing =
-            Packing { groups: self.groups, channels_out: self.channels_out, width: shape.width(isa), dot: shape.dot };
-        let chunks = packing.len(self.taps(), self.channels_in).div_ceil(FILTER_LEN).max(1);
-        let chunk = self.channels_in.div_ceil(chunks).next_multiple_of(BLOCK);
+        let word = Word::of(self.dtype, isa);
+        let words = self.channels_in.div_ceil(word.elements());
+        let (shape, function) = choose(isa, [rows, columns], words, self.channels_out);
+        let (groups, channels_out) = (self.groups, self.channels_out);
+        let packing = Packing { word, groups, channels_out, width: shape.width(isa), dot: shape.dot };
+        let chunks = packing.len(self.taps(), words).div_ceil(FILTER_LEN).max(1);
+        let chunk = words.div_ceil(chunks).next_multiple_of(BLOCK);
         let mut blocking =
             Blocking { shape, function, packing, slab: [0; 3], chunk, blocks_per_task: 1, slab_groups: 1 };
         blocking.slab = self.choose_slab(&blocking);
@@ -100,13 +121,41 @@ impl Extents {
         let blocks = packing.groups * packing.blocks();
         let voxels = self.batch * self.output.iter().product::<usize>();
         // As many blocks per task as fit the cache, unless that leaves too few tasks.
-        let most = (FILTER_LEN / packing.len(self.taps(), chunk.min(self.channels_in))).clamp(1, blocks);
+        let most = (FILTER_LEN / packing.len(self.taps(), chunk.min(words))).clamp(1, blocks);
         let groups = blocks.div_ceil(most).max(TASKS.div_ceil(slabs).min(blocks));
         blocking.blocks_per_task = blocks.div_ceil(groups);
         let block_groups = blocks.div_ceil(blocking.blocks_per_task);
         blocking.slab_groups =
             TASKS.div_ceil(block_groups).min(voxels / TASK_VOXELS).max(voxels / LONGEST_SUM).clamp(1, slabs);
+        if self.keeps_sums(&blocking) {
+            let fit = (SUMS_LEN / (blocking.blocks_per_task * self.slab_sums(&blocking))).clamp(1, slabs);
+            blocking.slab_groups = blocking.slab_groups.max(slabs.div_ceil(fit));
+        }
         blocking
+    }
+
+    /// Whether results wait as fp32 sums for later chunks: with 16 bits they would be rounded after each.
+    fn keeps_sums(&self, blocking: &Blocking) -> bool {
+        self.dtype != DType::F32 && self.words(blocking) > blocking.chunk
+    }
+
+    /// Words of all input channels.
+    fn words(&self, blocking: &Blocking) -> usize {
+        self.channels_in.div_ceil(blocking.packing.word.elements())
+    }
+
+    /// Sums of all register tiles of a slab and an output block.
+    fn slab_sums(&self, blocking: &Blocking) -> usize {
+        blocking.slab.iter().product::<usize>() * blocking.packing.width
+    }
+
+    /// Elements of a worker's fp32 sums: of a tile, or of all tiles of a task. None where results are fp32.
+    fn sums_len(&self, blocking: &Blocking) -> usize {
+        if self.keeps_sums(blocking) {
+            let slabs = self.slabs(blocking).iter().product::<usize>().div_ceil(blocking.slab_groups);
+            return slabs * blocking.blocks_per_task * self.slab_sums(blocking);
+        }
+        if self.dtype == DType::F32 { 0 } else { blocking.tile_len() }
     }
 
     /// The slab that stages least for the whole volume, among those that fit the cache and leave enough tasks.
@@ -151,7 +200,7 @@ impl Extents {
 
     fn staged_len(&self, blocking: &Blocking) -> usize {
         let voxels = self.staged_extents(blocking).iter().product::<usize>();
-        voxels * blocking.chunk.min(self.channels_in.next_multiple_of(BLOCK))
+        voxels * blocking.chunk.min(self.words(blocking).next_multiple_of(BLOCK))
     }
 
     /// Elements of the slab groups' sums: `[slab group][sum, squares][group][output channel]`.
@@ -159,21 +208,23 @@ impl Extents {
         blocking.slab_groups * 2 * self.groups * self.channels_out
     }
 
-    /// Elements of a worker's packed filter and staged slab.
-    fn scratch_len(&self, blocking: &Blocking) -> [usize; 2] {
-        let packed = blocking.packing.len(self.taps(), blocking.chunk.min(self.channels_in));
-        [blocking.blocks_per_task * packed, self.staged_len(blocking)].map(|len| len.next_multiple_of(ALIGNMENT))
+    /// Elements of a worker's packed filter, staged slab and sums.
+    fn scratch_len(&self, blocking: &Blocking) -> [usize; 3] {
+        let packed = blocking.packing.len(self.taps(), blocking.chunk.min(self.words(blocking)));
+        [blocking.blocks_per_task * packed, self.staged_len(blocking), self.sums_len(blocking)]
+            .map(|len| len.next_multiple_of(ALIGNMENT))
     }
 
     /// Computes the correlation of `source` with a filter into `target`.
-    pub(super) fn run(
+    pub(super) fn run<E: Element>(
         &self,
         threads: &Threads,
-        source: &Source<'_>,
-        filter: (&[f32], &FilterLayout),
-        target: Target<'_>,
+        source: &Source<'_, E>,
+        filter: (&[E], &FilterLayout),
+        target: Target<'_, E>,
         workspace: &mut [f32],
     ) {
+        assert_eq!(self.dtype, E::DTYPE, "type of the tensors");
         let blocking = self.blocking(threads.isa());
         let slabs = self.slabs(&blocking).iter().product::<usize>();
         let blocks = blocking.packing.groups * blocking.packing.blocks();
@@ -202,8 +253,9 @@ impl Extents {
             let first = block_group * blocking.blocks_per_task;
             let blocks = first..blocks.min(first + blocking.blocks_per_task);
             let cut = |group: usize| group * slabs / blocking.slab_groups;
-            let (packed, staged) = scratch.split_at_mut(scratch_len[0]);
-            task.run(blocks, slab_group, cut(slab_group)..cut(slab_group + 1), packed, staged);
+            let (packed, scratch) = scratch.split_at_mut(scratch_len[0]);
+            let (staged, sums) = scratch.split_at_mut(scratch_len[1]);
+            task.run(blocks, slab_group, cut(slab_group)..cut(slab_group + 1), [packed, staged, sums]);
         });
         if let Some([sums, squares]) = statistics {
             self.add_partials(partials, [sums, squares]);
@@ -225,13 +277,13 @@ impl Extents {
 }
 
 /// What all tasks share.
-struct Task<'a> {
+struct Task<'a, E> {
     extents: &'a Extents,
     blocking: &'a Blocking,
     isa: Isa,
-    source: &'a Source<'a>,
-    filter: (&'a [f32], &'a FilterLayout),
-    output: &'a SharedMut<f32>,
+    source: &'a Source<'a, E>,
+    filter: (&'a [E], &'a FilterLayout),
+    output: &'a SharedMut<E>,
     strides: [usize; 4],
     group_offsets: [usize; PHASES],
     bias: Option<&'a [f32]>,
@@ -247,22 +299,37 @@ struct Slab {
     start: [usize; 3],
 }
 
-impl Task<'_> {
+/// One output block, slab and chunk of a task's work.
+struct Part<'a> {
+    block: usize,
+    slab_group: usize,
+    slab: Slab,
+    words: Range<usize>,
+    staged: &'a [f32],
+    filter: &'a [f32],
+    /// Where the fp32 sums of this block and slab are kept from chunk to chunk, or those of one tile.
+    sums: &'a mut [f32],
+}
+
+impl<E: Element> Task<'_, E> {
     fn run(
         &self,
         blocks: Range<usize>,
         slab_group: usize,
         slabs: Range<usize>,
-        packed: &mut [f32],
-        staged: &mut [f32],
+        [packed, staged, sums]: [&mut [f32]; 3],
     ) {
         let (extents, packing) = (self.extents, &self.blocking.packing);
+        let elements = packing.word.elements();
+        let kept = if extents.keeps_sums(self.blocking) { extents.slab_sums(self.blocking) } else { 0 };
         for block in blocks.clone() {
             self.clear_statistics(slab_group, block);
         }
-        for first in (0..extents.channels_in).step_by(self.blocking.chunk) {
-            let channels = first..extents.channels_in.min(first + self.blocking.chunk);
-            let packed_len = packing.len(extents.taps(), channels.len());
+        let all = extents.words(self.blocking);
+        for first in (0..all).step_by(self.blocking.chunk) {
+            let words = first..all.min(first + self.blocking.chunk);
+            let channels = first * elements..extents.channels_in.min(words.end * elements);
+            let packed_len = packing.len(extents.taps(), words.len());
             for (block, part) in blocks.clone().zip(packed.chunks_exact_mut(packed_len)) {
                 packing.pack(self.isa, self.filter, block, channels.clone(), part);
             }
@@ -273,9 +340,14 @@ impl Task<'_> {
                     start: std::array::from_fn(|axis| slab.start[axis] as isize - extents.pad_before[axis] as isize),
                     extents: extents.staged_extents(self.blocking),
                 };
-                self.source.stage(self.isa, window, channels.clone(), BLOCK, staged);
-                for (block, part) in blocks.clone().zip(packed.chunks_exact(packed_len)) {
-                    self.run_block([block, slab_group], slab, channels.clone(), staged, part);
+                // A dot product reads whole blocks; else only the second element of a last word may not exist.
+                let defined = elements * if packing.dot { words.len().next_multiple_of(BLOCK) } else { words.len() };
+                self.source.stage((self.isa, packing.word), window, channels.clone(), BLOCK, defined, staged);
+                for (block, filter) in blocks.clone().zip(packed.chunks_exact(packed_len)) {
+                    let place = (index - slabs.start) * blocks.len() + block - blocks.start;
+                    let sums = &mut sums[place * kept..];
+                    let words = words.clone();
+                    self.run_block(Part { block, slab_group, slab, words, staged, filter, sums });
                 }
             }
         }
@@ -314,22 +386,26 @@ impl Task<'_> {
     }
 
     /// All register tiles of the slab for one output block and one chunk of input channels.
-    fn run_block(
-        &self,
-        [block, slab_group]: [usize; 2],
-        slab: Slab,
-        channels: Range<usize>,
-        staged: &[f32],
-        filter: &[f32],
-    ) {
+    fn run_block(&self, part: Part<'_>) {
+        let Part { block, slab_group, slab, words, staged, filter, sums } = part;
         let (extents, packing, shape) = (self.extents, &self.blocking.packing, self.blocking.shape);
         let (group, first_out) = self.first_channel(block);
         let [_, staged_rows, width] = extents.staged_extents(self.blocking);
         let block_stride = width * BLOCK;
-        let row_stride = channels.len().div_ceil(BLOCK) * block_stride;
-        let last = channels.end == extents.channels_in;
+        let row_stride = words.len().div_ceil(BLOCK) * block_stride;
+        let last = words.end == extents.words(self.blocking);
+        let keeps_sums = extents.keeps_sums(self.blocking);
+        let mut first_sum = 0;
         let end: [usize; 3] =
             std::array::from_fn(|axis| extents.output[axis].min(slab.start[axis] + self.blocking.slab[axis]));
+        let channels_out = packing.width.min(extents.channels_out - first_out);
+        let bias = match self.bias {
+            Some(bias) if last => bias[first_out..].as_ptr(),
+            _ => std::ptr::null(),
+        };
+        let relu = self.relu && last;
+        let statistics = if last { self.statistics(slab_group, block) } else { std::ptr::null_mut() };
+        let statistics_stride = extents.groups * extents.channels_out;
         for d in slab.start[0]..end[0] {
             for h in (slab.start[1]..end[1]).step_by(shape.rows) {
                 for w in (slab.start[2]..end[2]).step_by(shape.columns) {
@@ -337,36 +413,72 @@ impl Task<'_> {
                     let input = &staged[staged_row * row_stride + (w - slab.start[2]) * BLOCK..];
                     let [sn, sd, sh, sw] = self.strides;
                     let to = self.group_offsets[group] + slab.sample * sn + d * sd + h * sh + w * sw + first_out;
+                    // The tile's first voxel exists, so this stays inside the output.
+                    let output = self.output.pointer().wrapping_add(to);
                     let tile = Tile {
                         input: input.as_ptr(),
                         block_stride,
                         plane_stride: staged_rows * row_stride,
                         row_stride,
                         kernel: extents.kernel,
-                        channels: channels.len(),
+                        word: packing.word,
+                        words: words.len(),
                         filter: filter.as_ptr(),
-                        // The tile's first voxel exists, so this stays inside the output.
-                        output: self.output.pointer().wrapping_add(to),
+                        output: output.cast(),
                         output_row_stride: sh,
                         output_stride: sw,
                         rows: shape.rows.min(end[1] - h),
                         columns: shape.columns.min(end[2] - w),
-                        channels_out: packing.width.min(extents.channels_out - first_out),
-                        accumulate: channels.start > 0,
-                        bias: match self.bias {
-                            Some(bias) if last => bias[first_out..].as_ptr(),
-                            _ => std::ptr::null(),
-                        },
-                        relu: self.relu && last,
-                        statistics: if last { self.statistics(slab_group, block) } else { std::ptr::null_mut() },
-                        statistics_stride: extents.groups * extents.channels_out,
+                        channels_out,
+                        accumulate: words.start > 0,
+                        bias,
+                        relu,
+                        statistics,
+                        statistics_stride,
                     };
-                    // SAFETY: `Threads` checked the instruction set. The staged slab spans whole register tiles and their
-                    // halo; `filter` holds this block's chunk by the packing; the bias has `channels_out` elements (asserted
-                    // at the border). Voxels and channels of the tile that exist lie inside the output (its length
-                    // was asserted against these strides) and, like the sums of this block and slab group, belong to this
-                    // task alone, because tasks partition slabs and output blocks.
-                    unsafe { (self.blocking.function)(self.isa, &tile) };
+                    if E::DTYPE == DType::F32 {
+                        // SAFETY: `Threads` checked the instruction set. The staged slab spans whole register tiles and their
+                        // halo; `filter` holds this block's chunk by the packing; the bias has `channels_out` elements (asserted
+                        // at the border). Voxels and channels of the tile that exist lie inside the output (its length
+                        // was asserted against these strides), whose elements are fp32, and, like the sums of this block and slab
+                        // group, belong to this task alone, because tasks partition slabs and output blocks.
+                        unsafe { (self.blocking.function)(self.isa, &tile) };
+                        continue;
+                    }
+                    let sums = &mut sums[first_sum..][..self.blocking.tile_len()];
+                    let whole = Tile {
+                        output: sums.as_mut_ptr(),
+                        output_row_stride: shape.columns * packing.width,
+                        output_stride: packing.width,
+                        rows: shape.rows,
+                        columns: shape.columns,
+                        channels_out: packing.width,
+                        bias: std::ptr::null(),
+                        relu: false,
+                        statistics: std::ptr::null_mut(),
+                        ..tile
+                    };
+                    // SAFETY: as above, but for the output: all of the tile's sums, which are there.
+                    unsafe { (self.blocking.function)(self.isa, &whole) };
+                    if keeps_sums {
+                        first_sum += sums.len();
+                    }
+                    if last {
+                        let narrow = Narrow {
+                            sums,
+                            columns: shape.columns,
+                            width: packing.width,
+                            output,
+                            output_row_stride: sh,
+                            output_stride: sw,
+                            extents: [tile.rows, tile.columns, channels_out],
+                            bias,
+                            relu,
+                            statistics,
+                            statistics_stride,
+                        };
+                        dispatch(self.isa, narrow);
+                    }
                 }
             }
         }

@@ -1,17 +1,26 @@
-//! Direct convolutions on N D H W C fp32 tensors: no im2col copy, sums held in registers.
+//! Direct convolutions on N D H W C tensors: no im2col copy, sums held in registers.
 //!
-//! - `stage`: a slab of the input with its halo, zero-padded, in channel blocks, in the second-level cache;
+//! - `word`: what is multiplied, an fp32 element or a pair of bfloat16 elements;
+//! - `source`, `stage`: a slab of the input with its halo, zero-padded, in channel blocks, in the second-level cache;
 //! - `pack`: filters in reading order; `tile`, `correlate`: fprop and dgrad (the same correlation with another filter view);
-//! - `outer`, `wgrad`: filter gradients.
+//! - `narrow`: the end of a tile with 16-bit results;
+//! - `interleave`, `outer`, `wgrad`: filter gradients.
+//!
+//! Tensors that are activations, or their gradients, and filters have one [`Element`] type; biases and the gradients of filters and
+//! biases are fp32. Sums are fp32 always and are rounded once, when they are stored.
 
 mod correlate;
+mod interleave;
+mod narrow;
 mod outer;
 mod pack;
+mod source;
 mod stage;
 mod tile;
 mod transposed;
 mod wgrad;
 mod wgrad_sums;
+mod word;
 
 pub use transposed::TransposedConvolution;
 
@@ -20,41 +29,43 @@ use std::ops::Range;
 use self::{
     correlate::Target,
     pack::{Axis, FilterLayout},
-    stage::{PHASES, Segment, Source, dense_strides},
+    source::{PHASES, Segment, Source, dense_strides},
 };
-use super::{reduce, threads::Threads};
+use super::{Element, reduce, threads::Threads};
+use crate::tensor::DType;
 
 /// One of the tensors that a convolution reads side by side: their concatenation along the channels is never made.
 #[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
+pub struct Input<'a, E> {
     /// `[N, D, H, W, channels]`.
-    pub data: &'a [f32],
+    pub data: &'a [E],
     /// Its channels.
     pub channels: usize,
-    /// Batch norm, applied while loading: `x * scale + shift` per channel. The zero padding around the volume stays zero.
+    /// Batch norm, applied while loading: `x * scale + shift` per channel, in fp32, and rounded as if it had been stored where the
+    /// arithmetic is in bfloat16. The zero padding around the volume stays zero.
     pub scale_shift: Option<(&'a [f32], &'a [f32])>,
 }
 
-impl<'a> Input<'a> {
+impl<'a, E> Input<'a, E> {
     /// A tensor as it is.
-    pub fn plain(data: &'a [f32], channels: usize) -> Self {
+    pub fn plain(data: &'a [E], channels: usize) -> Self {
         Self { data, channels, scale_shift: None }
     }
 }
 
 /// The gradient of a convolution's output.
 #[derive(Clone, Copy, Debug)]
-pub struct Gradient<'a> {
+pub struct Gradient<'a, E> {
     /// `[N, D, H, W, channels_out]`.
-    pub data: &'a [f32],
+    pub data: &'a [E],
     /// The result of the ReLU behind the convolution, if the gradient is that ReLU's: elements count as zero where the result is not
     /// positive.
-    pub relu: Option<&'a [f32]>,
+    pub relu: Option<&'a [E]>,
 }
 
-impl<'a> Gradient<'a> {
+impl<'a, E> Gradient<'a, E> {
     /// A gradient as it is.
-    pub fn plain(data: &'a [f32]) -> Self {
+    pub fn plain(data: &'a [E]) -> Self {
         Self { data, relu: None }
     }
 }
@@ -125,24 +136,24 @@ impl Convolution {
         self.kernel.iter().product()
     }
 
-    /// Workspace elements of [`Convolution::fprop`] on `threads` threads.
-    pub fn fprop_workspace(&self, threads: usize) -> usize {
-        self.forward().workspace(threads)
+    /// Workspace elements of [`Convolution::fprop`] of `dtype` on `threads` threads.
+    pub fn fprop_workspace(&self, dtype: DType, threads: usize) -> usize {
+        self.forward(dtype).workspace(threads)
     }
 
-    /// Workspace elements of [`Convolution::dgrad`] on `threads` threads.
-    pub fn dgrad_workspace(&self, threads: usize) -> usize {
-        self.dgrad_channels_workspace(self.channels_in, threads)
+    /// Workspace elements of [`Convolution::dgrad`] of `dtype` on `threads` threads.
+    pub fn dgrad_workspace(&self, dtype: DType, threads: usize) -> usize {
+        self.dgrad_channels_workspace(self.channels_in, dtype, threads)
     }
 
-    /// Workspace elements of [`Convolution::dgrad_fused`] for `channels` input channels on `threads` threads.
-    pub fn dgrad_channels_workspace(&self, channels: usize, threads: usize) -> usize {
-        self.backward(channels).workspace(threads)
+    /// Workspace elements of [`Convolution::dgrad_fused`] of `dtype` for `channels` input channels on `threads` threads.
+    pub fn dgrad_channels_workspace(&self, channels: usize, dtype: DType, threads: usize) -> usize {
+        self.backward(channels, dtype).workspace(threads)
     }
 
-    /// Workspace elements of [`Convolution::wgrad`] on `threads` threads.
-    pub fn wgrad_workspace(&self, threads: usize) -> usize {
-        self.gradient().workspace(threads).max(reduce::sums_workspace(self.output_voxels(), self.channels_out))
+    /// Workspace elements of [`Convolution::wgrad`] of `dtype` on `threads` threads.
+    pub fn wgrad_workspace(&self, dtype: DType, threads: usize) -> usize {
+        self.gradient(dtype).workspace(threads).max(reduce::sums_workspace(self.output_voxels(), self.channels_out))
     }
 
     /// Output from input, filter and bias, with ReLU if asked. `workspace` needs [`Convolution::fprop_workspace`] elements.
@@ -150,14 +161,14 @@ impl Convolution {
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
     #[expect(clippy::too_many_arguments, reason = "the operation's tensors")]
-    pub fn fprop(
+    pub fn fprop<E: Element>(
         &self,
         threads: &Threads,
-        input: &[f32],
-        filter: &[f32],
+        input: &[E],
+        filter: &[E],
         bias: Option<&[f32]>,
         relu: bool,
-        output: &mut [f32],
+        output: &mut [E],
         workspace: &mut [f32],
     ) {
         let epilogue = Epilogue { bias, relu, statistics: None };
@@ -170,13 +181,13 @@ impl Convolution {
     /// # Panics
     /// If a slice does not have its tensor's length, the inputs' channels do not add up, there are more than four, or the
     /// workspace is too short.
-    pub fn fprop_fused(
+    pub fn fprop_fused<E: Element>(
         &self,
         threads: &Threads,
-        inputs: &[Input<'_>],
-        filter: &[f32],
+        inputs: &[Input<'_, E>],
+        filter: &[E],
         epilogue: Epilogue<'_>,
-        output: &mut [f32],
+        output: &mut [E],
         workspace: &mut [f32],
     ) {
         self.check(filter, output);
@@ -187,14 +198,14 @@ impl Convolution {
             group_offsets: [0; PHASES],
             epilogue,
         };
-        self.forward().run(threads, &self.source(inputs), (filter, &self.layout()), target, workspace);
+        self.forward(E::DTYPE).run(threads, &self.source(inputs), (filter, &self.layout()), target, workspace);
     }
 
     /// Gradient of the input from the gradient of the output. `workspace` needs [`Convolution::dgrad_workspace`] elements.
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
-    pub fn dgrad(&self, threads: &Threads, dy: &[f32], filter: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
+    pub fn dgrad<E: Element>(&self, threads: &Threads, dy: &[E], filter: &[E], dx: &mut [E], workspace: &mut [f32]) {
         self.dgrad_fused(threads, Gradient::plain(dy), filter, 0..self.channels_in, dx, workspace);
     }
 
@@ -203,13 +214,13 @@ impl Convolution {
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, the channels lie outside, or the workspace is too short.
-    pub fn dgrad_fused(
+    pub fn dgrad_fused<E: Element>(
         &self,
         threads: &Threads,
-        dy: Gradient<'_>,
-        filter: &[f32],
+        dy: Gradient<'_, E>,
+        filter: &[E],
         channels: Range<usize>,
-        dx: &mut [f32],
+        dx: &mut [E],
         workspace: &mut [f32],
     ) {
         self.check(filter, dy.data);
@@ -223,18 +234,18 @@ impl Convolution {
             epilogue: Epilogue::default(),
         };
         let filter = (&filter[channels.start * self.channels_out..], &self.exchanged_layout());
-        self.backward(channels.len()).run(threads, &self.gradient_source(dy), filter, target, workspace);
+        self.backward(channels.len(), E::DTYPE).run(threads, &self.gradient_source(dy), filter, target, workspace);
     }
 
     /// Gradients of the filter and, if asked, of the bias. `workspace` needs [`Convolution::wgrad_workspace`] elements.
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
-    pub fn wgrad(
+    pub fn wgrad<E: Element>(
         &self,
         threads: &Threads,
-        input: &[f32],
-        dy: &[f32],
+        input: &[E],
+        dy: &[E],
         dfilter: &mut [f32],
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
@@ -248,11 +259,11 @@ impl Convolution {
     ///
     /// # Panics
     /// As for [`Convolution::fprop_fused`].
-    pub fn wgrad_fused(
+    pub fn wgrad_fused<E: Element>(
         &self,
         threads: &Threads,
-        inputs: &[Input<'_>],
-        dy: Gradient<'_>,
+        inputs: &[Input<'_, E>],
+        dy: Gradient<'_, E>,
         dfilter: &mut [f32],
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
@@ -262,14 +273,14 @@ impl Convolution {
         assert!(dbias.as_ref().is_none_or(|dbias| dbias.len() == self.channels_out), "bias gradient length");
         if !self.exchanges_wgrad() && self.input[2] == self.output[2] {
             // The gradient's sums come from its staged copy.
-            self.gradient().run(threads, &source, &[gradient], dfilter, &self.layout(), dbias, workspace);
+            self.gradient(E::DTYPE).run(threads, &source, &[gradient], dfilter, &self.layout(), dbias, workspace);
             return;
         }
         if self.exchanges_wgrad() {
             let layout = self.exchanged_layout();
-            self.gradient().run(threads, &gradient, &[source], dfilter, &layout, None, workspace);
+            self.gradient(E::DTYPE).run(threads, &gradient, &[source], dfilter, &layout, None, workspace);
         } else {
-            self.gradient().run(threads, &source, &[gradient], dfilter, &self.layout(), None, workspace);
+            self.gradient(E::DTYPE).run(threads, &source, &[gradient], dfilter, &self.layout(), None, workspace);
         }
         if let Some(dbias) = dbias {
             reduce::masked_sum(threads, dy.data, dy.relu, dbias, workspace);
@@ -277,7 +288,7 @@ impl Convolution {
     }
 
     /// The inputs side by side.
-    fn source<'a>(&self, inputs: &[Input<'a>]) -> Source<'a> {
+    fn source<'a, E: Element>(&self, inputs: &[Input<'a, E>]) -> Source<'a, E> {
         let channels = inputs.iter().map(|input| input.channels).sum::<usize>();
         assert!(inputs.len() <= PHASES && channels == self.channels_in, "{channels} input channels for {self:?}");
         let voxels = self.batch * self.input.iter().product::<usize>();
@@ -292,7 +303,7 @@ impl Convolution {
         Source::new(segments, self.input)
     }
 
-    fn gradient_source<'a>(&self, dy: Gradient<'a>) -> Source<'a> {
+    fn gradient_source<'a, E: Element>(&self, dy: Gradient<'a, E>) -> Source<'a, E> {
         assert!(dy.relu.is_none_or(|y| y.len() == dy.data.len()), "lengths of the gradient and the ReLU's result");
         let segment = Segment { mask: dy.relu, ..Segment::dense(dy.data, self.output, self.channels_out) };
         Source::new([segment], self.output)
@@ -302,7 +313,7 @@ impl Convolution {
         self.batch * self.output.iter().product::<usize>()
     }
 
-    fn check(&self, filter: &[f32], output: &[f32]) {
+    fn check<F, E>(&self, filter: &[F], output: &[E]) {
         assert_eq!(filter.len(), self.filter_len(), "filter length of {self:?}");
         assert_eq!(output.len(), self.output_len(), "output length of {self:?}");
         assert!(
@@ -311,8 +322,9 @@ impl Convolution {
         );
     }
 
-    fn forward(&self) -> correlate::Extents {
+    fn forward(&self, dtype: DType) -> correlate::Extents {
         correlate::Extents {
+            dtype,
             batch: self.batch,
             output: self.output,
             kernel: self.kernel,
@@ -352,8 +364,9 @@ impl Convolution {
     }
 
     /// dgrad is the correlation of `dy` with the flipped filter, its channels exchanged.
-    fn backward(&self, channels_in: usize) -> correlate::Extents {
+    fn backward(&self, channels_in: usize, dtype: DType) -> correlate::Extents {
         correlate::Extents {
+            dtype,
             batch: self.batch,
             output: self.input,
             kernel: self.kernel,
@@ -364,8 +377,9 @@ impl Convolution {
         }
     }
 
-    fn gradient(&self) -> wgrad::Extents {
+    fn gradient(&self, dtype: DType) -> wgrad::Extents {
         let plain = wgrad::Extents {
+            dtype,
             batch: self.batch,
             input: self.input,
             output: self.output,

@@ -3,13 +3,21 @@
 //! It walks the input voxels of some rows and keeps the sums of all taps along a row, some input channels and some output channels
 //! in registers: a broadcast input serves every tap and vector, so 4 broadcasts and 6 loads feed 24 multiply-adds
 //! (3 taps, 4 input channels, 2 vectors). Every position of the input counts once; `dy` has zero margins instead.
+//!
+//! Pairs are neighbouring voxels: the input's words hold the voxels `2 i` and `2 i + 1`, and it is walked in steps of two voxels. The
+//! gradient must meet them at any tap, so its word `i` holds the voxels `i` and `i + 1`: each voxel is there twice.
 
-use super::stage::BLOCK;
-use crate::cpu::simd::{Isa, Kernel, Simd, dispatch};
+use super::{
+    stage::BLOCK,
+    word::{Multiply, Pair, Single, Word},
+};
+use crate::cpu::simd::{Isa, Kernel, PairKernel, Pairs, Simd, dispatch_narrow, dispatch_pairs, dispatch_wide};
 
 /// One register block's work: addresses and strides in elements.
 #[derive(Clone, Copy)]
 pub(super) struct Outer {
+    /// What input and gradient are made of.
+    pub word: Word,
     /// Staged input of the first voxel and channel.
     pub input: *const f32,
     pub input_plane_stride: usize,
@@ -18,7 +26,7 @@ pub(super) struct Outer {
     pub dy: *const f32,
     pub dy_plane_stride: usize,
     pub dy_row_stride: usize,
-    /// Planes, rows and voxels.
+    /// Planes, rows and words of the input's voxels.
     pub extents: [usize; 3],
     /// Partial sums of the first tap, first input and output channel.
     pub sums: *mut f32,
@@ -44,32 +52,35 @@ pub(super) struct OuterShape {
 }
 
 macro_rules! outer_table {
-    ($(($taps:literal, $channels:literal, $vectors:literal)),* $(,)?) => {
+    ($function:ident, [$(($taps:literal, $channels:literal, $vectors:literal)),* $(,)?]) => {
         &[$((
             OuterShape { taps: $taps, channels: $channels, vectors: $vectors },
-            run_outer::<$taps, $channels, $vectors> as OuterFunction,
+            $function::<$taps, $channels, $vectors> as OuterFunction,
         )),*]
     };
 }
 
-const WIDE: &[(OuterShape, OuterFunction)] = outer_table![
-    (3, 8, 1),
-    (3, 4, 1),
-    (3, 2, 2),
-    (3, 2, 1),
-    (3, 1, 2),
-    (3, 1, 1),
-    (2, 4, 2),
-    (2, 8, 1),
-    (2, 1, 1),
-    (1, 8, 2),
-    (1, 16, 1),
-    (1, 4, 2),
-    (1, 1, 1),
-];
+const WIDE: &[(OuterShape, OuterFunction)] = outer_table!(
+    run_wide,
+    [
+        (3, 8, 1),
+        (3, 4, 1),
+        (3, 2, 2),
+        (3, 2, 1),
+        (3, 1, 2),
+        (3, 1, 1),
+        (2, 4, 2),
+        (2, 8, 1),
+        (2, 1, 1),
+        (1, 8, 2),
+        (1, 16, 1),
+        (1, 4, 2),
+        (1, 1, 1),
+    ]
+);
 
 const NARROW: &[(OuterShape, OuterFunction)] =
-    outer_table![(3, 4, 1), (3, 1, 1), (2, 4, 1), (2, 1, 1), (1, 4, 2), (1, 8, 1), (1, 1, 1)];
+    outer_table!(run_narrow, [(3, 4, 1), (3, 1, 1), (2, 4, 1), (2, 1, 1), (1, 4, 2), (1, 8, 1), (1, 1, 1)]);
 
 /// The microkernel with the fewest wasted operations for a filter of `kernel_width` taps along a row.
 pub(super) fn choose(
@@ -78,7 +89,7 @@ pub(super) fn choose(
     channels_in: usize,
     channels_out: usize,
 ) -> (OuterShape, OuterFunction) {
-    let table = if isa == Isa::Avx512 { WIDE } else { NARROW };
+    let table = if isa.is_wide() { WIDE } else { NARROW };
     // A wider kernel is taken tap by tap.
     let taps = if kernel_width <= 3 { kernel_width } else { 1 };
     let cost = |shape: &OuterShape| {
@@ -97,8 +108,20 @@ pub(super) fn choose(
 /// # Safety
 /// The machine has `isa`. All addresses that `outer` spans are readable (whole register blocks of `input` and `dy`) or writable
 /// by nobody else (`sums`, for the channels that exist).
-unsafe fn run_outer<const T: usize, const C: usize, const V: usize>(isa: Isa, outer: &Outer) {
-    dispatch(isa, OuterKernel::<T, C, V>(outer));
+unsafe fn run_wide<const T: usize, const C: usize, const V: usize>(isa: Isa, outer: &Outer) {
+    let kernel = OuterKernel::<T, C, V>(outer);
+    match outer.word {
+        Word::Single => dispatch_wide(isa, kernel),
+        Word::Pair => dispatch_pairs(isa, kernel),
+    }
+}
+
+/// Adds one register block's sums of fp32 words.
+///
+/// # Safety
+/// As for [`run_wide`].
+unsafe fn run_narrow<const T: usize, const C: usize, const V: usize>(isa: Isa, outer: &Outer) {
+    dispatch_narrow(isa, OuterKernel::<T, C, V>(outer));
 }
 
 struct OuterKernel<'a, const T: usize, const C: usize, const V: usize>(&'a Outer);
@@ -108,10 +131,27 @@ impl<const T: usize, const C: usize, const V: usize> Kernel for OuterKernel<'_, 
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.compute::<S, Single>(1) }
+    }
+}
+
+impl<const T: usize, const C: usize, const V: usize> PairKernel for OuterKernel<'_, T, C, V> {
+    #[inline(always)]
+    unsafe fn run<S: Pairs>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.compute::<S, Pair>(2) }
+    }
+}
+
+impl<const T: usize, const C: usize, const V: usize> OuterKernel<'_, T, C, V> {
+    /// Walks the input, whose words hold `voxels` voxels each.
+    #[inline(always)]
+    unsafe fn compute<S: Simd, M: Multiply<S>>(self, voxels: usize) {
         let outer = self.0;
         let [planes, rows, width] = outer.extents;
         let dy_block = V * S::LANES;
-        // SAFETY: the loops stay inside the extents that the caller of `run_outer` vouches for.
+        // SAFETY: the loops stay inside the extents that the caller of `run_wide` vouches for.
         unsafe {
             let mut sums = [[[S::zero(); V]; C]; T];
             for plane in 0..planes {
@@ -129,12 +169,12 @@ impl<const T: usize, const C: usize, const V: usize> Kernel for OuterKernel<'_, 
                             let x = S::splat(*input.add(c));
                             for t in 0..T {
                                 for v in 0..V {
-                                    sums[t][c][v] = S::fma(x, g[t][v], sums[t][c][v]);
+                                    sums[t][c][v] = M::multiply(x, g[t][v], sums[t][c][v]);
                                 }
                             }
                         }
                         input = input.add(BLOCK);
-                        dy = dy.add(dy_block);
+                        dy = dy.add(voxels * dy_block);
                     }
                 }
             }

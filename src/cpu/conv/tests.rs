@@ -1,14 +1,16 @@
+use half::{bf16, f16};
+
 use super::*;
 use crate::cpu::Isa;
 
 mod fused;
 
 /// Reproducible values in (-1, 1).
-fn values(count: usize, seed: u32) -> Vec<f32> {
+fn values<E: Element>(count: usize, seed: u32) -> Vec<E> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        E::narrow((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
     };
     (0..count).map(|_| next()).collect()
 }
@@ -43,15 +45,24 @@ fn visit(p: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
     }
 }
 
-/// `got` must be as near to the f64 sums as a straightforward fp32 loop is, times two (largest errors compared).
-fn assert_as_accurate(got: &[f32], exact: &[f64], plain: &[f32], what: &str) {
-    let worst = |values: &[f32]| values.iter().zip(exact).map(|(&a, &b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+/// `got` must be as near to the f64 sums as a straightforward loop is, times two (largest errors compared): fp32 sums, rounded once
+/// to the result's type.
+fn assert_as_accurate<O: Element>(got: &[O], exact: &[f64], plain: &[f32], what: &str) {
+    let worst = |values: &mut dyn Iterator<Item = f32>| {
+        values.zip(exact).map(|(a, &b)| (f64::from(a) - b).abs()).fold(0.0, f64::max)
+    };
     assert_eq!(got.len(), exact.len());
-    assert!(got.iter().all(|value| value.is_finite()), "{what}: not finite");
+    assert!(got.iter().all(|value| value.widen().is_finite()), "{what}: not finite");
+    let epsilon = match O::DTYPE {
+        DType::Bf16 => bf16::EPSILON.widen(),
+        DType::F16 => f16::EPSILON.widen(),
+        _ => f32::EPSILON,
+    };
     // A plain sum of one or two terms may be exact by luck: one rounding of the largest value is always granted.
-    let ulp = exact.iter().fold(0.0f64, |a, b| a.max(b.abs())) * f64::from(f32::EPSILON) / 2.0;
-    let (error, limit) = (worst(got), 2.0 * worst(plain).max(ulp));
-    assert!(error <= limit, "{what}: error {error:e}, straightforward fp32 {:e}", worst(plain));
+    let ulp = exact.iter().fold(0.0f64, |a, b| a.max(b.abs())) * f64::from(epsilon) / 2.0;
+    let plain = worst(&mut plain.iter().map(|&value| O::narrow(value).widen()));
+    let (error, limit) = (worst(&mut got.iter().map(|value| value.widen())), 2.0 * plain.max(ulp));
+    assert!(error <= limit, "{what}: error {error:e}, straightforward {plain:e}");
 }
 
 struct Sums {
@@ -64,44 +75,57 @@ impl Sums {
         Self { exact: vec![0.0; count], plain: vec![0.0; count] }
     }
 
-    fn add(&mut self, at: usize, a: f32, b: f32) {
-        self.exact[at] += f64::from(a) * f64::from(b);
-        self.plain[at] += a * b;
+    fn add<E: Element>(&mut self, at: usize, a: E, b: E) {
+        self.exact[at] += f64::from(a.widen()) * f64::from(b.widen());
+        self.plain[at] += a.widen() * b.widen();
+    }
+
+    /// Adds `term[i]` to element `i`, the terms repeating.
+    fn add_all(&mut self, terms: &[f32]) {
+        for (i, (exact, plain)) in self.exact.iter_mut().zip(&mut self.plain).enumerate() {
+            *exact += f64::from(terms[i % terms.len()]);
+            *plain += terms[i % terms.len()];
+        }
     }
 }
 
-/// Every instruction set that this machine has with 1 to 3 threads.
-fn pools() -> Vec<Vec<Threads>> {
-    let available = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+/// Every instruction set that this machine has and that treats the type in its own way, with 1 to 3 threads.
+fn pools(dtype: DType) -> Vec<Vec<Threads>> {
+    let differs = |isa: Isa| isa != Isa::Avx512Bf16 || dtype == DType::Bf16 || !Isa::Avx512.is_available();
+    let available = Isa::ALL.into_iter().filter(|isa| isa.is_available() && differs(*isa));
     available.map(|isa| (1..4).map(|count| Threads::with_isa(count, isa)).collect()).collect()
 }
 
-/// Runs `compute` on every pool, its output and workspace full of NaN, and compares.
-fn check(
+/// Runs `compute` for tensors of type `E` on every pool, its output and workspace full of NaN, and compares.
+fn check<E: Element, O: Element>(
     what: &str,
     sums: &Sums,
     workspace: impl Fn(usize) -> usize,
-    compute: impl Fn(&Threads, &mut [f32], &mut [f32]),
+    compute: impl Fn(&Threads, &mut [O], &mut [f32]),
 ) {
-    for pools in pools() {
-        let mut first: Option<Vec<f32>> = None;
+    for pools in pools(E::DTYPE) {
+        let mut first: Option<Vec<O>> = None;
         for threads in &pools {
-            let mut output = vec![f32::NAN; sums.exact.len()];
+            let mut output = vec![O::narrow(f32::NAN); sums.exact.len()];
             compute(threads, &mut output, &mut vec![f32::NAN; workspace(threads.count())]);
-            assert_as_accurate(&output, &sums.exact, &sums.plain, &format!("{what} {:?}", threads.isa()));
-            let same = first
-                .get_or_insert_with(|| output.clone())
-                .iter()
-                .zip(&output)
-                .all(|(a, b)| a.to_bits() == b.to_bits());
+            let what = format!("{what} {} {:?}", E::DTYPE, threads.isa());
+            assert_as_accurate(&output, &sums.exact, &sums.plain, &what);
+            let first = first.get_or_insert_with(|| output.clone());
+            let same = bytemuck::cast_slice::<O, u8>(first) == bytemuck::cast_slice::<O, u8>(&output);
             assert!(same, "{what}: {} threads give other bits", threads.count());
         }
     }
 }
 
 fn check_convolution(p: Convolution) {
-    let (x, f, dy) = (values(p.input_len(), 1), values(p.filter_len(), 2), values(p.output_len(), 3));
-    let bias = values(p.channels_out, 4);
+    check_convolution_of::<f32>(p);
+    check_convolution_of::<bf16>(p);
+    check_convolution_of::<f16>(p);
+}
+
+fn check_convolution_of<E: Element>(p: Convolution) {
+    let (x, f, dy) = (values::<E>(p.input_len(), 1), values::<E>(p.filter_len(), 2), values::<E>(p.output_len(), 3));
+    let bias = values::<f32>(p.channels_out, 4);
     let (mut y, mut dx, mut df) = (Sums::new(dy.len()), Sums::new(x.len()), Sums::new(f.len()));
     visit(&p, |o, i, k| {
         y.add(o, x[i], f[k]);
@@ -110,40 +134,39 @@ fn check_convolution(p: Convolution) {
     });
     let mut db = Sums::new(p.channels_out);
     for (i, &g) in dy.iter().enumerate() {
-        db.add(i % p.channels_out, g, 1.0);
+        db.add(i % p.channels_out, g, E::narrow(1.0));
     }
-    for (i, (exact, plain)) in y.exact.iter_mut().zip(&mut y.plain).enumerate() {
-        *exact = (*exact + f64::from(bias[i % p.channels_out])).max(0.0);
-        *plain = (*plain + bias[i % p.channels_out]).max(0.0);
-    }
-    check(
+    y.add_all(&bias);
+    y.exact.iter_mut().for_each(|y| *y = y.max(0.0));
+    y.plain.iter_mut().for_each(|y| *y = y.max(0.0));
+    check::<E, E>(
         &format!("fprop {p:?}"),
         &y,
-        |n| p.fprop_workspace(n),
+        |n| p.fprop_workspace(E::DTYPE, n),
         |threads, y, workspace| {
             p.fprop(threads, &x, &f, Some(&bias), true, y, workspace);
         },
     );
-    check(
+    check::<E, E>(
         &format!("dgrad {p:?}"),
         &dx,
-        |n| p.dgrad_workspace(n),
+        |n| p.dgrad_workspace(E::DTYPE, n),
         |threads, dx, workspace| {
             p.dgrad(threads, &dy, &f, dx, workspace);
         },
     );
-    check(
+    check::<E, f32>(
         &format!("wgrad {p:?}"),
         &df,
-        |n| p.wgrad_workspace(n),
+        |n| p.wgrad_workspace(E::DTYPE, n),
         |threads, df, workspace| {
             p.wgrad(threads, &x, &dy, df, None, workspace);
         },
     );
-    check(
+    check::<E, f32>(
         &format!("dbias {p:?}"),
         &db,
-        |n| p.wgrad_workspace(n),
+        |n| p.wgrad_workspace(E::DTYPE, n),
         |threads, db, workspace| {
             p.wgrad(threads, &x, &dy, &mut vec![f32::NAN; f.len()], Some(db), workspace);
         },
@@ -192,6 +215,9 @@ fn convolutions_of_real_levels_equal_the_definition() {
 #[test]
 fn a_filter_too_large_for_the_cache_is_summed_in_chunks() {
     check_convolution(same(1, [2, 3, 2], 3, 300, 40));
+    // With pairs too, over several slabs.
+    check_convolution(same(1, [2, 3, 2], 3, 561, 40));
+    check_convolution(same(1, [4, 8, 12], 3, 560, 16));
 }
 
 #[test]
@@ -219,60 +245,67 @@ fn transposed_convolutions_equal_the_definition() {
         (1, [2, 3, 7], 70, 48),
     ] {
         let p = TransposedConvolution { batch, input, channels_in, channels_out };
-        let (x, f, dy) = (values(p.input_len(), 1), values(p.filter_len(), 2), values(p.output_len(), 3));
-        let bias = values(channels_out, 4);
-        let (mut y, mut dx, mut df) = (Sums::new(dy.len()), Sums::new(x.len()), Sums::new(f.len()));
-        let mut db = Sums::new(channels_out);
-        let fine = input.map(|extent| 2 * extent);
-        for voxel in 0..dy.len() / channels_out {
-            let (w, rest) = (voxel % fine[2], voxel / fine[2]);
-            let (h, rest) = (rest % fine[1], rest / fine[1]);
-            let (d, n) = (rest % fine[0], rest / fine[0]);
-            let coarse = ((n * input[0] + d / 2) * input[1] + h / 2) * input[2] + w / 2;
-            let phase = d % 2 * 4 + h % 2 * 2 + w % 2;
-            for co in 0..channels_out {
-                let o = voxel * channels_out + co;
-                db.add(co, dy[o], 1.0);
-                for ci in 0..channels_in {
-                    let (i, k) = (coarse * channels_in + ci, (phase * channels_in + ci) * channels_out + co);
-                    y.add(o, x[i], f[k]);
-                    dx.add(i, dy[o], f[k]);
-                    df.add(k, x[i], dy[o]);
-                }
-                y.add(o, bias[co], 1.0);
+        check_transposed::<f32>(p);
+        check_transposed::<bf16>(p);
+        check_transposed::<f16>(p);
+    }
+}
+
+fn check_transposed<E: Element>(p: TransposedConvolution) {
+    let TransposedConvolution { input, channels_in, channels_out, .. } = p;
+    let (x, f, dy) = (values::<E>(p.input_len(), 1), values::<E>(p.filter_len(), 2), values::<E>(p.output_len(), 3));
+    let bias = values::<f32>(channels_out, 4);
+    let (mut y, mut dx, mut df) = (Sums::new(dy.len()), Sums::new(x.len()), Sums::new(f.len()));
+    let mut db = Sums::new(channels_out);
+    let fine = input.map(|extent| 2 * extent);
+    for voxel in 0..dy.len() / channels_out {
+        let (w, rest) = (voxel % fine[2], voxel / fine[2]);
+        let (h, rest) = (rest % fine[1], rest / fine[1]);
+        let (d, n) = (rest % fine[0], rest / fine[0]);
+        let coarse = ((n * input[0] + d / 2) * input[1] + h / 2) * input[2] + w / 2;
+        let phase = d % 2 * 4 + h % 2 * 2 + w % 2;
+        for co in 0..channels_out {
+            let o = voxel * channels_out + co;
+            db.add(co, dy[o], E::narrow(1.0));
+            for ci in 0..channels_in {
+                let (i, k) = (coarse * channels_in + ci, (phase * channels_in + ci) * channels_out + co);
+                y.add(o, x[i], f[k]);
+                dx.add(i, dy[o], f[k]);
+                df.add(k, x[i], dy[o]);
             }
         }
-        check(
-            &format!("fprop {p:?}"),
-            &y,
-            |n| p.fprop_workspace(n),
-            |threads, y, workspace| {
-                p.fprop(threads, &x, &f, Some(&bias), y, workspace);
-            },
-        );
-        check(
-            &format!("dgrad {p:?}"),
-            &dx,
-            |n| p.dgrad_workspace(n),
-            |threads, dx, workspace| {
-                p.dgrad(threads, &dy, &f, dx, workspace);
-            },
-        );
-        check(
-            &format!("wgrad {p:?}"),
-            &df,
-            |n| p.wgrad_workspace(n),
-            |threads, df, workspace| {
-                p.wgrad(threads, &x, &dy, df, None, workspace);
-            },
-        );
-        check(
-            &format!("dbias {p:?}"),
-            &db,
-            |n| p.wgrad_workspace(n),
-            |threads, db, workspace| {
-                p.wgrad(threads, &x, &dy, &mut vec![f32::NAN; f.len()], Some(db), workspace);
-            },
-        );
     }
+    y.add_all(&bias);
+    check::<E, E>(
+        &format!("fprop {p:?}"),
+        &y,
+        |n| p.fprop_workspace(E::DTYPE, n),
+        |threads, y, workspace| {
+            p.fprop(threads, &x, &f, Some(&bias), y, workspace);
+        },
+    );
+    check::<E, E>(
+        &format!("dgrad {p:?}"),
+        &dx,
+        |n| p.dgrad_workspace(E::DTYPE, n),
+        |threads, dx, workspace| {
+            p.dgrad(threads, &dy, &f, dx, workspace);
+        },
+    );
+    check::<E, f32>(
+        &format!("wgrad {p:?}"),
+        &df,
+        |n| p.wgrad_workspace(E::DTYPE, n),
+        |threads, df, workspace| {
+            p.wgrad(threads, &x, &dy, df, None, workspace);
+        },
+    );
+    check::<E, f32>(
+        &format!("dbias {p:?}"),
+        &db,
+        |n| p.wgrad_workspace(E::DTYPE, n),
+        |threads, db, workspace| {
+            p.wgrad(threads, &x, &dy, &mut vec![f32::NAN; f.len()], Some(db), workspace);
+        },
+    );
 }

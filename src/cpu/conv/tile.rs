@@ -1,25 +1,32 @@
 //! The microkernel of fprop and dgrad: a tile of output voxels times a block of output channels, held in registers.
 //!
-//! `acc[r][c][v] += input[r][c + tap][ci] * filter[tap][ci][v]` over all taps and the input channels of a chunk. One filter
-//! vector load and one broadcast serve many multiply-adds: with 14 voxels x 2 vectors, 16 loads for 28. The tile
+//! `acc[r][c][v] += input[r][c + tap][ci] * filter[tap][ci][v]` over all taps and the input channels of a chunk; with pairs, `ci`
+//! and `ci + 1` at once. One filter vector load and one broadcast serve many multiply-adds: with 14 voxels x 2 vectors, 16 loads for 28. The tile
 //! shape is chosen for the row length, so that 48, 12 or 3 voxels fill whole tiles.
 
-use super::stage::BLOCK;
-use crate::cpu::simd::{Isa, Kernel, Simd, dispatch};
+use super::{
+    stage::BLOCK,
+    word::{Multiply, Pair, Single, Word},
+};
+use crate::cpu::simd::{
+    Isa, Kernel, PairKernel, Pairs, Simd, dispatch, dispatch_narrow, dispatch_pairs, dispatch_wide,
+};
 
 /// One tile's work: addresses and strides in elements.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     /// Staged input of the tile's first voxel at tap (0, 0, 0), first channel of the chunk.
     pub input: *const f32,
-    /// From one staged channel block, plane and row to the next.
+    /// From one staged block of words, plane and row to the next.
     pub block_stride: usize,
     pub plane_stride: usize,
     pub row_stride: usize,
     pub kernel: [usize; 3],
-    /// Input channels of this chunk.
-    pub channels: usize,
-    /// Packed filter `[channel block][tap][channel][vectors * lanes]` of this chunk.
+    /// What input and filter are made of.
+    pub word: Word,
+    /// Words of input channels in this chunk.
+    pub words: usize,
+    /// Packed filter `[block][tap][word][vectors * lanes]` of this chunk.
     pub filter: *const f32,
     /// First voxel and channel of the output tile.
     pub output: *mut f32,
@@ -72,7 +79,7 @@ macro_rules! tile_table {
 
 /// 32 registers: at most 28 sums, 2 filter vectors, 1 broadcast.
 const WIDE: &[(TileShape, TileFunction)] = tile_table!(
-    run_tile,
+    run_wide,
     false,
     [
         (1, 14, 2),
@@ -115,7 +122,7 @@ const WIDE: &[(TileShape, TileFunction)] = tile_table!(
 
 /// 16 registers: at most 12 sums.
 const NARROW: &[(TileShape, TileFunction)] = tile_table!(
-    run_tile,
+    run_narrow,
     false,
     [
         (1, 6, 2),
@@ -155,26 +162,26 @@ const DOT: &[(TileShape, TileFunction)] = tile_table!(
     ]
 );
 
-/// The microkernel that computes `rows x columns` outputs from `channels_in` to `channels_out` channels with the fewest wasted
-/// operations.
+/// The microkernel that computes `rows x columns` outputs from `words` of input channels to `channels_out` channels with the
+/// fewest wasted operations.
 pub(super) fn choose(
     isa: Isa,
     [rows, columns]: [usize; 2],
-    channels_in: usize,
+    words: usize,
     channels_out: usize,
 ) -> (TileShape, TileFunction) {
-    let table = if isa == Isa::Avx512 { WIDE } else { NARROW };
+    let table = if isa.is_wide() { WIDE } else { NARROW };
     let cost = |shape: &TileShape| {
         let tiles = rows.div_ceil(shape.rows) * columns.div_ceil(shape.columns);
         let blocks = channels_out.div_ceil(shape.width(isa));
         let sums = shape.rows * shape.columns * shape.vectors;
         // Cycles in halves: multiply-adds, or loads where these are more, or the latency of too few independent sums.
         let loads = shape.rows * shape.columns + shape.vectors;
-        let steps = if shape.dot { channels_in.next_multiple_of(BLOCK) / isa.lanes() } else { channels_in };
+        let steps = if shape.dot { words.next_multiple_of(BLOCK) / isa.lanes() } else { words };
         tiles * blocks * steps * ((2 * sums.max(8)).max(2 * loads) + 2 + shape.vectors)
     };
     let fits =
-        |shape: &TileShape| !shape.dot || (shape.vectors == channels_out && (isa == Isa::Avx512 || shape.columns <= 6));
+        |shape: &TileShape| !shape.dot || (shape.vectors == channels_out && (isa.is_wide() || shape.columns <= 6));
     let candidates = table.iter().chain(DOT).filter(|(shape, _)| fits(shape));
     let (shape, function) = candidates.min_by_key(|(shape, _)| cost(shape)).expect("the tables are not empty");
     (*shape, *function)
@@ -185,8 +192,20 @@ pub(super) fn choose(
 /// # Safety
 /// The machine has `isa`. All addresses that `tile` spans are readable (input, for the whole register tile and its taps; filter;
 /// bias) or writable by nobody else (output, for the part that exists).
-unsafe fn run_tile<const R: usize, const C: usize, const V: usize>(isa: Isa, tile: &Tile) {
-    dispatch(isa, TileKernel::<R, C, V>(tile));
+unsafe fn run_wide<const R: usize, const C: usize, const V: usize>(isa: Isa, tile: &Tile) {
+    let kernel = TileKernel::<R, C, V>(tile);
+    match tile.word {
+        Word::Single => dispatch_wide(isa, kernel),
+        Word::Pair => dispatch_pairs(isa, kernel),
+    }
+}
+
+/// Computes one tile of fp32 words.
+///
+/// # Safety
+/// As for [`run_wide`].
+unsafe fn run_narrow<const R: usize, const C: usize, const V: usize>(isa: Isa, tile: &Tile) {
+    dispatch_narrow(isa, TileKernel::<R, C, V>(tile));
 }
 
 struct TileKernel<'a, const R: usize, const C: usize, const V: usize>(&'a Tile);
@@ -196,58 +215,74 @@ impl<const R: usize, const C: usize, const V: usize> Kernel for TileKernel<'_, R
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.compute::<S, Single>() }
+    }
+}
+
+impl<const R: usize, const C: usize, const V: usize> PairKernel for TileKernel<'_, R, C, V> {
+    #[inline(always)]
+    unsafe fn run<S: Pairs>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.compute::<S, Pair>() }
+    }
+}
+
+impl<const R: usize, const C: usize, const V: usize> TileKernel<'_, R, C, V> {
+    #[inline(always)]
+    unsafe fn compute<S: Simd, M: Multiply<S>>(self) {
         let tile = self.0;
-        // SAFETY: the loops stay inside the extents that the caller of `run_tile` vouches for.
+        // SAFETY: the loops stay inside the extents that the caller of `run_wide` vouches for.
         unsafe {
             let mut sums = [[[S::zero(); V]; C]; R];
             let mut filter = tile.filter;
             let [kd, kh, kw] = tile.kernel;
             let mut block = tile.input;
-            let mut left = tile.channels;
+            let mut left = tile.words;
             while left > 0 {
-                let channels = left.min(BLOCK);
+                let words = left.min(BLOCK);
                 for d in 0..kd {
                     for h in 0..kh {
                         for w in 0..kw {
                             let input = block.add(d * tile.plane_stride + h * tile.row_stride + w * BLOCK);
-                            if channels == BLOCK {
-                                filter = multiply::<S, R, C, V>(&mut sums, input, tile.row_stride, filter, BLOCK);
+                            if words == BLOCK {
+                                filter = multiply::<S, M, R, C, V>(&mut sums, input, tile.row_stride, filter, BLOCK);
                             } else {
-                                filter = multiply::<S, R, C, V>(&mut sums, input, tile.row_stride, filter, channels);
+                                filter = multiply::<S, M, R, C, V>(&mut sums, input, tile.row_stride, filter, words);
                             }
                         }
                     }
                 }
                 block = block.add(tile.block_stride);
-                left -= channels;
+                left -= words;
             }
             finish::<S, R, C, V>(&sums, tile);
         }
     }
 }
 
-/// Adds one tap of one channel block; returns the filter address behind it.
+/// Adds one tap of one block of words; returns the filter address behind it.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const R: usize, const C: usize, const V: usize>(
+unsafe fn multiply<S: Simd, M: Multiply<S>, const R: usize, const C: usize, const V: usize>(
     sums: &mut [[[S::V; V]; C]; R],
     input: *const f32,
     row_stride: usize,
     mut filter: *const f32,
-    channels: usize,
+    words: usize,
 ) -> *const f32 {
-    // SAFETY: the caller's: `channels` filter rows, and inputs of the register tile.
+    // SAFETY: the caller's: `words` filter rows, and inputs of the register tile.
     unsafe {
-        for ci in 0..channels {
+        for word in 0..words {
             let mut f = [S::zero(); V];
             for v in 0..V {
                 f[v] = S::load(filter.add(v * S::LANES));
             }
             for r in 0..R {
-                let row = input.add(r * row_stride + ci);
+                let row = input.add(r * row_stride + word);
                 for c in 0..C {
                     let x = S::splat(*row.add(c * BLOCK));
                     for v in 0..V {
-                        sums[r][c][v] = S::fma(x, f[v], sums[r][c][v]);
+                        sums[r][c][v] = M::multiply(x, f[v], sums[r][c][v]);
                     }
                 }
             }
@@ -300,9 +335,13 @@ unsafe fn finish<S: Simd, const R: usize, const C: usize, const V: usize>(sums: 
 /// Computes one tile whose lanes are input channels.
 ///
 /// # Safety
-/// As for [`run_tile`], with a filter packed for it.
+/// As for [`run_wide`], with a filter packed for it.
 unsafe fn run_dot<const R: usize, const C: usize, const V: usize>(isa: Isa, tile: &Tile) {
-    dispatch(isa, DotKernel::<R, C, V>(tile));
+    let kernel = DotKernel::<R, C, V>(tile);
+    match tile.word {
+        Word::Single => dispatch(isa, kernel),
+        Word::Pair => dispatch_pairs(isa, kernel),
+    }
 }
 
 struct DotKernel<'a, const R: usize, const C: usize, const V: usize>(&'a Tile);
@@ -312,6 +351,22 @@ impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R,
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.compute::<S, Single>() }
+    }
+}
+
+impl<const R: usize, const C: usize, const V: usize> PairKernel for DotKernel<'_, R, C, V> {
+    #[inline(always)]
+    unsafe fn run<S: Pairs>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.compute::<S, Pair>() }
+    }
+}
+
+impl<const R: usize, const C: usize, const V: usize> DotKernel<'_, R, C, V> {
+    #[inline(always)]
+    unsafe fn compute<S: Simd, M: Multiply<S>>(self) {
         let tile = self.0;
         // SAFETY: the loops stay inside the extents that the caller of `run_dot` vouches for.
         unsafe {
@@ -319,7 +374,7 @@ impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R,
             let mut filter = tile.filter;
             let [kd, kh, kw] = tile.kernel;
             let mut block = tile.input;
-            for _ in 0..tile.channels.div_ceil(BLOCK) {
+            for _ in 0..tile.words.div_ceil(BLOCK) {
                 for d in 0..kd {
                     for h in 0..kh {
                         for w in 0..kw {
@@ -333,7 +388,7 @@ impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R,
                                     for c in 0..C {
                                         let x = S::load(input.add(r * tile.row_stride + c * BLOCK + lane));
                                         for v in 0..V {
-                                            sums[r][c][v] = S::fma(x, f[v], sums[r][c][v]);
+                                            sums[r][c][v] = M::multiply(x, f[v], sums[r][c][v]);
                                         }
                                     }
                                 }

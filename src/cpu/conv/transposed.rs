@@ -6,10 +6,13 @@ use super::{
     Epilogue, Input,
     correlate::{self, Target},
     pack::{Axis, FilterLayout},
-    stage::{PHASES, Segment, Source, dense_strides, phase_offset, phase_strides},
+    source::{PHASES, Segment, Source, dense_strides, phase_offset, phase_strides},
     wgrad,
 };
-use crate::cpu::threads::Threads;
+use crate::{
+    cpu::{Element, threads::Threads},
+    tensor::DType,
+};
 
 /// `output[2 v + phase][co] = bias[co] + sum over ci of input[v][ci] * filter[phase][ci][co]`: no two taps meet.
 ///
@@ -47,32 +50,32 @@ impl TransposedConvolution {
         2 * self.output_len() * self.channels_in
     }
 
-    /// Workspace elements of [`TransposedConvolution::fprop`] on `threads` threads.
-    pub fn fprop_workspace(&self, threads: usize) -> usize {
-        2 * self.channels_out + self.forward().workspace(threads)
+    /// Workspace elements of [`TransposedConvolution::fprop`] of `dtype` on `threads` threads.
+    pub fn fprop_workspace(&self, dtype: DType, threads: usize) -> usize {
+        2 * self.channels_out + self.forward(dtype).workspace(threads)
     }
 
-    /// Workspace elements of [`TransposedConvolution::dgrad`] on `threads` threads.
-    pub fn dgrad_workspace(&self, threads: usize) -> usize {
-        self.backward().workspace(threads)
+    /// Workspace elements of [`TransposedConvolution::dgrad`] of `dtype` on `threads` threads.
+    pub fn dgrad_workspace(&self, dtype: DType, threads: usize) -> usize {
+        self.backward(dtype).workspace(threads)
     }
 
-    /// Workspace elements of [`TransposedConvolution::wgrad`] on `threads` threads.
-    pub fn wgrad_workspace(&self, threads: usize) -> usize {
-        self.gradient().workspace(threads)
+    /// Workspace elements of [`TransposedConvolution::wgrad`] of `dtype` on `threads` threads.
+    pub fn wgrad_workspace(&self, dtype: DType, threads: usize) -> usize {
+        self.gradient(dtype).workspace(threads)
     }
 
     /// Output from input, filter and bias. `workspace` needs [`TransposedConvolution::fprop_workspace`] elements.
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
-    pub fn fprop(
+    pub fn fprop<E: Element>(
         &self,
         threads: &Threads,
-        input: &[f32],
-        filter: &[f32],
+        input: &[E],
+        filter: &[E],
         bias: Option<&[f32]>,
-        output: &mut [f32],
+        output: &mut [E],
         workspace: &mut [f32],
     ) {
         let epilogue = Epilogue { bias, relu: false, statistics: None };
@@ -84,13 +87,13 @@ impl TransposedConvolution {
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
-    pub fn fprop_fused(
+    pub fn fprop_fused<E: Element>(
         &self,
         threads: &Threads,
-        input: Input<'_>,
-        filter: &[f32],
+        input: Input<'_, E>,
+        filter: &[E],
         epilogue: Epilogue<'_>,
-        output: &mut [f32],
+        output: &mut [E],
         workspace: &mut [f32],
     ) {
         epilogue.check(self.channels_out);
@@ -106,7 +109,7 @@ impl TransposedConvolution {
             group_offsets: std::array::from_fn(|phase| phase_offset(self.input, self.channels_out, phase)),
             epilogue: Epilogue { bias, ..epilogue },
         };
-        self.forward().run(threads, &source, (filter, &self.layout()), target, workspace);
+        self.forward(E::DTYPE).run(threads, &source, (filter, &self.layout()), target, workspace);
     }
 
     /// Gradient of the input: the four phases of `dy` side by side are the channels of one 1x1x1 convolution.
@@ -114,7 +117,7 @@ impl TransposedConvolution {
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
-    pub fn dgrad(&self, threads: &Threads, dy: &[f32], filter: &[f32], dx: &mut [f32], workspace: &mut [f32]) {
+    pub fn dgrad<E: Element>(&self, threads: &Threads, dy: &[E], filter: &[E], dx: &mut [E], workspace: &mut [f32]) {
         self.check(dx, filter, dy);
         let phases = (0..PHASES).map(|phase| Segment::phase(dy, self.input, self.channels_out, phase));
         let source = Source::new(phases, self.input);
@@ -127,18 +130,18 @@ impl TransposedConvolution {
         };
         let strides = dense_strides(self.input, self.channels_in);
         let target = Target { output: dx, strides, group_offsets: [0; PHASES], epilogue: Epilogue::default() };
-        self.backward().run(threads, &source, (filter, &layout), target, workspace);
+        self.backward(E::DTYPE).run(threads, &source, (filter, &layout), target, workspace);
     }
 
     /// Gradients of the filter and, if asked, of the bias. `workspace` needs [`TransposedConvolution::wgrad_workspace`] elements.
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
-    pub fn wgrad(
+    pub fn wgrad<E: Element>(
         &self,
         threads: &Threads,
-        input: &[f32],
-        dy: &[f32],
+        input: &[E],
+        dy: &[E],
         dfilter: &mut [f32],
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
@@ -151,23 +154,23 @@ impl TransposedConvolution {
     ///
     /// # Panics
     /// If a slice does not have its tensor's length, or the workspace is too short.
-    pub fn wgrad_fused(
+    pub fn wgrad_fused<E: Element>(
         &self,
         threads: &Threads,
-        input: Input<'_>,
-        dy: &[f32],
+        input: Input<'_, E>,
+        dy: &[E],
         dfilter: &mut [f32],
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
     ) {
         let source = self.source(input, dfilter, dy);
-        let gradients: [Source<'_>; PHASES] = std::array::from_fn(|phase| {
+        let gradients: [Source<'_, E>; PHASES] = std::array::from_fn(|phase| {
             Source::new([Segment::phase(dy, self.input, self.channels_out, phase)], self.input)
         });
-        self.gradient().run(threads, &source, &gradients, dfilter, &self.layout(), dbias, workspace);
+        self.gradient(E::DTYPE).run(threads, &source, &gradients, dfilter, &self.layout(), dbias, workspace);
     }
 
-    fn source<'a>(&self, input: Input<'a>, filter: &[f32], output: &[f32]) -> Source<'a> {
+    fn source<'a, E: Element, F>(&self, input: Input<'a, E>, filter: &[F], output: &[E]) -> Source<'a, E> {
         assert_eq!(input.channels, self.channels_in, "input channels of {self:?}");
         self.check(input.data, filter, output);
         let affine = input.scale_shift.map(|(scale, shift)| {
@@ -178,7 +181,7 @@ impl TransposedConvolution {
         Source::new([segment], self.input)
     }
 
-    fn check(&self, input: &[f32], filter: &[f32], output: &[f32]) {
+    fn check<E, F>(&self, input: &[E], filter: &[F], output: &[E]) {
         assert_eq!(input.len(), self.input_len(), "input length of {self:?}");
         assert_eq!(filter.len(), self.filter_len(), "filter length of {self:?}");
         assert_eq!(output.len(), self.output_len(), "output length of {self:?}");
@@ -197,8 +200,9 @@ impl TransposedConvolution {
         }
     }
 
-    fn forward(&self) -> correlate::Extents {
+    fn forward(&self, dtype: DType) -> correlate::Extents {
         correlate::Extents {
+            dtype,
             batch: self.batch,
             output: self.input,
             kernel: [1; 3],
@@ -209,17 +213,18 @@ impl TransposedConvolution {
         }
     }
 
-    fn backward(&self) -> correlate::Extents {
+    fn backward(&self, dtype: DType) -> correlate::Extents {
         correlate::Extents {
             channels_in: 2 * PHASES * self.channels_out,
             channels_out: self.channels_in,
             groups: 1,
-            ..self.forward()
+            ..self.forward(dtype)
         }
     }
 
-    fn gradient(&self) -> wgrad::Extents {
+    fn gradient(&self, dtype: DType) -> wgrad::Extents {
         wgrad::Extents {
+            dtype,
             batch: self.batch,
             input: self.input,
             output: self.input,

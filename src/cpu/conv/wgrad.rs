@@ -7,14 +7,21 @@
 use std::ops::Range;
 
 use super::{
+    interleave::Begin,
     outer::{Outer, OuterFunction, OuterShape, choose},
     pack::FilterLayout,
-    stage::{BLOCK, PHASES, Source, Window},
+    source::{PHASES, Source, Window},
+    stage::BLOCK,
     wgrad_sums::{AddSlices, SumRows},
+    word::Word,
 };
-use crate::cpu::{
-    simd::{ALIGNMENT, Isa, aligned, dispatch},
-    threads::{SharedMut, Threads},
+use crate::{
+    cpu::{
+        Element,
+        simd::{ALIGNMENT, Isa, aligned, dispatch, dispatch_pairs},
+        threads::{SharedMut, Threads},
+    },
+    tensor::DType,
 };
 
 /// Elements of the staged input and gradient of one slab: 320 KiB.
@@ -35,6 +42,8 @@ const SUM_LEN: usize = 4096;
 /// Extents of a filter gradient.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extents {
+    /// The type of input and output gradient.
+    pub dtype: DType,
     pub batch: usize,
     pub input: [usize; 3],
     pub output: [usize; 3],
@@ -51,6 +60,7 @@ pub(super) struct Extents {
 
 /// How the work is cut. A function of the extents and the instruction set alone.
 struct Blocking {
+    word: Word,
     shape: OuterShape,
     function: OuterFunction,
     /// Output channels of a register block.
@@ -58,7 +68,7 @@ struct Blocking {
     /// Channels of one task.
     channels_in: usize,
     channels_out: usize,
-    /// Output planes, output rows and input voxels of a slab.
+    /// Output planes, output rows and input voxels of a slab: whole words of these.
     slab: [usize; 3],
     slices: usize,
 }
@@ -95,13 +105,15 @@ impl Extents {
     fn blocking(&self, isa: Isa) -> Blocking {
         let (shape, function) = choose(isa, self.kernel[2], self.channels_in, self.channels_out);
         let width = shape.vectors * isa.lanes();
+        let word = Word::of(self.dtype, isa);
         let mut blocking = Blocking {
+            word,
             shape,
             function,
             width,
             channels_in: self.channels_in.next_multiple_of(BLOCK).min(CHANNELS),
             channels_out: self.channels_out.next_multiple_of(width).min(CHANNELS),
-            slab: [1, 1, self.input[2]],
+            slab: [1, 1, self.input[2].next_multiple_of(word.elements())],
             slices: 1,
         };
         blocking.slab = self.choose_slab(&blocking);
@@ -115,11 +127,12 @@ impl Extents {
     /// The slab that stages least for the whole volume among those that fit the cache and leave enough slices.
     fn choose_slab(&self, blocking: &Blocking) -> [usize; 3] {
         let groups = self.channel_groups(blocking);
-        let mut best = ([1, 1, self.input[2].min(16)], usize::MAX);
+        let whole_words = |voxels: usize| voxels.next_multiple_of(blocking.word.elements());
+        let mut best = ([1, 1, whole_words(self.input[2].min(16))], usize::MAX);
         for planes in [1, 2, 3, 4, 6, 8].into_iter().filter(|&planes| planes <= self.output[0]) {
             for rows in [1, 2, 3, 4, 6, 8, 12, 16].into_iter().filter(|&rows| rows <= self.output[1]) {
                 for parts in 1..=self.input[2].div_ceil(16) {
-                    let slab = [planes, rows, self.input[2].div_ceil(parts)];
+                    let slab = [planes, rows, whole_words(self.input[2].div_ceil(parts))];
                     let candidate = Blocking { slab, ..*blocking };
                     let staged = self.staged_len(&candidate).iter().sum::<usize>();
                     if staged > SLAB_LEN {
@@ -158,21 +171,23 @@ impl Extents {
 
     fn staged_len(&self, blocking: &Blocking) -> [usize; 2] {
         let [input, dy] = self.staged_extents(blocking).map(|extents| extents.iter().product::<usize>());
-        [input * blocking.channels_in, dy * blocking.channels_out].map(|len| len.next_multiple_of(ALIGNMENT))
+        [input / blocking.word.elements() * blocking.channels_in, dy * blocking.channels_out]
+            .map(|len| len.next_multiple_of(ALIGNMENT))
     }
 
     /// Computes the gradient of the filter, and of the bias if asked, from the input and each group's output gradient.
     #[expect(clippy::too_many_arguments, reason = "the operation's tensors")]
-    pub(super) fn run(
+    pub(super) fn run<E: Element>(
         &self,
         threads: &Threads,
-        input: &Source<'_>,
-        dy: &[Source<'_>],
+        input: &Source<'_, E>,
+        dy: &[Source<'_, E>],
         dfilter: &mut [f32],
         layout: &FilterLayout,
         dbias: Option<&mut [f32]>,
         workspace: &mut [f32],
     ) {
+        assert_eq!(self.dtype, E::DTYPE, "type of the tensors");
         assert!(dbias.is_none() || self.input[2] == self.output[2], "slabs count each gradient once");
         assert!(dy.len() == self.groups && dy.len() <= PHASES, "one gradient per group");
         let blocking = self.blocking(threads.isa());
@@ -289,11 +304,11 @@ impl Task<'_> {
         }
     }
 
-    fn add_slab(
+    fn add_slab<E: Element>(
         &self,
         slab: usize,
-        input: &Source<'_>,
-        dy: &[Source<'_>],
+        input: &Source<'_, E>,
+        dy: &[Source<'_, E>],
         staged_input: &mut [f32],
         staged_dy: &mut [f32],
     ) {
@@ -306,25 +321,26 @@ impl Task<'_> {
         let [input_extents, dy_extents] = extents.staged_extents(blocking);
         // Input voxels at the ragged end count as zeros, and so do gradients outside the volume.
         let window = Window { sample, start: [start[0] - pd, start[1] - ph, start[2]], extents: input_extents };
-        input.stage(self.isa, window, self.channels_in.clone(), BLOCK, staged_input);
+        self.stage(input, Begin::Second, window, self.channels_in.clone(), BLOCK, staged_input);
         let margin = pw - (extents.kernel[2] as isize - 1);
         let window = Window { sample, start: [start[0], start[1], start[2] + margin], extents: dy_extents };
         for (group, dy) in dy.iter().enumerate() {
-            dy.stage(self.isa, window, self.channels_out.clone(), blocking.width, staged_dy);
+            self.stage(dy, Begin::Every, window, self.channels_out.clone(), blocking.width, staged_dy);
             if !self.bias_sums.is_null() {
                 let sums = self.bias_sums.wrapping_add(group * extents.channels_out + self.channels_out.start);
                 let channels = self.channels_out.len();
-                dispatch(
-                    self.isa,
-                    SumRows {
-                        staged: staged_dy,
-                        rows: dy_extents[0] * dy_extents[1],
-                        row: [dy_extents[2], blocking.width],
-                        own: (-margin) as usize..(-margin) as usize + blocking.slab[2],
-                        // SAFETY: of the tasks of this slice and these output channels only one has these sums.
-                        sums: unsafe { std::slice::from_raw_parts_mut(sums, channels) },
-                    },
-                );
+                let sum = SumRows {
+                    staged: staged_dy,
+                    rows: dy_extents[0] * dy_extents[1],
+                    row: [dy_extents[2], blocking.width],
+                    own: (-margin) as usize..(-margin) as usize + blocking.slab[2],
+                    // SAFETY: of the tasks of this slice and these output channels only one has these sums.
+                    sums: unsafe { std::slice::from_raw_parts_mut(sums, channels) },
+                };
+                match blocking.word {
+                    Word::Single => dispatch(self.isa, sum),
+                    Word::Pair => dispatch_pairs(self.isa, sum),
+                }
             }
             for d in 0..extents.kernel[0] {
                 let planes = self.valid(0, start[0], d);
@@ -335,6 +351,23 @@ impl Task<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Stages a window in blocks of `block` channels: voxel by voxel, or in pairs of them.
+    fn stage<E: Element>(
+        &self,
+        source: &Source<'_, E>,
+        begin: Begin,
+        window: Window,
+        channels: Range<usize>,
+        block: usize,
+        staged: &mut [f32],
+    ) {
+        match self.blocking.word {
+            // Channels that do not exist are never stored, so they need not be zeros.
+            Word::Single => source.stage((self.isa, Word::Single), window, channels, block, 0, staged),
+            Word::Pair => source.interleave(self.isa, begin, window, channels, block, staged),
         }
     }
 
@@ -359,7 +392,8 @@ impl Task<'_> {
         let (extents, blocking) = (self.extents, self.blocking);
         let OuterShape { taps, channels, .. } = blocking.shape;
         let [[_, input_rows, voxels], [_, dy_rows, dy_voxels]] = extents.staged_extents(blocking);
-        let input_row = self.channels_in.len().div_ceil(BLOCK) * voxels * BLOCK;
+        let words = voxels / blocking.word.elements();
+        let input_row = self.channels_in.len().div_ceil(BLOCK) * words * BLOCK;
         let dy_row = self.channels_out.len().div_ceil(blocking.width) * dy_voxels * blocking.width;
         let input = &staged_input[((planes.start + d) * input_rows + rows.start + h) * input_row..];
         let dy = &staged_dy[(planes.start * dy_rows + rows.start) * dy_row..];
@@ -369,13 +403,14 @@ impl Task<'_> {
                     let first_dy = (out / blocking.width * dy_voxels + extents.kernel[2] - 1 - w) * blocking.width;
                     let tap = (d * extents.kernel[1] + h) * extents.kernel[2] + w;
                     let outer = Outer {
-                        input: input[channel / BLOCK * voxels * BLOCK + channel % BLOCK..].as_ptr(),
+                        word: blocking.word,
+                        input: input[channel / BLOCK * words * BLOCK + channel % BLOCK..].as_ptr(),
                         input_plane_stride: input_rows * input_row,
                         input_row_stride: input_row,
                         dy: dy[first_dy..].as_ptr(),
                         dy_plane_stride: dy_rows * dy_row,
                         dy_row_stride: dy_row,
-                        extents: [planes.len(), rows.len(), voxels],
+                        extents: [planes.len(), rows.len(), words],
                         sums: self.address(group, tap, self.channels_in.start + channel, self.channels_out.start + out),
                         tap_stride: extents.channels_in * extents.channels_out,
                         channel_stride: extents.channels_out,

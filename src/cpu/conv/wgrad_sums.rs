@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, PairKernel, Pairs, Simd};
 
 /// Adds a staged gradient to sums per channel.
 pub(super) struct SumRows<'a> {
@@ -21,6 +21,23 @@ impl Kernel for SumRows<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.add::<S>(|element| element) }
+    }
+}
+
+impl PairKernel for SumRows<'_> {
+    /// A word of pairs counts for its first voxel: its second is the next word's first.
+    #[inline(always)]
+    unsafe fn run<S: Pairs>(self) {
+        // SAFETY: the machine runs S.
+        unsafe { self.add::<S>(|word| S::first(word)) }
+    }
+}
+
+impl SumRows<'_> {
+    #[inline(always)]
+    unsafe fn add<S: Simd>(self, value: impl Fn(S::V) -> S::V) {
         let [voxels, width] = self.row;
         let blocks = self.sums.len().div_ceil(width);
         assert!(self.own.end <= voxels && self.staged.len() >= self.rows * blocks * voxels * width, "staged rows");
@@ -37,12 +54,12 @@ impl Kernel for SumRows<'_> {
                     let mut chains = [S::zero(); 2];
                     let mut voxel = self.own.start;
                     while voxel + 2 <= self.own.end {
-                        chains[0] = S::add(chains[0], S::load(row.add(voxel * width)));
-                        chains[1] = S::add(chains[1], S::load(row.add((voxel + 1) * width)));
+                        chains[0] = S::add(chains[0], value(S::load(row.add(voxel * width))));
+                        chains[1] = S::add(chains[1], value(S::load(row.add((voxel + 1) * width))));
                         voxel += 2;
                     }
                     if voxel < self.own.end {
-                        chains[0] = S::add(chains[0], S::load(row.add(voxel * width)));
+                        chains[0] = S::add(chains[0], value(S::load(row.add(voxel * width))));
                     }
                     let row_sum = S::add(chains[0], chains[1]);
                     let sum = S::add(total, row_sum);

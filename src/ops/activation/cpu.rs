@@ -1,6 +1,9 @@
 //! On the CPU: voxels over the threads.
 
-use crate::session::CpuCall;
+use crate::{
+    cpu::{Element, with_element},
+    session::CpuCall,
+};
 
 /// Voxels per task.
 const TASK: usize = 1 << 12;
@@ -33,11 +36,17 @@ pub(super) fn sigmoid_all(call: &CpuCall<'_>) {
 }
 
 fn for_chunks(call: &CpuCall<'_>, length: usize, apply: impl Fn(&mut [f32]) + Sync) {
-    let source = (!call.is_in_place(0, 0)).then(|| call.f32(0));
-    call.threads().for_chunks(call.f32_mut(0), length, |task, chunk| {
-        if let Some(source) = source {
-            chunk.copy_from_slice(&source[task * length..][..chunk.len()]);
-        }
-        apply(chunk);
+    let y = call.f32_mut(0);
+    if call.is_in_place(0, 0) {
+        return call.threads().for_chunks(y, length, |_, chunk| apply(chunk));
+    }
+    with_element!(call.input_spec(0).dtype, E => {
+        let source = call.elements::<E>(0);
+        call.threads().for_chunks(y, length, |task, chunk| {
+            for (to, from) in chunk.iter_mut().zip(&source[task * length..]) {
+                *to = from.widen();
+            }
+            apply(chunk);
+        });
     });
 }

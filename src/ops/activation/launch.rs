@@ -16,6 +16,7 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn softmax(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let volume = cx.output(0).spec.shape.volume().expect("checked when recorded");
     let (x, y) = (cx.input(0).address, cx.output(0).address);
     let arguments = SoftmaxArguments { x, y, voxels: volume.voxels() as i64, channels: volume.c as i32, unused: 0 };
@@ -23,6 +24,7 @@ pub(super) fn softmax(cx: &mut Lower<'_>) -> Result<()> {
 }
 
 pub(super) fn sigmoid(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (x, y) = (cx.input(0).address, cx.output(0).address);
     let count = cx.output(0).spec.shape.elements();
     cx.launch_over(&SIGMOID, count, &SigmoidArguments { x, y, count: count as i64 })

@@ -1,4 +1,4 @@
-//! Probabilities from logits, for prediction. Training fuses them into the loss ([`super::dice`]).
+//! Probabilities from logits, for prediction: fp32, whatever the logits are. Training fuses them into the loss ([`super::dice`]).
 
 mod cases;
 mod cpu;
@@ -28,7 +28,7 @@ impl Op for Softmax {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [x] = operands(inputs)?;
         activation(&x, "the logits")?;
-        Ok(vec![x])
+        Ok(vec![Spec::f32(x.shape)])
     }
 
     fn in_place(&self) -> Vec<(usize, usize)> {
@@ -54,7 +54,7 @@ impl Op for Sigmoid {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [x] = operands(inputs)?;
         activation(&x, "the logits")?;
-        Ok(vec![x])
+        Ok(vec![Spec::f32(x.shape)])
     }
 
     fn in_place(&self) -> Vec<(usize, usize)> {

@@ -1,10 +1,11 @@
-//! On the CPU: sums per channel, then one pass to apply; see [`crate::cpu::reduce`] and [`crate::cpu::elementwise`].
+//! On the CPU: sums per channel, then one pass to apply; see [`crate::cpu::reduce`] and [`crate::cpu::channelwise`].
 
 use super::{BatchNorm, BatchNormBackward, BatchNormInference, BatchNormRunning, volume};
 use crate::{
     cpu::{
-        elementwise::{self, NormalisationBackward},
-        reduce,
+        Element,
+        channelwise::{self, NormalisationBackward},
+        reduce, with_element,
     },
     session::CpuCall,
     tensor::Volume,
@@ -16,35 +17,47 @@ pub(super) fn workspace(x: Volume) -> usize {
 }
 
 pub(super) fn train(op: &BatchNorm, call: &CpuCall<'_>) {
-    let c = volume(&call.input_spec(0)).c;
-    let (x, mean, variance) = (call.f32(0), call.f32_mut(1), call.f32_mut(2));
-    let (scale, partials) = call.workspace().split_at_mut(c);
-    reduce::mean_and_variance(call.threads(), x, mean, variance, partials);
-    scales(call.f32(1), variance, op.epsilon, scale);
-    elementwise::normalise(call.threads(), x, mean, scale, call.f32(2), call.f32_mut(0));
+    with_element!(call.input_spec(0).dtype, E => train_on::<E>(op, call));
 }
 
 pub(super) fn inference(op: &BatchNormInference, call: &CpuCall<'_>) {
-    let c = volume(&call.input_spec(0)).c;
-    let (beta, mean, y) = (call.f32(2), call.f32(3), call.f32_mut(0));
-    let scale = &mut call.workspace()[..c];
-    scales(call.f32(1), call.f32(4), op.epsilon, scale);
-    match call.is_in_place(0, 0) {
-        true => elementwise::normalise_in_place(call.threads(), y, mean, scale, beta),
-        false => elementwise::normalise(call.threads(), call.f32(0), mean, scale, beta, y),
-    }
+    with_element!(call.input_spec(0).dtype, E => inference_on::<E>(op, call));
 }
 
 pub(super) fn backward(op: &BatchNormBackward, call: &CpuCall<'_>) {
+    with_element!(call.input_spec(0).dtype, E => backward_on::<E>(op, call));
+}
+
+fn train_on<E: Element>(op: &BatchNorm, call: &CpuCall<'_>) {
     let c = volume(&call.input_spec(0)).c;
-    let (x, gamma, mean, variance) = (call.f32(0), call.f32(1), call.f32(2), call.f32(3));
-    let (dx, dgamma, dbeta) = (call.f32_mut(0), call.f32_mut(1), call.f32_mut(2));
+    let (x, mean, variance) = (call.elements::<E>(0), call.f32_mut(1), call.f32_mut(2));
+    let (scale, partials) = call.workspace().split_at_mut(c);
+    reduce::mean_and_variance(call.threads(), x, mean, variance, partials);
+    scales(call.f32(1), variance, op.epsilon, scale);
+    channelwise::normalise(call.threads(), x, mean, scale, call.f32(2), call.elements_mut(0));
+}
+
+fn inference_on<E: Element>(op: &BatchNormInference, call: &CpuCall<'_>) {
+    let c = volume(&call.input_spec(0)).c;
+    let (beta, mean, y) = (call.f32(2), call.f32(3), call.elements_mut::<E>(0));
+    let scale = &mut call.workspace()[..c];
+    scales(call.f32(1), call.f32(4), op.epsilon, scale);
+    match call.is_in_place(0, 0) {
+        true => channelwise::normalise_in_place(call.threads(), y, mean, scale, beta),
+        false => channelwise::normalise(call.threads(), call.elements(0), mean, scale, beta, y),
+    }
+}
+
+fn backward_on<E: Element>(op: &BatchNormBackward, call: &CpuCall<'_>) {
+    let c = volume(&call.input_spec(0)).c;
+    let (x, gamma, mean, variance) = (call.elements::<E>(0), call.f32(1), call.f32(2), call.f32(3));
+    let (dx, dgamma, dbeta) = (call.elements_mut::<E>(0), call.f32_mut(1), call.f32_mut(2));
     let (rstd, partials) = call.workspace().split_at_mut(c);
     for (rstd, &variance) in rstd.iter_mut().zip(variance) {
         *rstd = reciprocal_deviation(variance, op.epsilon) as f32;
     }
     let threads = call.threads();
-    let source = (!call.is_in_place(4, 0)).then(|| call.f32(4));
+    let source = (!call.is_in_place(4, 0)).then(|| call.elements::<E>(4));
     reduce::normalisation_sums(threads, source.unwrap_or(dx), x, mean, rstd, dbeta, dgamma, partials);
     let pass = NormalisationBackward { mean, rstd, gamma, sum: dbeta, dot: dgamma, relu: false };
     match source {

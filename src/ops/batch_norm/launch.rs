@@ -96,6 +96,7 @@ fn partials(cx: &mut Lower<'_>, x: Volume) -> (SlicedVoxels, u64) {
 }
 
 pub(super) fn train(op: &BatchNorm, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let x = volume(&cx.input(0).spec);
     let (sliced, partials) = partials(cx, x);
     let scale = cx.workspace(4 * x.c);
@@ -120,6 +121,7 @@ pub(super) fn train(op: &BatchNorm, cx: &mut Lower<'_>) -> Result<()> {
 }
 
 pub(super) fn inference(op: &BatchNormInference, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let x = volume(&cx.input(0).spec);
     let scale = cx.workspace(4 * x.c);
     let [source, gamma, beta, mean, variance] = [0, 1, 2, 3, 4].map(|index| cx.input(index).address);
@@ -138,6 +140,7 @@ fn apply(cx: &mut Lower<'_>, x: Volume, [source, mean, scale, beta, y]: [u64; 5]
 }
 
 pub(super) fn backward(op: &BatchNormBackward, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let volume = volume(&cx.input(0).spec);
     let (sliced, partials) = partials(cx, volume);
     let factors = cx.workspace(3 * 4 * volume.c);
@@ -164,6 +167,7 @@ pub(super) fn backward(op: &BatchNormBackward, cx: &mut Lower<'_>) -> Result<()>
 }
 
 pub(super) fn running(op: &BatchNormRunning, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let [running_mean, running_variance, mean, variance] = [0, 1, 2, 3].map(|index| cx.input(index).address);
     let channels = cx.input(0).spec.shape.elements();
     let arguments = BatchNormRunningArguments {

@@ -18,10 +18,12 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn join(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     lower(cx, &JOIN, [cx.input(0), cx.input(1), cx.output(0)])
 }
 
 pub(super) fn split(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     lower(cx, &SPLIT, [cx.output(0), cx.output(1), cx.input(0)])
 }
 

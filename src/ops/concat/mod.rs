@@ -7,7 +7,7 @@ mod reference;
 
 pub use cases::cases;
 
-use super::{activation, operands};
+use super::{activation, operands, same_type};
 use crate::{
     Result,
     graph::{Backward, Op},
@@ -34,12 +34,13 @@ impl Op for Concat {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let [a, b] = operands(inputs)?;
-        let (a, b) = (activation(&a, "the first input")?, activation(&b, "the second input")?);
+        let [first, second] = operands(inputs)?;
+        same_type(&first, &second, "the second input")?;
+        let (a, b) = (activation(&first, "the first input")?, activation(&second, "the second input")?);
         if a.with_channels(0) != b.with_channels(0) {
             return Err(format!("inputs {} and {} differ in extents", a.shape(), b.shape()));
         }
-        Ok(vec![Spec::f32(a.with_channels(a.c + b.c).shape())])
+        Ok(vec![Spec::new(a.with_channels(a.c + b.c).shape(), first.dtype)])
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
@@ -68,12 +69,12 @@ impl Op for Split {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let [y] = operands(inputs)?;
-        let y = activation(&y, "the input")?;
+        let [joined] = operands(inputs)?;
+        let y = activation(&joined, "the input")?;
         if self.first == 0 || self.first >= y.c {
             return Err(format!("{} channels cannot be split at {}", y.c, self.first));
         }
-        let part = |channels| Spec::f32(y.with_channels(channels).shape());
+        let part = |channels| Spec::new(y.with_channels(channels).shape(), joined.dtype);
         Ok(vec![part(self.first), part(y.c - self.first)])
     }
 

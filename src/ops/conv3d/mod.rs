@@ -10,7 +10,7 @@ mod reference;
 
 pub use cases::cases;
 
-use super::{activation, operands, relu::ReluBackward, vector};
+use super::{activation, operands, relu::ReluBackward, same_type, vector};
 use crate::{
     Result,
     cpu::Convolution,
@@ -92,14 +92,15 @@ impl Op for Conv3d {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let [x, filter, bias] = operands(inputs)?;
-        let x = activation(&x, "the input")?;
+        let [input, filter, bias] = operands(inputs)?;
+        same_type(&input, &filter, "the filter")?;
+        let x = activation(&input, "the input")?;
         let (channels_in, channels_out) = filter_channels(self.kernel, &filter)?;
         if x.c != channels_in {
             return Err(format!("input has {} channels, filter expects {channels_in}", x.c));
         }
         vector(&bias, channels_out, "the bias")?;
-        Ok(vec![Spec::f32(x.with_channels(channels_out).shape())])
+        Ok(vec![Spec::new(x.with_channels(channels_out).shape(), input.dtype)])
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
@@ -125,7 +126,8 @@ impl Op for Conv3d {
     }
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        4 * problem(self.kernel, volume(&inputs[0]), volume(&outputs[0]).c).fprop_workspace(target.threads)
+        let problem = problem(self.kernel, volume(&inputs[0]), volume(&outputs[0]).c);
+        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -145,13 +147,14 @@ impl Op for Conv3dDgrad {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let [dy, filter] = operands(inputs)?;
-        let dy = activation(&dy, "the gradient")?;
+        let [gradient, filter] = operands(inputs)?;
+        same_type(&gradient, &filter, "the filter")?;
+        let dy = activation(&gradient, "the gradient")?;
         let (channels_in, channels_out) = filter_channels(self.kernel, &filter)?;
         if dy.c != channels_out {
             return Err(format!("gradient has {} channels, filter makes {channels_out}", dy.c));
         }
-        Ok(vec![Spec::f32(dy.with_channels(channels_in).shape())])
+        Ok(vec![Spec::new(dy.with_channels(channels_in).shape(), gradient.dtype)])
     }
 
     fn flops(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
@@ -160,7 +163,8 @@ impl Op for Conv3dDgrad {
     }
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        4 * problem(self.kernel, volume(&outputs[0]), volume(&inputs[0]).c).dgrad_workspace(target.threads)
+        let problem = problem(self.kernel, volume(&outputs[0]), volume(&inputs[0]).c);
+        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -181,6 +185,7 @@ impl Op for Conv3dWgrad {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [x, dy] = operands(inputs)?;
+        same_type(&x, &dy, "the gradient")?;
         let (x, dy) = (activation(&x, "the input")?, activation(&dy, "the gradient")?);
         if x.with_channels(0) != dy.with_channels(0) {
             return Err(format!("input {} and gradient {} differ in extents", x.shape(), dy.shape()));
@@ -194,7 +199,8 @@ impl Op for Conv3dWgrad {
     }
 
     fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
-        4 * problem(self.kernel, volume(&inputs[0]), volume(&inputs[1]).c).wgrad_workspace(target.threads)
+        let problem = problem(self.kernel, volume(&inputs[0]), volume(&inputs[1]).c);
+        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();

@@ -9,7 +9,7 @@ mod reference;
 
 pub use cases::cases;
 
-use super::{activation, operands, vector};
+use super::{activation, operands, same_type, vector};
 use crate::{
     Result,
     cpu::TransposedConvolution,
@@ -66,14 +66,15 @@ impl Op for ConvTranspose3d {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let [x, filter, bias] = operands(inputs)?;
-        let x = activation(&x, "the input")?;
+        let [input, filter, bias] = operands(inputs)?;
+        same_type(&input, &filter, "the filter")?;
+        let x = activation(&input, "the input")?;
         let (channels_in, channels_out) = filter_channels(&filter)?;
         if x.c != channels_in {
             return Err(format!("input has {} channels, filter expects {channels_in}", x.c));
         }
         vector(&bias, channels_out, "the bias")?;
-        Ok(vec![Spec::f32(doubled(x, channels_out).shape())])
+        Ok(vec![Spec::new(doubled(x, channels_out).shape(), input.dtype)])
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
@@ -95,7 +96,8 @@ impl Op for ConvTranspose3d {
     }
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        4 * problem(volume(&inputs[0]), volume(&outputs[0]).c).fprop_workspace(target.threads)
+        let problem = problem(volume(&inputs[0]), volume(&outputs[0]).c);
+        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -115,8 +117,9 @@ impl Op for ConvTranspose3dDgrad {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let [dy, filter] = operands(inputs)?;
-        let dy = activation(&dy, "the gradient")?;
+        let [gradient, filter] = operands(inputs)?;
+        same_type(&gradient, &filter, "the filter")?;
+        let dy = activation(&gradient, "the gradient")?;
         let (channels_in, channels_out) = filter_channels(&filter)?;
         if dy.c != channels_out {
             return Err(format!("gradient has {} channels, filter makes {channels_out}", dy.c));
@@ -125,7 +128,7 @@ impl Op for ConvTranspose3dDgrad {
             return Err(format!("gradient {} has an odd extent", dy.shape()));
         }
         let dx = Volume { n: dy.n, extent: dy.extent.map(|extent| extent / 2), c: channels_in };
-        Ok(vec![Spec::f32(dx.shape())])
+        Ok(vec![Spec::new(dx.shape(), gradient.dtype)])
     }
 
     fn flops(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
@@ -133,7 +136,8 @@ impl Op for ConvTranspose3dDgrad {
     }
 
     fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        4 * problem(volume(&outputs[0]), volume(&inputs[0]).c).dgrad_workspace(target.threads)
+        let problem = problem(volume(&outputs[0]), volume(&inputs[0]).c);
+        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();
@@ -154,6 +158,7 @@ impl Op for ConvTranspose3dWgrad {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [x, dy] = operands(inputs)?;
+        same_type(&x, &dy, "the gradient")?;
         let (x, dy) = (activation(&x, "the input")?, activation(&dy, "the gradient")?);
         if doubled(x, dy.c) != dy {
             return Err(format!("gradient {} is not twice the input {}", dy.shape(), x.shape()));
@@ -166,7 +171,8 @@ impl Op for ConvTranspose3dWgrad {
     }
 
     fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
-        4 * problem(volume(&inputs[0]), volume(&inputs[1]).c).wgrad_workspace(target.threads)
+        let problem = problem(volume(&inputs[0]), volume(&inputs[1]).c);
+        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
     }
 
     reference_by_definition!();

@@ -2,6 +2,7 @@
 
 use super::{DiceLoss, DiceLossBackward, SUMS, sums};
 use crate::{
+    cpu::{Element, with_element},
     ops::activation::{sigmoid, softmax},
     session::CpuCall,
     tensor::Volume,
@@ -27,10 +28,18 @@ fn tasks_per_sample(logits: Volume) -> usize {
 }
 
 pub(super) fn forward(op: &DiceLoss, call: &CpuCall<'_>) {
+    with_element!(call.input_spec(0).dtype, E => forward_on::<E>(op, call));
+}
+
+pub(super) fn backward(op: &DiceLossBackward, call: &CpuCall<'_>) {
+    with_element!(call.input_spec(0).dtype, E => backward_on::<E>(op, call));
+}
+
+fn forward_on<E: Element>(op: &DiceLoss, call: &CpuCall<'_>) {
     let volume = call.input_spec(0).shape.volume().expect("checked when recorded");
     let (c, row, tasks) = (volume.c, volume.c * SUMS, tasks_per_sample(volume));
     let sample = volume.voxels() / volume.n;
-    let (logits, labels, weights) = (call.f32(0), call.u8(1), call.f32(2));
+    let (logits, labels, weights) = (call.elements::<E>(0), call.u8(1), call.f32(2));
     let partials = &mut call.workspace()[..volume.n * tasks * row];
     call.threads().for_chunks(partials, row, |task, partial| {
         let first = task % tasks * TASK;
@@ -68,7 +77,7 @@ pub(super) fn forward(op: &DiceLoss, call: &CpuCall<'_>) {
     call.f32_mut(0)[0] = sums::loss(rows(total), op.kind, weights) as f32;
 }
 
-pub(super) fn backward(op: &DiceLossBackward, call: &CpuCall<'_>) {
+fn backward_on<E: Element>(op: &DiceLossBackward, call: &CpuCall<'_>) {
     let c = call.input_spec(0).shape.volume().expect("checked when recorded").c;
     let (labels, weights, sums, dloss) = (call.u8(1), call.f32(2), call.f32(3), call.f32(4)[0]);
     let (factors, total) = call.workspace()[..coefficients_length(c)].split_at_mut(2 * c);
@@ -79,27 +88,27 @@ pub(super) fn backward(op: &DiceLossBackward, call: &CpuCall<'_>) {
         pair[1] = (f64::from(dloss) * of_probability) as f32;
     }
     let factors = &*factors;
-    let source = (!call.is_in_place(0, 0)).then(|| call.f32(0));
-    call.threads().for_chunks(call.f32_mut(0), TASK * c, |task, chunk| {
+    let source = (!call.is_in_place(0, 0)).then(|| call.elements::<E>(0));
+    call.threads().for_chunks(call.elements_mut::<E>(0), TASK * c, |task, chunk| {
         if let Some(source) = source {
             chunk.copy_from_slice(&source[task * TASK * c..][..chunk.len()]);
         }
-        let mut p = [0f32; CLASSES];
+        let (mut p, mut slopes) = ([0f32; CLASSES], [0f32; CLASSES]);
         for (voxel, &label) in chunk.chunks_exact_mut(c).zip(&labels[task * TASK..]) {
             probabilities(voxel, &mut p[..c]);
             if c == 1 {
                 let slope = factors[1] + if label != 0 { factors[0] } else { 0.0 };
-                voxel[0] = slope * p[0] * (1.0 - p[0]);
+                voxel[0] = E::narrow(slope * p[0] * (1.0 - p[0]));
                 continue;
             }
             let mut mean = 0.0;
-            for (class, slope) in voxel.iter_mut().enumerate() {
+            for (class, slope) in slopes[..c].iter_mut().enumerate() {
                 let of_truth = if usize::from(label) == class { factors[2 * class] } else { 0.0 };
                 *slope = of_truth + factors[2 * class + 1] * p[class];
                 mean += p[class] * *slope;
             }
-            for (slope, &p) in voxel.iter_mut().zip(&p) {
-                *slope = p * (*slope - mean);
+            for ((d, slope), &p) in voxel.iter_mut().zip(&slopes).zip(&p) {
+                *d = E::narrow(p * (slope - mean));
             }
         }
     });
@@ -119,12 +128,12 @@ fn rows(sums: &[f32]) -> &[[f32; SUMS]] {
 
 /// Probabilities of one voxel and the class it is given to; in binary mode the foreground (index 0) or none.
 #[inline]
-fn probabilities(logits: &[f32], p: &mut [f32]) -> Option<usize> {
+fn probabilities<E: Element>(logits: &[E], p: &mut [f32]) -> Option<usize> {
     if let &[logit] = logits {
-        p[0] = sigmoid(logit);
-        return (logit > 0.0).then_some(0);
+        p[0] = sigmoid(logit.widen());
+        return (logit.widen() > 0.0).then_some(0);
     }
-    p.copy_from_slice(logits);
+    p.iter_mut().zip(logits).for_each(|(p, logit)| *p = logit.widen());
     let mut best = 0;
     for class in 1..p.len() {
         if p[class] > p[best] {

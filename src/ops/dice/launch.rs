@@ -44,6 +44,7 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn forward(op: &DiceLoss, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let volume = cx.input(0).spec.shape.volume().expect("checked when recorded");
     let (voxels, count) = (volume.voxels() / volume.n, volume.c * SUMS);
     let rows = voxels.div_ceil(VOXELS_PER_CTA);
@@ -66,6 +67,7 @@ fn loss_arguments(kind: LossKind, logits: Volume, [sums, weights, dloss, result]
 }
 
 pub(super) fn backward(op: &DiceLossBackward, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let volume = cx.input(0).spec.shape.volume().expect("checked when recorded");
     let slopes = cx.workspace(4 * 2 * volume.c);
     let [logits, labels, weights, sums, dloss] = [0, 1, 2, 3, 4].map(|index| cx.input(index).address);

@@ -15,6 +15,7 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn lower(op: &Dropout, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let count = cx.output(0).spec.shape.elements();
     let arguments = DropoutArguments {
         x: cx.input(0).address,

@@ -1,50 +1,24 @@
-//! On the CPU: runs of elements over the threads. All of this is bound by memory, so plain loops are enough.
+//! On the CPU: runs of elements over the threads; see [`crate::cpu::elementwise`].
 
-use half::slice::HalfFloatSliceExt;
-
-use crate::{session::CpuCall, tensor::DType};
-
-/// Elements per task.
-const TASK: usize = 1 << 14;
+use crate::{
+    cpu::{elementwise, with_element},
+    session::CpuCall,
+};
 
 pub(super) fn axpy(alpha: f32, call: &CpuCall<'_>) {
-    // In place over b only happens for sums, where the order of two operands changes nothing.
-    let (base, other) = if call.is_in_place(1, 0) { (1, 0) } else { (0, 1) };
-    let source = (!call.is_in_place(base, 0)).then(|| call.f32(base));
-    let other = call.f32(other);
-    call.threads().for_chunks(call.f32_mut(0), TASK, |task, chunk| {
-        let other = &other[task * TASK..][..chunk.len()];
-        if let Some(source) = source {
-            chunk.copy_from_slice(&source[task * TASK..][..chunk.len()]);
-        }
-        for (value, b) in chunk.iter_mut().zip(other) {
-            *value += alpha * b;
+    with_element!(call.output_spec(0).dtype, E => {
+        let y = call.elements_mut::<E>(0);
+        // In place over b only happens for sums, where the order of two operands changes nothing.
+        match (call.is_in_place(0, 0), call.is_in_place(1, 0)) {
+            (false, false) => elementwise::axpy(call.threads(), call.elements(0), alpha, call.elements(1), y),
+            (true, _) => elementwise::axpy_in_place(call.threads(), y, alpha, call.elements(1)),
+            (false, true) => elementwise::axpy_in_place(call.threads(), y, alpha, call.elements(0)),
         }
     });
 }
 
 pub(super) fn cast(call: &CpuCall<'_>) {
-    match (call.input_spec(0).dtype, call.output_spec(0).dtype) {
-        (DType::F32, DType::Bf16) => {
-            let x = call.f32(0);
-            let y = call.bf16_mut(0);
-            call.threads().for_chunks(y, TASK, |task, y| y.convert_from_f32_slice(&x[task * TASK..][..y.len()]));
-        }
-        (DType::F32, DType::F16) => {
-            let x = call.f32(0);
-            let y = call.f16_mut(0);
-            call.threads().for_chunks(y, TASK, |task, y| y.convert_from_f32_slice(&x[task * TASK..][..y.len()]));
-        }
-        (DType::Bf16, DType::F32) => {
-            let x = call.bf16(0);
-            let y = call.f32_mut(0);
-            call.threads().for_chunks(y, TASK, |task, y| x[task * TASK..][..y.len()].convert_to_f32_slice(y));
-        }
-        (DType::F16, DType::F32) => {
-            let x = call.f16(0);
-            let y = call.f32_mut(0);
-            call.threads().for_chunks(y, TASK, |task, y| x[task * TASK..][..y.len()].convert_to_f32_slice(y));
-        }
-        (from, to) => unreachable!("a cast from {from} to {to} is refused when it is recorded"),
-    }
+    with_element!(call.input_spec(0).dtype, A => with_element!(call.output_spec(0).dtype, E => {
+        elementwise::convert::<A, E>(call.threads(), call.elements(0), call.elements_mut(0));
+    }));
 }

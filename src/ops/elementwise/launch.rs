@@ -23,6 +23,7 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn axpy(op: &Axpy, cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (a, b, y) = (cx.input(0), cx.input(1), cx.output(0));
     let count = y.spec.shape.elements();
     let arguments =

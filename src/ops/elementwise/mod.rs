@@ -10,7 +10,7 @@ pub use cases::cases;
 use super::operands;
 use crate::{
     Result,
-    graph::Op,
+    graph::{Backward, Op},
     machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
@@ -29,16 +29,19 @@ pub struct Axpy {
 }
 
 /// The same numbers in another floating-point type, rounded to nearest even: operand `[x]`, result `[y]`.
+///
+/// Mixed precision is recorded with it: images and filters are cast where they enter. Rounding has no derivative; the
+/// gradient passes as it is, in fp32 where it already came in fp32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cast {
     /// Type of the result.
     pub to: DType,
 }
 
-fn same_fp32(inputs: &[Spec]) -> Result<Vec<Spec>, String> {
+fn two_alike(inputs: &[Spec]) -> Result<Vec<Spec>, String> {
     let [a, b] = operands(inputs)?;
-    if a != b || a.dtype != DType::F32 {
-        return Err(format!("operands {a} and {b}, expected two alike in fp32"));
+    if a != b || !a.dtype.is_float() {
+        return Err(format!("operands {a} and {b}, expected two alike in fp32, bf16 or fp16"));
     }
     Ok(vec![a])
 }
@@ -49,7 +52,7 @@ impl Op for Add {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        same_fp32(inputs)
+        two_alike(inputs)
     }
 
     fn in_place(&self) -> Vec<(usize, usize)> {
@@ -73,7 +76,7 @@ impl Op for Axpy {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        same_fp32(inputs)
+        two_alike(inputs)
     }
 
     fn in_place(&self) -> Vec<(usize, usize)> {
@@ -104,6 +107,15 @@ impl Op for Cast {
             }
             (from, to) => Err(format!("no conversion from {from} to {to}")),
         }
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
+        let Some(dy) = cx.gradient(0) else { return Ok(()) };
+        let to = cx.spec(cx.input(0)).dtype;
+        let is_there = cx.spec(dy).dtype == to;
+        let dx = if is_there { dy } else { cx.record1("backward", Self { to }, &[dy])? };
+        cx.set(0, dx);
+        Ok(())
     }
 
     reference_by_definition!();

@@ -16,6 +16,7 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn forward(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let large = cx.input(0).spec.shape.volume().expect("checked when recorded");
     let [d, h, w] = large.extent.map(|extent| extent as i32);
     let (x, y) = (cx.input(0).address, cx.output(0).address);
@@ -24,6 +25,7 @@ pub(super) fn forward(cx: &mut Lower<'_>) -> Result<()> {
 }
 
 pub(super) fn backward(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let large = cx.input(0).spec.shape.volume().expect("checked when recorded");
     let [d, h, w] = large.extent.map(|extent| extent as i32);
     let (x, dy, dx) = (cx.input(0).address, cx.input(1).address, cx.output(0).address);

@@ -10,7 +10,7 @@ mod reference;
 
 pub use cases::cases;
 
-use super::{activation, operands};
+use super::{activation, operands, same_type};
 use crate::{
     Result,
     graph::{Backward, Op},
@@ -39,11 +39,11 @@ impl Op for MaxPool {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [x] = operands(inputs)?;
-        let x = activation(&x, "the input")?;
-        if x.extent.contains(&1) {
-            return Err(format!("input {} is too thin to be halved", x.shape()));
+        let volume = activation(&x, "the input")?;
+        if volume.extent.contains(&1) {
+            return Err(format!("input {} is too thin to be halved", x.shape));
         }
-        Ok(vec![Spec::f32(halved(x).shape())])
+        Ok(vec![Spec::new(halved(volume).shape(), x.dtype)])
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
@@ -72,11 +72,11 @@ impl Op for MaxPoolBackward {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [x, dy] = operands(inputs)?;
-        let (x, dy) = (activation(&x, "the input")?, activation(&dy, "the gradient")?);
-        if halved(x) != dy {
-            return Err(format!("gradient {} is not half the input {}", dy.shape(), x.shape()));
+        same_type(&x, &dy, "the gradient")?;
+        if halved(activation(&x, "the input")?) != activation(&dy, "the gradient")? {
+            return Err(format!("gradient {} is not half the input {}", dy.shape, x.shape));
         }
-        Ok(vec![Spec::f32(x.shape())])
+        Ok(vec![x])
     }
 
     reference_by_definition!();

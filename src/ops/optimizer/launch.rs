@@ -2,7 +2,7 @@
 
 use super::{Optimizer, Rule, shares};
 use crate::{
-    Result,
+    Error, Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
     plan,
 };
@@ -49,6 +49,10 @@ pub(super) fn lower(op: &Optimizer, cx: &mut Lower<'_>) -> Result<()> {
         }
         Rule::Nadam { beta1, beta2, epsilon } => (NADAM, 0.0, shares(beta1, beta2, epsilon)),
     };
+    if op.flag(cx.inputs()).is_some() {
+        let cause = "no GPU kernel skips a step yet; use --precision bf16 or --device cpu";
+        return Err(Error::shape(cx.name(), cause));
+    }
     let parameters = op.parameters(cx.inputs());
     let tensors = (0..parameters).map(|index| {
         let (parameter, gradient, state) = op.positions(parameters, index);

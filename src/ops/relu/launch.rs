@@ -16,12 +16,14 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn forward(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (x, y) = (cx.input(0), cx.output(0));
     let count = y.spec.shape.elements();
     cx.launch_over(&FORWARD, count, &ReluArguments { x: x.address, y: y.address, count: count as i64 })
 }
 
 pub(super) fn backward(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let (y, dy, dx) = (cx.input(0).address, cx.input(1).address, cx.output(0).address);
     let count = cx.output(0).spec.shape.elements();
     cx.launch_over(&BACKWARD, count, &ReluBackwardArguments { y, dy, dx, count: count as i64 })

@@ -1,17 +1,23 @@
 //! On the CPU: rows of the small volume over the threads; see [`crate::cpu::pool`].
 
 use crate::{
-    cpu::pool::Halving,
+    cpu::{pool::Halving, with_element},
     session::CpuCall,
     tensor::{Spec, Volume},
 };
 
 pub(super) fn forward(call: &CpuCall<'_>) {
-    halving(&call.input_spec(0)).upsample(call.threads(), call.f32(0), call.f32_mut(0));
+    let halving = halving(&call.input_spec(0));
+    with_element!(call.input_spec(0).dtype, E => {
+        halving.upsample::<E>(call.threads(), call.elements(0), call.elements_mut(0));
+    });
 }
 
 pub(super) fn backward(call: &CpuCall<'_>) {
-    halving(&call.output_spec(0)).upsample_backward(call.threads(), call.f32(0), call.f32_mut(0));
+    let halving = halving(&call.output_spec(0));
+    with_element!(call.input_spec(0).dtype, E => {
+        halving.upsample_backward::<E>(call.threads(), call.elements(0), call.elements_mut(0));
+    });
 }
 
 fn halving(small: &Spec) -> Halving {

@@ -16,11 +16,13 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
 }
 
 pub(super) fn forward(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let small = cx.input(0).spec.shape.volume().expect("checked when recorded");
     lower(cx, &FORWARD, small)
 }
 
 pub(super) fn backward(cx: &mut Lower<'_>) -> Result<()> {
+    cx.fp32_only()?;
     let small = cx.output(0).spec.shape.volume().expect("checked when recorded");
     lower(cx, &BACKWARD, small)
 }

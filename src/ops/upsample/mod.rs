@@ -32,8 +32,9 @@ impl Op for Upsample {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
         let [x] = operands(inputs)?;
-        let x = activation(&x, "the input")?;
-        Ok(vec![Spec::f32(Volume { extent: x.extent.map(|extent| 2 * extent), ..x }.shape())])
+        let volume = activation(&x, "the input")?;
+        let doubled = Volume { extent: volume.extent.map(|extent| 2 * extent), ..volume };
+        Ok(vec![Spec::new(doubled.shape(), x.dtype)])
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> Result<()> {
@@ -61,12 +62,13 @@ impl Op for UpsampleBackward {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let [dy] = operands(inputs)?;
-        let dy = activation(&dy, "the gradient")?;
+        let [gradient] = operands(inputs)?;
+        let dy = activation(&gradient, "the gradient")?;
         if dy.extent.iter().any(|extent| extent % 2 != 0) {
             return Err(format!("gradient {} has an odd extent", dy.shape()));
         }
-        Ok(vec![Spec::f32(Volume { extent: dy.extent.map(|extent| extent / 2), ..dy }.shape())])
+        let halved = Volume { extent: dy.extent.map(|extent| extent / 2), ..dy };
+        Ok(vec![Spec::new(halved.shape(), gradient.dtype)])
     }
 
     reference_by_definition!();

@@ -1,6 +1,6 @@
-//! On a GPU: each pass is one matrix product in tiles of 64 x 64, gathered by index maps.
+//! fp32: each pass is one matrix product in tiles of 64 x 64, gathered by index maps.
 
-use super::volume;
+use super::super::volume;
 use crate::{
     Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
@@ -45,7 +45,7 @@ arguments!(ConvTranspose3dWgradArguments {
 });
 arguments!(BiasSumArguments { dy: u64, partials: u64, sliced: SlicedVoxels });
 
-pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
+pub(super) fn kernels() -> Vec<KernelAbi> {
     vec![FPROP.abi(), DGRAD.abi(), WGRAD.abi(), BIAS_SUMS.abi(), SLICE_SUM.abi()]
 }
 

@@ -1,0 +1,44 @@
+//! On a GPU: fp32 on the ordinary units, bf16 and fp16 on tensor cores.
+
+mod fp32;
+mod tensor;
+
+use crate::{
+    Result,
+    machine::{KernelAbi, lower::Lower},
+    tensor::DType,
+};
+
+pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
+    fp32::kernels().into_iter().chain(tensor::kernels()).collect()
+}
+
+/// The tensor-core kernels for the element type of the first operand; none for fp32.
+fn narrow(cx: &Lower<'_>) -> Option<&'static tensor::Kernels> {
+    match cx.input(0).spec.dtype {
+        DType::Bf16 => Some(&tensor::BF16),
+        DType::F16 => Some(&tensor::FP16),
+        _ => None,
+    }
+}
+
+pub(super) fn fprop(cx: &mut Lower<'_>) -> Result<()> {
+    match narrow(cx) {
+        Some(kernels) => kernels.fprop(cx),
+        None => fp32::fprop(cx),
+    }
+}
+
+pub(super) fn dgrad(cx: &mut Lower<'_>) -> Result<()> {
+    match narrow(cx) {
+        Some(kernels) => kernels.dgrad(cx),
+        None => fp32::dgrad(cx),
+    }
+}
+
+pub(super) fn wgrad(cx: &mut Lower<'_>) -> Result<()> {
+    match narrow(cx) {
+        Some(kernels) => kernels.wgrad(cx),
+        None => fp32::wgrad(cx),
+    }
+}
