@@ -19,6 +19,7 @@ use gyrus::{
     cpu::Threads,
     graph::{
         Graph, Role, Tape, ValueId,
+        fuse::{Device, fuse},
         reference::{Dense, Real, evaluate},
     },
     nn::{
@@ -251,17 +252,20 @@ impl Golden {
             let config = self.step(recipe.rule, recipe.clip);
             let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
             let initial = self.initial(&program[0]);
-            let run = self.run_cpu(&program, recipe, &initial, &mut |step, session| {
-                if (index, step) == (0, 0) {
-                    self.check_first_step(session);
+            for merged in [program.clone(), program.each_ref().map(|graph| fuse(graph, Device::Cpu))] {
+                let run = self.run_cpu(&merged, recipe, &initial, &mut |step, session| {
+                    if (index, step) == (0, 0) {
+                        self.check_first_step(session);
+                    }
+                });
+                let expected = self.expected(recipe);
+                if self.violations(recipe, &initial, &run, &expected).is_empty() {
+                    continue;
                 }
-            });
-            let expected = self.expected(recipe);
-            if self.violations(recipe, &initial, &run, &expected).is_empty() {
-                continue;
+                again += 1;
+                let graphs = [&program[0], &merged[0]];
+                tipped += usize::from(self.check_on_the_same_branches(recipe, graphs, &initial, &run, expected));
             }
-            again += 1;
-            tipped += usize::from(self.check_on_the_same_branches(recipe, &program[0], &initial, &run, expected));
         }
         println!("{}: {} recipes, {again} looked at again, {tipped} with tipped branches", self.name, recipes.len());
     }
@@ -370,18 +374,20 @@ impl Golden {
 
     /// Holds a run against the definition on the branches that the CPU took at each ReLU and in each pooling window,
     /// which must be PyTorch's unless a value that decides lies within rounding of its kink. Says whether any was tipped.
+    /// The first graph is as it was recorded, the second as it ran.
     fn check_on_the_same_branches(
         &self,
         recipe: &Recipe,
-        graph: &Graph,
+        [graph, merged]: [&Graph; 2],
         initial: &HashMap<String, Vec<f32>>,
         run: &Run,
         stored: Expected,
     ) -> bool {
         let mut branches = Vec::new();
-        let kept = Branches::keep(graph);
-        let again =
-            self.run_cpu(&[kept], recipe, initial, &mut |_, session| branches.push(Branches::read(graph, session)));
+        let kept = Branches::keep(graph, merged);
+        let again = self.run_cpu(&[kept], recipe, initial, &mut |_, session| {
+            branches.push(Branches::read(graph, merged, session));
+        });
         assert!(again.tensors == run.tensors, "{}: keeping activations changed a result", self.name);
         let (sharp, tipped) = self.run_definition::<f64>(recipe, graph, initial, Some(&branches));
         let (plain, _) = self.run_definition::<f32>(recipe, graph, initial, Some(&branches));
@@ -458,8 +464,13 @@ impl Golden {
             record_prediction(self.network, self.batch, self.extent).unwrap(),
             self.record_forward(),
         ];
+        self.check_forward_of(&program.each_ref().map(|graph| fuse(graph, Device::Cpu)));
+        self.check_forward_of(&program);
+    }
+
+    fn check_forward_of(&self, program: &[Graph]) {
         let initial = self.initial(&program[0]);
-        let mut session = self.session(&program, &initial);
+        let mut session = self.session(program, &initial);
         session.run(0);
         self.within("inference_logits", &sparse(session.f32("inference.logits"), SPARSE));
         session.run(1);

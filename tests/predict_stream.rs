@@ -42,6 +42,7 @@ fn checkpoint(path: &Path, extent: [usize; 3], channels: usize, normalization: N
         augmentation: Augmentation::default(),
         normalization,
         fit,
+        fuse: gyrus::graph::fuse::Fuse::Auto,
         seed: 5,
     };
     let ct = vec![CtStatistics { low: -2.0, high: 60.0, mean: 20.0, deviation: 11.0 }; channels];

@@ -4,6 +4,7 @@ use gyrus::{
     cpu::Threads,
     graph::{
         Graph, Role,
+        fuse::Fuse,
         rematerialise::{Forgotten, Reuse, candidates, rematerialise},
     },
     nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation},
@@ -192,8 +193,11 @@ fn a_budget_gets_the_cheapest_level_that_fits() {
 #[test]
 fn a_refusal_names_runs_that_really_fit() {
     let training = step(Architecture::default(), 8, 2, [48, 64, 64]);
-    let run = Run { training, validation_batch: 1 };
-    let least = budget::fit(&run.graphs().unwrap(), options(), unlimited(Rematerialise::Full)).unwrap().plan.total;
+    let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
+    let least = budget::fit(&run.graphs_for(options().target).unwrap(), options(), unlimited(Rematerialise::Full))
+        .unwrap()
+        .plan
+        .total;
     for (rematerialise, bytes) in [(Rematerialise::None, least + 1), (Rematerialise::Auto, least - 1)] {
         let budget = Budget { bytes: Some(bytes), rematerialise, ..Budget::default() };
         let alternatives = run.alternatives(options(), budget);
@@ -210,7 +214,7 @@ fn a_refusal_names_runs_that_really_fit() {
                     other.training.extent = [axes[2], axes[1], axes[0]];
                 }
             }
-            let fitted = budget::fit(&other.graphs().unwrap(), options(), budget).unwrap();
+            let fitted = budget::fit(&other.graphs_for(options().target).unwrap(), options(), budget).unwrap();
             assert_eq!(fitted.plan.total, *needs, "{change}");
             assert!(*needs <= bytes, "{change}");
         }

@@ -13,6 +13,7 @@ use gyrus::{
         validate::{Expectation, survey},
     },
     demo::synthesize,
+    graph::fuse::Fuse,
     nn::{Architecture, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::{
@@ -134,6 +135,7 @@ fn config(architecture: Architecture) -> TrainConfig {
         normalization: Normalization::Volume,
         fit: Fit::Resize,
         seed: 11,
+        fuse: Fuse::Auto,
     }
 }
 

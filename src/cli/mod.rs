@@ -9,6 +9,7 @@ mod device;
 mod devices;
 mod evaluate;
 mod explore;
+mod fuse;
 mod inspect;
 mod memory;
 mod options;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     device::{Device, DeviceOptions},
+    fuse::{FuseOptions, print_merged},
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
@@ -37,8 +38,9 @@ const BUDGET: usize = 24 << 30;
 ///
 /// JSON keys: parameters, flops, peak_bytes, transient_bytes, transient_lower_bound, peak_at, roles, layers, total_bytes,
 /// budget_bytes; card: name or null; rematerialised {activations, offloaded, extra_flops_percent, extra_traffic_percent};
-/// levels: a list of {activations, offloaded, total_bytes, flops, extra_flops_percent, extra_traffic_percent, roofline_seconds (null without a
-/// named card), chosen}; timeline {steps: a list of {name, stage, flops, traffic, start, end}, blocks: a list of {name,
+/// merged {patterns: a list of {name, count}, before and after: {passes, traffic_bytes, total_bytes}}; levels: a list of
+/// {activations, offloaded, total_bytes, flops, extra_flops_percent, extra_traffic_percent, roofline_seconds (null without
+/// a named card), chosen}; timeline {steps: a list of {name, stage, flops, traffic, start, end}, blocks: a list of {name,
 /// kind, offset, bytes, first, last}, peak_bytes, peak_node}, where start and end are shares of the predicted time, first
 /// and last count steps.
 #[derive(Debug, Args)]
@@ -49,6 +51,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
 
@@ -136,12 +140,13 @@ pub fn run(options: Options) -> Result<()> {
         loss: options.loss.into(),
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     };
-    let run = Run { training, validation_batch: options.val_batch_size };
+    let run = Run { training, validation_batch: options.val_batch_size, fuse: options.fuse.fuse };
     let (layout, limit) = options.target()?;
     let rates = options.card.as_ref().and_then(CardName::rates);
     let chosen = run.fit(layout, limit)?;
     let graphs = run.graphs_for(layout.target)?;
     let levels = budget::levels(&graphs, layout, options.memory.offload(), &rates.copied().unwrap_or_default());
+    let merged = run.merged(layout)?;
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);
     let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
 
@@ -163,6 +168,7 @@ pub fn run(options: Options) -> Result<()> {
         value["budget_bytes"] = limit.budget.bytes.into();
         value["card"] = options.card.as_ref().and_then(CardName::name).into();
         value["rematerialised"] = level_json(&chosen);
+        value["merged"] = serde_json::to_value(&merged).expect("plain data");
         let line = |level: &Fitted| {
             let mut line = level_json(level);
             line["total_bytes"] = level.plan.total.into();
@@ -177,6 +183,7 @@ pub fn run(options: Options) -> Result<()> {
         return Ok(());
     }
     print_table(&report, chosen.plan.total)?;
+    print_merged(&merged)?;
     print_levels(&levels, &chosen, rates)
 }
 

@@ -15,6 +15,7 @@ use clap::{ArgAction, Args};
 
 use super::{
     device::{Device, DeviceOptions, check_threads},
+    fuse::FuseOptions,
     memory::{HostMemoryOptions, MemoryOptions},
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
@@ -50,6 +51,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
     #[command(flatten)]
@@ -372,6 +375,7 @@ impl Options {
             normalization: self.data.normalization,
             fit: self.data.fit,
             seed: self.seed,
+            fuse: self.fuse.fuse,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod backward;
 mod differentiate;
+pub mod fuse;
 mod node;
 mod op;
 pub mod reference;
@@ -14,6 +15,7 @@ mod tape;
 
 pub use backward::Backward;
 pub use differentiate::differentiate;
+pub use fuse::fuse;
 pub use node::{Graph, Node, NodeId, Role, Stage, Value, ValueId};
 pub use op::{CpuTarget, Op};
 pub use rematerialise::rematerialise;

@@ -11,6 +11,7 @@ use crate::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
     },
+    graph::fuse::Fuse,
     nn::{UNetConfig, names, record_prediction},
     session::{Executor, RunsOn},
     train::{checkpoint::Checkpoint, state, trainer::configuration_of},
@@ -54,9 +55,10 @@ impl Predictor {
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
         let precision = options.precision.unwrap_or(config.network.precision);
         let network = UNetConfig { precision, ..config.network };
-        let graph = record_prediction(network, 1, preprocessing.extent)?;
+        let runs_on = runs_on.into();
+        let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, runs_on.options().target);
         let saved = state::saved_values(&graph);
-        let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on.into())?;
+        let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on)?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
         let elements = |shape: &[usize]| shape.iter().product::<usize>() * size_of::<f32>();
         let loading = checkpoint.tensors.values().map(|tensor| elements(&tensor.shape)).sum::<usize>()

@@ -119,6 +119,12 @@ impl Case {
         Self { name, op: Arc::new(op), operands, timed: false, seeded: vec![0], narrows: true }
     }
 
+    /// The same case with the extents of every operand in its name, where the first few do not tell cases apart.
+    pub fn named_by_all_operands(self) -> Self {
+        let shapes: Vec<String> = self.operands.iter().map(|operand| operand.spec.shape.to_string()).collect();
+        Self { name: format!("{:?} {}", self.op, shapes.join(" ")), ..self }
+    }
+
     /// The same case, to be timed as well.
     pub fn timed(self) -> Self {
         Self { timed: true, ..self }

@@ -5,19 +5,24 @@
 
 pub mod activation;
 pub mod batch_norm;
+pub mod batch_norm_fused;
 pub mod case;
 pub mod concat;
 pub mod conv3d;
+pub mod conv3d_fused;
 pub mod conv_transpose3d;
+pub mod conv_transpose3d_fused;
 pub mod copy;
 pub mod dice;
 pub mod dropout;
 pub mod elementwise;
 pub mod max_pool;
+pub mod max_pool_fused;
 pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
+pub mod sources;
 mod tensor_core;
 pub mod upsample;
 
@@ -54,6 +59,10 @@ fn fp32_cases() -> Vec<Case> {
         elementwise::cases(),
         non_finite::cases(),
         optimizer::cases(),
+        conv3d_fused::cases(),
+        conv_transpose3d_fused::cases(),
+        batch_norm_fused::cases(),
+        max_pool_fused::cases(),
     ]
     .into_iter()
     .flatten()

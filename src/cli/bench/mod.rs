@@ -10,6 +10,7 @@ use clap::Args;
 use self::report::{Report, Times, Yardstick};
 use super::{
     device::{DeviceOptions, Opened},
+    fuse::FuseOptions,
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
@@ -47,6 +48,8 @@ pub struct Options {
     optimizer: OptimizerOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
 
@@ -95,7 +98,7 @@ pub fn run(options: Options) -> Result<()> {
     };
     let mut opened = options.device.open()?;
     let limit = options.memory.of_device(&mut opened.runs_on)?;
-    let step = Run { training, validation_batch: 1 }.fit(opened.runs_on.options(), limit)?;
+    let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.runs_on.options(), limit)?;
     let about = (opened.device.to_string(), opened.description.clone());
     match opened {
         Opened { tally: Some(tally), runs_on, .. } => {
