@@ -6,11 +6,7 @@
 use std::sync::Arc;
 
 use super::{Access, Arguments, Kernel, Launch};
-use crate::{
-    Error, Result,
-    graph::Op,
-    tensor::{DType, Spec},
-};
+use crate::{Error, Result, graph::Op, tensor::Spec};
 
 /// The most CTAs of a kernel whose threads stride over all elements: enough to fill any GPU several times over, few enough
 /// that starting them costs nothing.
@@ -116,22 +112,6 @@ impl<'a> Lower<'a> {
         self.outputs[index]
     }
 
-    /// Refuses 16-bit operands: for operations that have fp32 kernels alone.
-    ///
-    /// # Errors
-    /// If an operand is bf16 or fp16.
-    pub fn fp32_only(&self) -> Result<()> {
-        let is_narrow = |operand: &&Operand| matches!(operand.spec.dtype, DType::Bf16 | DType::F16);
-        match self.inputs.iter().chain(self.outputs).find(is_narrow) {
-            None => Ok(()),
-            Some(operand) => {
-                let cause =
-                    format!("no GPU kernel for {} yet; use --precision fp32 or --device cpu", operand.spec.dtype);
-                Err(Error::shape(self.name, cause))
-            }
-        }
-    }
-
     /// The address of so many scratch bytes. Each call gives other ones.
     pub fn workspace(&mut self, bytes: usize) -> u64 {
         let address = self.workspace + self.workspace_bytes as u64;
@@ -149,6 +129,7 @@ impl<'a> Lower<'a> {
         self.launches.push(Launch {
             family: kernel.family(),
             kernel: kernel.name(),
+            compute: kernel.compute(),
             grid: grid.map(|extent| extent as u32),
             block: [kernel.threads(), 1, 1],
             shared: 0,

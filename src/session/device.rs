@@ -78,6 +78,7 @@ impl DeviceSession {
         let entries = graphs.iter().zip(&plan.entries).map(|(graph, entry)| bind_entry(graph, entry, base));
         let entries = entries.collect::<Result<Vec<Entry>>>()?;
         for launch in entries.iter().flat_map(|entry| &entry.nodes).flat_map(|node| &node.launches) {
+            check_compute(&*machine, launch)?;
             if !machine.is_loaded(launch.family) {
                 let image = images::find(launch.family, machine.capabilities().compute)?;
                 machine.load(launch.family, &image.ptx())?;
@@ -368,6 +369,24 @@ fn bind_entry(graph: &Graph, entry: &EntryPlan, base: u64) -> Result<Entry> {
         read_until.extend(inputs.map(|value| (value.name.clone(), index + 1)));
     }
     Ok(Entry { nodes, read_until, recording: None })
+}
+
+fn check_compute(machine: &dyn Machine, launch: &Launch) -> Result<()> {
+    let has = machine.capabilities().compute;
+    if launch.compute <= has {
+        return Ok(());
+    }
+    let version = |compute: u32| format!("{}.{}", compute / 10, compute % 10);
+    Err(Error::Device {
+        device: machine.capabilities().name.clone(),
+        cause: format!(
+            "{} needs compute capability {}, this GPU has {}",
+            launch.kernel,
+            version(launch.compute),
+            version(has)
+        ),
+        advice: "use --precision fp16 or fp32: bf16 begins with compute capability 8.0".to_owned(),
+    })
 }
 
 fn check_memory(machine: &mut dyn Machine, graphs: &[Graph], plan: &MemoryPlan) -> Result<()> {

@@ -15,11 +15,16 @@ mod reference;
 
 pub use cases::cases;
 
-use super::{activation, batch_norm::BatchNormBackward, operands, vector};
+use super::{
+    activation,
+    batch_norm::{BatchNormBackward, launch},
+    operands, vector,
+};
 use crate::{
     Result,
     cpu::Statistics,
     graph::{CpuTarget, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -79,6 +84,10 @@ impl Op for BatchNormStatistics {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::statistics(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::statistics(cx)
+    }
 }
 
 impl Op for BatchNormFinish {
@@ -99,6 +108,10 @@ impl Op for BatchNormFinish {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::finish(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::finish(self.epsilon, cx)
     }
 }
 
@@ -135,5 +148,9 @@ impl Op for FusedBatchNormBackward {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fused_backward(self.epsilon, self.accumulate, self.relu, cx)
     }
 }

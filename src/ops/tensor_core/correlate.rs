@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Voxels of a CTA along D, H, W.
-const TILE: [usize; 3] = [4, 8, 8];
+pub(super) const TILE: [usize; 3] = [4, 8, 8];
 /// Pieces of a chunk of source channels: sixteen channels, the summed axis of one tensor-core instruction.
 const CHUNK_PIECES: usize = 2;
 

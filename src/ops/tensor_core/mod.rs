@@ -2,13 +2,19 @@
 //! `kernels/common/wgrad.cuh` take. Operands are 16-bit tensors in pieces of eight channels; see `kernels/common/pieces.cuh`.
 
 mod correlate;
+mod statistics;
 mod wgrad;
 
 pub(in crate::ops) use correlate::{Correlate, CorrelateArguments, Correlation, PackFilterArguments, Pass};
+pub(in crate::ops) use statistics::{TileStatistics, TileSums};
 pub(in crate::ops) use wgrad::{Wgrad, WgradArguments, WgradProblem};
 
+use super::sources::{self, Load};
 use crate::{
-    machine::{arguments, lower::Operand},
+    machine::{
+        arguments,
+        lower::{Lower, Operand},
+    },
     tensor::Volume,
 };
 
@@ -57,12 +63,36 @@ impl Source {
     pub(in crate::ops) fn plain(operand: Operand) -> Self {
         Self { data: operand.address, channels: channels(operand) as i32, ..Self::NONE }
     }
+
+    /// A tensor as the operation reads it: its scale and shift are the operands behind it.
+    fn read(cx: &Lower<'_>, source: sources::Source) -> Self {
+        let plain = Self::plain(cx.input(source.tensor));
+        match source.load {
+            Load::Plain => plain,
+            Load::Normalised => {
+                let [scale, shift] = [1, 2].map(|behind| cx.input(source.tensor + behind).address);
+                Self { scale, shift, ..plain }
+            }
+        }
+    }
 }
 
 impl Sources {
     /// One tensor as it is.
     pub(in crate::ops) fn plain(operand: Operand) -> Self {
         Self { first: Source::plain(operand), second: Source::NONE }
+    }
+
+    /// The tensors as the operation reads them.
+    pub(in crate::ops) fn read(cx: &Lower<'_>, sources: sources::Sources) -> Self {
+        let mut list = sources.list().map(|source| Source::read(cx, source));
+        Self { first: list.next().unwrap_or(Source::NONE), second: list.next().unwrap_or(Source::NONE) }
+    }
+
+    /// One gradient, zero where the ReLU's result is not positive, if there is one.
+    pub(in crate::ops) fn masked(gradient: Operand, relu: Option<Operand>) -> Self {
+        let mask = relu.map_or(0, |relu| relu.address);
+        Self { first: Source { mask, ..Source::plain(gradient) }, second: Source::NONE }
     }
 
     fn channels(&self) -> [usize; 2] {
@@ -73,12 +103,22 @@ impl Sources {
 impl Targets {
     /// One tensor.
     pub(in crate::ops) fn one(operand: Operand) -> Self {
-        let none = Target { data: 0, channels: 0, unused: 0 };
-        Self { first: Target { data: operand.address, channels: channels(operand) as i32, unused: 0 }, second: none }
+        Self { first: Target::of(operand), second: Target { data: 0, channels: 0, unused: 0 } }
+    }
+
+    /// Two tensors side by side.
+    pub(in crate::ops) fn two(first: Operand, second: Operand) -> Self {
+        Self { first: Target::of(first), second: Target::of(second) }
     }
 
     fn channels(&self) -> [usize; 2] {
         [self.first.channels as usize, self.second.channels as usize]
+    }
+}
+
+impl Target {
+    fn of(operand: Operand) -> Self {
+        Self { data: operand.address, channels: channels(operand) as i32, unused: 0 }
     }
 }
 
