@@ -195,6 +195,7 @@ fn stage(graphs: &[Graph], persistent: &[Persistent], end: usize) -> Option<Stag
     Some(Staged { entry, place: Place { offset: first, bytes: end - first } })
 }
 
+const BATCHES: &str = "batches";
 const OPTIMIZER_STATE: &str = "optimizer state";
 
 /// The regions of the arena, in order. What is staged comes last, where the transient region begins.
@@ -202,10 +203,11 @@ fn role_name(role: Role, options: Options) -> Option<(usize, &'static str)> {
     Some(match role {
         Role::Parameter => (0, "parameters"),
         Role::Gradient(_) => (1, "gradients"),
-        Role::OptimizerState => (if options.offload { 6 } else { 2 }, OPTIMIZER_STATE),
+        Role::OptimizerState => (if options.offload { 7 } else { 2 }, OPTIMIZER_STATE),
         Role::Running => (3, "running statistics"),
         Role::Input => (4, "inputs"),
         Role::Output => (5, "outputs"),
+        Role::Batch => (6, BATCHES),
         Role::Activation => return None,
     })
 }
@@ -214,17 +216,25 @@ fn place_persistent(graphs: &[Graph], options: Options) -> (Vec<Persistent>, usi
     let mut found: Vec<((usize, usize), Persistent)> = Vec::new();
     let mut known: HashMap<String, Spec> = HashMap::new();
     for graph in graphs {
+        let mut batches = 0;
         for (index, value) in graph.values.iter().enumerate() {
             let Some((region, role)) = role_name(value.role, options) else { continue };
             if value.updates.is_some() {
                 continue;
             }
+            let order = match value.role {
+                Role::Gradient(ValueId(parameter)) => parameter,
+                Role::Batch => {
+                    batches += 1;
+                    batches
+                }
+                _ => index,
+            };
             if let Some(spec) = known.get(&value.name) {
                 assert_eq!(*spec, value.spec, "{}: two graphs of a program disagree", value.name);
                 continue;
             }
             known.insert(value.name.clone(), value.spec);
-            let order = if let Role::Gradient(ValueId(parameter)) = value.role { parameter } else { index };
             let place = Place { offset: 0, bytes: value.spec.bytes() };
             found.push(((region, order), Persistent { name: value.name.clone(), spec: value.spec, role, place }));
         }
@@ -232,14 +242,20 @@ fn place_persistent(graphs: &[Graph], options: Options) -> (Vec<Persistent>, usi
     // Stable: values of later graphs come behind those of earlier ones within a region only if their index is higher,
     // which is all the order that anybody relies on (parameters and gradients come from the first graph alone).
     found.sort_by_key(|(key, _)| *key);
-    let mut offset = 0;
-    let mut persistent = Vec::with_capacity(found.len());
-    for (_, mut value) in found {
+    let (mut offset, mut end) = (0, 0);
+    let mut persistent: Vec<Persistent> = Vec::with_capacity(found.len());
+    let mut previous = None;
+    for (key, mut value) in found {
+        // Batches of different graphs that come at the same position share their bytes; everything else follows what is there.
+        if value.role != BATCHES || previous != Some(key) {
+            offset = end;
+        }
         value.place.offset = offset;
-        offset += align(value.place.bytes + options.guard);
+        end = end.max(offset + align(value.place.bytes + options.guard));
+        previous = Some(key);
         persistent.push(value);
     }
-    (persistent, offset)
+    (persistent, end)
 }
 
 fn plan_entry(graph: &Graph, persistent: &HashMap<&str, Place>, base: usize, options: Options) -> EntryPlan {

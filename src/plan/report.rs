@@ -57,8 +57,12 @@ impl Report {
     pub fn new(graphs: &[Graph], plan: &MemoryPlan, entry: usize) -> Self {
         let (graph, layout) = (&graphs[entry], &plan.entries[entry]);
         let mut roles: Vec<RoleLine> = Vec::new();
+        let mut covered = 0;
         for value in &plan.persistent {
-            let bytes = super::align(value.place.bytes);
+            // Batches of different graphs share bytes, which count once.
+            let end = super::align(value.place.end());
+            let bytes = end.saturating_sub(value.place.offset.max(covered));
+            covered = covered.max(end);
             let role = if plan.is_staged(value) { "optimizer state, on the host" } else { value.role };
             match roles.last_mut() {
                 Some(line) if line.role == role => {
