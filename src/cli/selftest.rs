@@ -14,7 +14,10 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::device::{DeviceOptions, counted};
+use super::{
+    device::{DeviceOptions, counted},
+    output::SaveOptions,
+};
 use crate::{
     Error, Result,
     machine::Machine,
@@ -31,7 +34,7 @@ use crate::{
 /// are uploaded ahead. Exit status 1 if anything is wrong.
 ///
 /// JSON keys: device, name, cases, failures, seconds, outcomes: a list of {case, passed, share, error, allowed, seconds},
-/// where share is error over what is allowed.
+/// where share is error over what is allowed (null if a result is not a number, or has other bits than it should).
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -45,9 +48,12 @@ pub struct Options {
     #[arg(long)]
     cases: bool,
 
-    /// Print JSON
+    /// Leave the largest cases out: for checkers that slow everything down
     #[arg(long)]
-    json: bool,
+    quick: bool,
+
+    #[command(flatten)]
+    save: SaveOptions,
 }
 
 /// Runs the command.
@@ -57,8 +63,9 @@ pub fn run(options: Options) -> Result<()> {
     note!("{name}");
     let start = Instant::now();
     let is_wanted = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
-    let cases: Vec<Case> = catalogue().into_iter().filter(|case| is_wanted(&case.name)).collect();
-    let mut outcomes = match opened.runs_on {
+    let cases: Vec<Case> =
+        catalogue().into_iter().filter(|case| is_wanted(&case.name) && !(options.quick && case.timed)).collect();
+    let outcomes = match opened.runs_on {
         RunsOn::Cpu(threads) => judge_all(&cases, &mut Cpu(threads.count()))?,
         RunsOn::Machine(machine) => on_machine(&cases, machine, is_wanted("steps"))?,
     };
@@ -67,30 +74,29 @@ pub fn run(options: Options) -> Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     let failures = outcomes.iter().filter(|outcome| !outcome.is_good()).count();
-    if options.json {
-        let line = |outcome: &Outcome| {
-            json!({
-                "case": outcome.case,
-                "passed": outcome.is_good(),
-                "share": outcome.share,
-                "error": outcome.error,
-                "allowed": outcome.allowed,
-                "seconds": outcome.seconds,
-            })
-        };
-        let report = json!({
-            "device": device,
-            "name": name,
-            "cases": outcomes.len(),
-            "failures": failures,
-            "seconds": seconds,
-            "outcomes": outcomes.iter().map(line).collect::<Vec<_>>(),
-        });
-        super::output::print_json(&report)?;
-    } else {
-        print_table(&mut outcomes, options.cases)?;
+    let line = |outcome: &Outcome| {
+        json!({
+            "case": outcome.case,
+            "passed": outcome.is_good(),
+            "share": outcome.share,
+            "error": outcome.error,
+            "allowed": outcome.allowed,
+            "seconds": outcome.seconds,
+        })
+    };
+    let report = json!({
+        "device": device,
+        "name": name,
+        "cases": outcomes.len(),
+        "failures": failures,
+        "seconds": seconds,
+        "outcomes": outcomes.iter().map(line).collect::<Vec<_>>(),
+    });
+    options.save.report(&report, || {
+        print_table(&outcomes, options.cases)?;
         say!("{} passed, {failures} failed, {seconds:.1} s", counted(outcomes.len() - failures, "case"));
-    }
+        Ok(())
+    })?;
     if failures > 0 {
         return Err(Error::Device {
             device,
@@ -168,7 +174,7 @@ impl Device for Turn<'_, '_> {
     }
 }
 
-fn print_table(outcomes: &mut [Outcome], every_case: bool) -> Result<()> {
+fn print_table(outcomes: &[Outcome], every_case: bool) -> Result<()> {
     if every_case {
         say!("{:<64} {:>10} {:>10} {:>8} {:>9}", "case", "error", "allowed", "share", "ms");
         for outcome in outcomes.iter() {

@@ -7,7 +7,7 @@ use super::{Outcome, distance, encode};
 use crate::{
     Result,
     graph::{
-        Graph, Role, ValueId,
+        Graph, Role, Value, ValueId,
         reference::{Dense, Precision, evaluate},
     },
     machine::Machine,
@@ -38,10 +38,16 @@ pub enum Start {
 /// A training run of a few steps that is small enough for plain loops: its graph, and what the host writes.
 #[derive(Debug)]
 pub struct Steps {
-    graph: Graph,
-    /// What is there before the first step, by name.
-    initial: HashMap<String, Vec<f64>>,
+    /// A step.
+    pub graph: Graph,
+    /// What is there before the first step, by name: everything that no node makes.
+    pub initial: Written,
+    /// What the host writes for each step.
+    pub batches: Vec<Written>,
 }
+
+/// Values of the graph by name. Those named `images` and `labels` are written ahead where that is tried.
+pub type Written = HashMap<String, Vec<f64>>;
 
 /// What a run leaves: the fp32 values that survive it, by name.
 pub type State = HashMap<String, Vec<f32>>;
@@ -58,23 +64,24 @@ impl Steps {
         let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
         let config = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
         let graph = detach_inputs(&record_training(&config)?);
-        let mut initial: HashMap<String, Vec<f64>> = HashMap::new();
-        let parameters = initial_parameters(&graph, 3);
-        for id in graph.ids().filter(|&id| graph.value(id).producer.is_none()) {
-            let value = graph.value(id);
-            let data = match value.name.as_str() {
-                names::CLASS_WEIGHTS => vec![0.5, 1.0, 2.0],
-                // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
-                names::HYPER => vec![1e-4, 0.0, 0.0, 1.0],
-                names::LOSS_SCALE => vec![1.0],
-                name => match parameters.get(name) {
-                    Some(data) => data.iter().map(|&x| f64::from(x)).collect(),
-                    None => vec![0.0; value.spec.shape.elements()],
-                },
+        let mut initial = initially(&graph, 3);
+        initial.insert(names::CLASS_WEIGHTS.to_owned(), vec![0.5, 1.0, 2.0]);
+        // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
+        initial.insert(names::HYPER.to_owned(), vec![1e-4, 0.0, 0.0, 1.0]);
+        let batch = |step: usize| {
+            let draw = |name: &str, of: &dyn Fn(&mut Stream) -> f64| {
+                let mut stream = Stream::new(step as u64, name);
+                let elements = graph.find(name).map_or(0, |id| graph.value(id).spec.shape.elements());
+                (name.to_owned(), (0..elements).map(|_| of(&mut stream)).collect())
             };
-            initial.insert(value.name.clone(), data);
-        }
-        Ok(Self { graph, initial })
+            HashMap::from([
+                draw(names::IMAGES, &|stream| stream.normal()),
+                draw(names::LABELS, &|stream| stream.below(CLASSES) as f64),
+                (names::RNG.to_owned(), vec![5.0, 0.0, step as f64, 0.0]),
+            ])
+        };
+        let batches = (0..STEPS).map(batch).collect();
+        Ok(Self { graph, initial, batches })
     }
 
     /// The steps on a machine, which comes back.
@@ -86,17 +93,25 @@ impl Steps {
         for (name, data) in &self.initial {
             session.write(name, &encode(self.spec(name), data))?;
         }
-        for step in 0..STEPS {
-            if start != Start::Ahead || step == 0 {
-                self.write_batch(step, &mut session, start)?;
+        let is_volume = |name: &str| name == names::IMAGES || name == names::LABELS;
+        let is_ahead = |name: &str| start == Start::Ahead && is_volume(name);
+        for (step, batch) in self.batches.iter().enumerate() {
+            for (name, data) in batch {
+                let bytes = encode(self.spec(name), data);
+                match is_ahead(name) {
+                    false => session.write(name, &bytes)?,
+                    true if step == 0 => session.write_ahead(name, &bytes)?,
+                    true => {}
+                }
             }
-            session.write(names::RNG, &[5u32, 0, step as u32, 0])?;
             match start {
                 Start::Launched => session.run(0)?,
                 Start::Captured | Start::Ahead => session.run_captured(0)?,
             }
-            if start == Start::Ahead && step + 1 < STEPS {
-                self.write_batch(step + 1, &mut session, start)?;
+            for (name, data) in self.batches.iter().skip(step + 1).take(1).flatten() {
+                if is_ahead(name) {
+                    session.write_ahead(name, &encode(self.spec(name), data))?;
+                }
             }
         }
         let names: Vec<String> = self.kept().map(|id| self.graph.value(id).name.clone()).collect();
@@ -117,11 +132,10 @@ impl Steps {
             known.insert(id(name), dense(name, data));
         }
         let mut results = HashMap::new();
-        for step in 0..STEPS {
-            for (name, data) in self.batch(step) {
-                known.insert(id(name), dense(name, &data));
+        for batch in &self.batches {
+            for (name, data) in batch {
+                known.insert(id(name), dense(name, data));
             }
-            known.insert(id(names::RNG), dense(names::RNG, &[5.0, 0.0, step as f64, 0.0]));
             let found = evaluate(&self.graph, known.clone());
             for output in self.graph.nodes.iter().flat_map(|node| node.outputs.iter().copied()) {
                 let origin = self.graph.origin(output);
@@ -138,13 +152,15 @@ impl Steps {
     }
 
     /// How near a run came to the truth, by the rule, as a share of the largest number of each role: a tensor whose true
-    /// value is nothing has no scale of its own.
+    /// value is nothing has no scale of its own. Share, error and what is allowed, of the worst role. What the state lacks
+    /// is not looked at.
     pub fn judge(&self, state: &State) -> (f64, f64, f64) {
         let (truth, plain) = (self.by_definition::<f64>(), self.by_definition::<f32>());
         let widen = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
         let mut worst = (0.0, 0.0, 0.0);
         for role in [Role::Parameter, Role::OptimizerState, Role::Running, Role::Output] {
-            let names = || self.kept().map(|id| self.graph.value(id)).filter(|value| value.role == role);
+            let is_meant = |value: &&Value| value.role == role && state.contains_key(&value.name);
+            let names = || self.kept().map(|id| self.graph.value(id)).filter(is_meant);
             let scale = names().flat_map(|value| &truth[&value.name]).fold(f64::MIN_POSITIVE, |a, b| a.max(b.abs()));
             let error = |of: &dyn Fn(&str) -> Vec<f64>| -> f64 {
                 let errors = names().map(|value| distance(&truth[&value.name], &of(&value.name)) / scale);
@@ -181,29 +197,22 @@ impl Steps {
     fn spec(&self, name: &str) -> Spec {
         self.graph.value(self.graph.find(name).expect("names come from the graph")).spec
     }
+}
 
-    /// Another one for every step.
-    fn batch(&self, step: usize) -> [(&'static str, Vec<f64>); 2] {
-        let draw = |name, of: &dyn Fn(&mut Stream) -> f64| {
-            let mut stream = Stream::new(step as u64, name);
-            (0..self.spec(name).shape.elements()).map(|_| of(&mut stream)).collect()
-        };
-        [
-            (names::IMAGES, draw(names::IMAGES, &|stream| stream.normal())),
-            (names::LABELS, draw(names::LABELS, &|stream| stream.below(CLASSES) as f64)),
-        ]
-    }
-
-    fn write_batch(&self, step: usize, session: &mut DeviceSession, start: Start) -> Result<()> {
-        for (name, data) in self.batch(step) {
-            let bytes = encode(self.spec(name), &data);
-            match start {
-                Start::Ahead => session.write_ahead(name, &bytes)?,
-                Start::Launched | Start::Captured => session.write(name, &bytes)?,
-            }
-        }
-        Ok(())
-    }
+/// Initial parameters and statistics, a loss scale of one, and zeros: everything that no node makes.
+pub fn initially(graph: &Graph, seed: u64) -> Written {
+    let parameters = initial_parameters(graph, seed);
+    let sources = graph.ids().map(|id| graph.value(id)).filter(|value| value.producer.is_none());
+    sources
+        .map(|value| {
+            let data = match parameters.get(&value.name) {
+                Some(data) => data.iter().map(|&x| f64::from(x)).collect(),
+                None if value.name == names::LOSS_SCALE => vec![1.0],
+                None => vec![0.0; value.spec.shape.elements()],
+            };
+            (value.name.clone(), data)
+        })
+        .collect()
 }
 
 /// Runs a few steps of every architecture, and of the default one in every way; `observe` gets each outcome as it comes. The machine comes back.

@@ -13,6 +13,7 @@ use super::{
     fuse::FuseOptions,
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
+    output::SaveOptions,
 };
 use crate::{
     Error, Result,
@@ -39,7 +40,7 @@ const MOST_STEPS: usize = 100_000;
 ///
 /// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs, arena_bytes, step_ms (median), step_gflops,
 /// steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
-/// device, name, arena_bytes, kernels (kernel, launches, and every counter by its name).
+/// device, name, arena_bytes, flops (of a step), kernels (kernel, launches, and every counter by its name).
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -73,9 +74,8 @@ pub struct Options {
     #[arg(long)]
     nodes: bool,
 
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    save: SaveOptions,
 }
 
 /// Runs the command.
@@ -102,10 +102,10 @@ pub fn run(options: Options) -> Result<()> {
     let about = (opened.device.to_string(), opened.description.clone());
     match opened {
         Opened { tally: Some(tally), runs_on, .. } => {
-            let mut session = Executor::bind_planned(&step.graphs, step.plan, runs_on)?;
+            let mut session = Executor::bind_planned(&step.graphs, step.plan.clone(), runs_on)?;
             fill(&mut session, &step.graphs[0], network.classes)?;
             session.run(0)?;
-            counters::print(about, session.plan().total, &tally, options.json)
+            counters::report(about, &step, &tally, &options.save)
         }
         Opened { runs_on: RunsOn::Cpu(threads), .. } => {
             let session = Session::bind_planned(&step.graphs, step.plan.clone(), threads)?;
@@ -122,10 +122,7 @@ impl Options {
     fn print(&self, (device, name): (String, String), step: &Fitted, measured: (Yardstick, Times)) -> Result<()> {
         let (yardstick, times) = measured;
         let report = Report::new(device, name, yardstick, step, times, self.nodes);
-        if self.json {
-            return super::output::print_json(&serde_json::to_value(&report).expect("plain data"));
-        }
-        report.print()
+        self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())
     }
 }
 
