@@ -9,7 +9,7 @@ use std::{
 
 use gyrus::{
     cpu::Threads,
-    graph::Role,
+    graph::{Role, fuse::Fuse},
     nn::{
         Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation,
     },
@@ -22,6 +22,7 @@ use gyrus::{
         budget::{self, Budget, Fitted, Rematerialise},
     },
     session::Session,
+    train::budget::Run,
 };
 
 /// Counts allocations while it is watching, and keeps the largest.
@@ -125,7 +126,9 @@ fn check(architecture: Architecture, precision: Precision, batch: usize, level: 
     let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: true };
     let optimizer = Optimizer { rule, clip: 50.0 };
     let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };
-    let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
+    let recorded = record_training(&config).unwrap();
+    let run = Run { training: config, validation_batch: batch, fuse: Fuse::Auto };
+    let program = run.graphs_for(Options::for_threads(2).target).unwrap();
     let threads = Threads::new(2);
     let budget = Budget { rematerialise: level, ..Budget::default() };
     let Fitted { graphs, plan, .. } = budget::fit(&program, Options::for_threads(2), budget).unwrap();
@@ -140,7 +143,7 @@ fn check(architecture: Architecture, precision: Precision, batch: usize, level: 
     let described = bind.peak - planned;
     assert!(described < 2 << 20, "{what}: {described} bytes beside the arena");
 
-    for (name, data) in initial_parameters(&program[0], 3) {
+    for (name, data) in initial_parameters(&recorded, 3) {
         session.f32_mut(&name).copy_from_slice(&data);
     }
     session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);

@@ -365,7 +365,11 @@ fn bind_entry(graph: &Graph, entry: &EntryPlan, base: u64) -> Result<Entry> {
     let nodes = graph.nodes.iter().enumerate().map(bind).collect::<Result<Vec<BoundNode>>>()?;
     let mut read_until = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        let inputs = node.inputs.iter().map(|&id| graph.value(id)).filter(|value| matches!(value.role, Role::Input | Role::Batch));
+        let inputs = node
+            .inputs
+            .iter()
+            .map(|&id| graph.value(id))
+            .filter(|value| matches!(value.role, Role::Input | Role::Batch));
         read_until.extend(inputs.map(|value| (value.name.clone(), index + 1)));
     }
     Ok(Entry { nodes, read_until, recording: None })
