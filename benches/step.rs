@@ -48,7 +48,9 @@ fn bench(criterion: &mut Criterion, device: &str, open: impl Fn() -> RunsOn) {
         let training = StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer };
         let runs_on = open();
         let limit = Limit { budget: Budget::default(), name: "" };
-        let step = Run { training, validation_batch: 1, fuse: Fuse::Auto }.fit(runs_on.options(), limit).expect("nothing limits it");
+        let step = Run { training, validation_batch: 1, fuse: Fuse::Auto }
+            .fit(runs_on.options(), limit)
+            .expect("nothing limits it");
         let graph = &step.graphs[0];
         let mut session = Executor::bind_planned(&step.graphs, step.plan, runs_on).expect("the memory is there");
         fill(&mut session, name, extent.iter().product(), channels, classes).expect("the device works");
