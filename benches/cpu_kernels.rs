@@ -5,7 +5,10 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
-use gyrus::cpu::{Convolution, Threads, TransposedConvolution, channelwise, elementwise, pool::Halving, reduce};
+use gyrus::{
+    cpu::{Convolution, Threads, TransposedConvolution, channelwise, elementwise, pool::Halving, reduce},
+    tensor::DType,
+};
 
 fn main() {
     let mut criterion = Criterion::default()

@@ -1,21 +1,27 @@
-//! A whole training step on the CPU device: forward, loss, backward, clipping, Adam.
+//! A whole training step on the CPU and, where there is one, on the GPU: forward, loss, backward, clipping, Adam.
 //!
 //! `cargo bench --bench step`. A: 48x64x48, 1 channel, 3 classes, factor 4; B: 64x64x64, 4 channels, 4 classes, factor 2.
 //! `gyrus bench` shows where the time goes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use gyrus::{
     cpu::Threads,
-    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training},
+    graph::fuse::Fuse,
+    machine,
+    nn::{StepConfig, UNetConfig, initial_parameters, names},
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
+    plan::budget::Budget,
     random::Stream,
-    session::Session,
-    train::state,
+    session::{Executor, RunsOn},
+    train::{
+        budget::{Limit, Run},
+        state,
+    },
 };
 
 fn main() {
@@ -24,31 +30,57 @@ fn main() {
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(5))
         .configure_from_args();
+    bench(&mut criterion, "cpu", || Threads::new(0).into());
+    match machine::first_usable() {
+        Ok(gpu) => bench(&mut criterion, "cuda", || {
+            RunsOn::Machine(machine::open(&format!("cuda:{gpu}")).expect("a usable GPU opens"))
+        }),
+        Err(reason) => println!("no GPU: {reason}"),
+    }
+}
+
+fn bench(criterion: &mut Criterion, device: &str, open: impl Fn() -> RunsOn) {
     for (name, extent, channels, classes, resize_factor) in [("A", [48, 64, 48], 1, 3, 4), ("B", [64, 64, 64], 4, 4, 2)]
     {
-        let network = UNetConfig {
-            architecture: Architecture::Conv3dTransposeBatchNormalization,
-            resize_factor,
-            dropout_rate: 0.3,
-            channels,
-            classes,
-            head_filters: 2,
-        };
+        let network = UNetConfig { resize_factor, channels, classes, ..UNetConfig::default() };
         let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
         let optimizer = Optimizer { rule, clip: 50.0 };
-        let step = StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer };
-        let graph = record_training(&step).expect("the extents are multiples of 16");
-        let mut session = Session::bind(std::slice::from_ref(&graph), Threads::new(0)).expect("the memory is there");
-        let mut stream = Stream::new(0, name);
-        session.f32_mut(names::IMAGES).iter_mut().for_each(|x| *x = stream.normal() as f32);
-        session.u8_mut(names::LABELS).iter_mut().for_each(|x| *x = stream.below(classes) as u8);
-        session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
-        session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
-        session.f32_mut(names::HYPER).copy_from_slice(&[1e-4, 0.0, 0.0, 1.0]);
-        state::initialise(&mut session, &initial_parameters(&graph, 0));
-        let mut group = criterion.benchmark_group("step");
+        let training = StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer };
+        let runs_on = open();
+        let limit = Limit { budget: Budget::default(), name: "" };
+        let step = Run { training, validation_batch: 1, fuse: Fuse::Auto }
+            .fit(runs_on.options(), limit)
+            .expect("nothing limits it");
+        let graph = &step.graphs[0];
+        let mut session = Executor::bind_planned(&step.graphs, step.plan, runs_on).expect("the memory is there");
+        fill(&mut session, name, extent.iter().product(), channels, classes).expect("the device works");
+        state::initialise(&mut session, &initial_parameters(graph, 0)).expect("the device works");
+        let mut group = criterion.benchmark_group(format!("step {device}"));
         group.throughput(Throughput::Elements(graph.flops()));
-        group.bench_function(name, |bencher| bencher.iter(|| session.run(0)));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|runs| {
+                let start = Instant::now();
+                match &mut session {
+                    Executor::Cpu(session) => (0..runs).for_each(|_| session.run(0)),
+                    Executor::Machine(session) => {
+                        (0..runs).for_each(|_| session.run_captured(0).expect("the GPU works"));
+                        session.synchronise().expect("the GPU works");
+                    }
+                }
+                start.elapsed()
+            });
+        });
         group.finish();
     }
+}
+
+fn fill(session: &mut Executor, name: &str, voxels: usize, channels: usize, classes: usize) -> gyrus::Result<()> {
+    let mut stream = Stream::new(0, name);
+    let images: Vec<f32> = (0..voxels * channels).map(|_| stream.normal() as f32).collect();
+    let labels: Vec<u8> = (0..voxels).map(|_| stream.below(classes) as u8).collect();
+    session.write(names::IMAGES, &images)?;
+    session.write(names::LABELS, &labels)?;
+    session.write(names::CLASS_WEIGHTS, &vec![1.0f32; classes])?;
+    session.write(names::LOSS_SCALE, &[1.0f32])?;
+    session.write(names::HYPER, &[1e-4f32, 0.0, 0.0, 1.0])
 }

@@ -16,96 +16,11 @@
 //
 // Targets: compute_75
 
+#include "common/conv3d_analytic.cuh"
 #include "common/halo.cuh"
 #include "common/slices.cuh"
 
-struct Conv3dArguments {
-    const float* source;  // fprop: x [n, d, h, w, in]; dgrad: dy [n, d, h, w, out]
-    const float* filter;  // [kd, kh, kw, in, out]
-    const float* bias;    // [out]; fprop only
-    float* result;        // fprop: y [n, d, h, w, out]; dgrad: dx [n, d, h, w, in]
-    Volume volume;
-    int kd, kh, kw;
-    int in, out;
-    int relu;
-};
-
-// ---- analytic -------------------------------------------------------------------------------------------------------
-
-extern "C" __global__ void __launch_bounds__(256) conv3d_fprop_analytic(const __grid_constant__ Conv3dArguments g) {
-    const Volume& v = g.volume;
-    const long long count = static_cast<long long>(v.n) * v.d * v.h * v.w * g.out;
-    for (long long i = first_index(); i < count; i += index_stride()) {
-        long long n = i;
-        const int k = take_axis(n, g.out), w = take_axis(n, v.w), h = take_axis(n, v.h), d = take_axis(n, v.d);
-        float sum = g.bias[k];
-        for (int tap = 0; tap < g.kd * g.kh * g.kw; ++tap) {
-            const int from_d = d + tap / (g.kh * g.kw) - (g.kd - 1) / 2;
-            const int from_h = h + tap / g.kw % g.kh - (g.kh - 1) / 2, from_w = w + tap % g.kw - (g.kw - 1) / 2;
-            if (!contains(v, from_d, from_h, from_w)) continue;
-            const float* x = g.source + voxel_index(v, static_cast<int>(n), from_d, from_h, from_w) * g.in;
-            const float* filter = g.filter + static_cast<long long>(tap) * g.in * g.out + k;
-            for (int c = 0; c < g.in; ++c) sum = fmaf(x[c], filter[static_cast<long long>(c) * g.out], sum);
-        }
-        g.result[i] = g.relu ? fmaxf(sum, 0.0f) : sum;
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(256) conv3d_dgrad_analytic(const __grid_constant__ Conv3dArguments g) {
-    const Volume& v = g.volume;
-    const long long count = static_cast<long long>(v.n) * v.d * v.h * v.w * g.in;
-    for (long long i = first_index(); i < count; i += index_stride()) {
-        long long n = i;
-        const int c = take_axis(n, g.in), w = take_axis(n, v.w), h = take_axis(n, v.h), d = take_axis(n, v.d);
-        float sum = 0.0f;
-        for (int tap = 0; tap < g.kd * g.kh * g.kw; ++tap) {
-            const int to_d = d - tap / (g.kh * g.kw) + (g.kd - 1) / 2;
-            const int to_h = h - tap / g.kw % g.kh + (g.kh - 1) / 2, to_w = w - tap % g.kw + (g.kw - 1) / 2;
-            if (!contains(v, to_d, to_h, to_w)) continue;
-            const float* dy = g.source + voxel_index(v, static_cast<int>(n), to_d, to_h, to_w) * g.out;
-            const float* filter = g.filter + (static_cast<long long>(tap) * g.in + c) * g.out;
-            for (int k = 0; k < g.out; ++k) sum = fmaf(dy[k], filter[k], sum);
-        }
-        g.result[i] = sum;
-    }
-}
-
-struct Conv3dWgradArguments {
-    const float* x;   // [n, d, h, w, in]
-    const float* dy;  // [n, d, h, w, out]
-    float* partials;  // [slices, kd * kh * kw * in * out + out]: the filter's gradient, then the bias's
-    Volume volume;
-    int kd, kh, kw;
-    int in, out;
-    int unused;
-};
-
-extern "C" __global__ void __launch_bounds__(256) conv3d_wgrad_analytic(const __grid_constant__ Conv3dWgradArguments g) {
-    const Volume& v = g.volume;
-    const long long weights = static_cast<long long>(g.kd) * g.kh * g.kw * g.in * g.out;
-    const long long voxels = static_cast<long long>(v.n) * v.d * v.h * v.w, slices = gridDim.y;
-    const long long begin = voxels * blockIdx.y / slices, end = voxels * (blockIdx.y + 1) / slices;
-    float* partials = g.partials + blockIdx.y * (weights + g.out);
-    for (long long i = first_index(); i < weights + g.out; i += index_stride()) {
-        long long tap = i;
-        const int k = take_axis(tap, g.out), c = take_axis(tap, g.in);
-        const int tap_w = take_axis(tap, g.kw), tap_h = take_axis(tap, g.kh), tap_d = static_cast<int>(tap);
-        float sum = 0.0f;
-        for (long long voxel = begin; voxel < end; ++voxel) {
-            const float gradient = g.dy[voxel * g.out + k];
-            if (i >= weights) {
-                sum += gradient;
-                continue;
-            }
-            long long n = voxel;
-            const int w = take_axis(n, v.w) + tap_w - (g.kw - 1) / 2, h = take_axis(n, v.h) + tap_h - (g.kh - 1) / 2;
-            const int d = take_axis(n, v.d) + tap_d - (g.kd - 1) / 2;
-            if (!contains(v, d, h, w)) continue;
-            sum = fmaf(g.x[voxel_index(v, static_cast<int>(n), d, h, w) * g.in + c], gradient, sum);
-        }
-        partials[i] = sum;
-    }
-}
+CONV3D_ANALYTIC(float, )
 
 extern "C" __global__ void __launch_bounds__(256) conv3d_slice_sum(const __grid_constant__ SliceSumArguments g) {
     slice_sum(g);
@@ -131,12 +46,13 @@ __device__ __forceinline__ void conv3d_tiled(const Conv3dArguments& g) {
     const TilePosition tile = tile_position<TILE_D, TILE_H, TILE_W>(g.volume, blockIdx.x);
     const int first_result = blockIdx.y * CHANNELS;
     const int group = threadIdx.x % GROUPS, row = threadIdx.x / GROUPS, row_d = row / TILE_H, row_h = row % TILE_H;
+    const float *source = static_cast<const float*>(g.source), *weights = static_cast<const float*>(g.filter);
     float sums[TILE_W][4] = {};
 
     for (int chunk = 0; chunk < sources; chunk += CHUNK) {
         const int live = min(CHUNK, sources - chunk);
         __syncthreads();  // the chunk before has been read
-        load_box<BOX_D, BOX_H, BOX_W, ROW_WORDS<BOX_W>, THREADS>(box, g.source, g.volume, sources, chunk, tile.n,
+        load_box<BOX_D, BOX_H, BOX_W, ROW_WORDS<BOX_W>, THREADS>(box, source, g.volume, sources, chunk, tile.n,
                                                                  tile.d - BEFORE, tile.h - BEFORE, tile.w - BEFORE);
         for (int tap_d = 0; tap_d < EXTENT; ++tap_d) {
             if (tap_d > 0) __syncthreads();  // the plane before has been read
@@ -152,7 +68,7 @@ __device__ __forceinline__ void conv3d_tiled(const Conv3dArguments& g) {
                     from = (static_cast<long long>(mirrored) * g.in + first_result + result) * g.out + chunk + source;
                 }
                 const bool exists = source < live && first_result + result < results;
-                filter[tap][source][result] = exists ? g.filter[from] : 0.0f;
+                filter[tap][source][result] = exists ? weights[from] : 0.0f;
             }
             __syncthreads();
 #pragma unroll
@@ -183,7 +99,7 @@ __device__ __forceinline__ void conv3d_tiled(const Conv3dArguments& g) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) bias[j] = k0 + j < results ? g.bias[k0 + j] : 0.0f;
     }
-    float* to = g.result + voxel_index(g.volume, tile.n, d, h, tile.w) * results + k0;
+    float* to = static_cast<float*>(g.result) + voxel_index(g.volume, tile.n, d, h, tile.w) * results + k0;
 #pragma unroll
     for (int w = 0; w < TILE_W; ++w) {
         if (tile.w + w >= g.volume.w) break;
@@ -249,13 +165,13 @@ __device__ __forceinline__ void conv3d_wgrad_tiled(const Conv3dWgradArguments& g
     for (long long index = begin; index < end; ++index) {
         const TilePosition tile = tile_position<WGRAD_TILE_D, TILE_H, TILE_W>(g.volume, index);
         __syncthreads();  // the tile before has been read
-        load_box<BOX_D, BOX_H, BOX_W, ROW_WORDS<BOX_W>, THREADS>(box, g.x, g.volume, g.in, first_source, tile.n,
+        load_box<BOX_D, BOX_H, BOX_W, ROW_WORDS<BOX_W>, THREADS>(box, static_cast<const float*>(g.x), g.volume, g.in, first_source, tile.n,
                                                                  tile.d - BEFORE, tile.h - BEFORE, tile.w - BEFORE);
         for (int voxel = warp; voxel < WGRAD_ROWS * TILE_W; voxel += CHUNK) {
             const int w = voxel % TILE_W, h = voxel / TILE_W % TILE_H, d = voxel / (TILE_W * TILE_H);
             const bool exists = contains(g.volume, tile.d + d, tile.h + h, tile.w + w) && k < g.out;
             gradient[d * TILE_H + h][w][lane] =
-                exists ? g.dy[voxel_index(g.volume, tile.n, tile.d + d, tile.h + h, tile.w + w) * g.out + k] : 0.0f;
+                exists ? static_cast<const float*>(g.dy)[voxel_index(g.volume, tile.n, tile.d + d, tile.h + h, tile.w + w) * g.out + k] : 0.0f;
         }
         __syncthreads();
         if (c >= g.in) continue;

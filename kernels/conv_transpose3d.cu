@@ -184,12 +184,20 @@ struct BiasSumArguments {
 
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)
     conv_transpose3d_bias_sums(const __grid_constant__ BiasSumArguments g) {
-    channel_sums(
-        g.sliced, [](long long, int) { return 0.0f; },
-        [&](long long i, float, float& sum, float&) { sum += g.dy[i]; },
-        [&](int channel, double sum, double, float) {
-            g.partials[static_cast<long long>(blockIdx.x) * g.sliced.channels + channel] = static_cast<float>(sum);
-        });
+    by_run<float>(g.sliced, [&](auto width) {
+        constexpr int N = width.COUNT;
+        channel_sums<N>(
+            g.sliced, [](long long, int, float(&)[N]) {},
+            [&](long long i, const float(&)[N], float(&sums)[N], float(&)[N]) {
+                float values[N];
+                load_run<float>(g.dy + i, values);
+#pragma unroll
+                for (int lane = 0; lane < N; ++lane) sums[lane] += values[lane];
+            },
+            [&](int channel, double sum, double, float) {
+                g.partials[static_cast<long long>(blockIdx.x) * g.sliced.channels + channel] = static_cast<float>(sum);
+            });
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(256) conv_transpose3d_slice_sum(const __grid_constant__ SliceSumArguments g) {

@@ -7,16 +7,16 @@
 // CTA's sums go to the workspace, dice_finish adds them in a fixed order in double precision, dice_loss makes the loss.
 // dice_backward: a thread per voxel. Device memory bounds both passes, exponentials come next.
 //
-// Targets: compute_75
+// Targets: compute_75, compute_80
 
-#include "common/common.cuh"
+#include "common/element.cuh"
 
 constexpr int DICE_THREADS = 128;
 constexpr int VOXELS = 8;  // per thread: three registers each, and one block reduction per class serves them all
 constexpr int SUMS = 6;
 
 struct DiceSumsArguments {
-    const float* logits;          // [samples, voxels, classes]
+    const void* logits;           // [samples, voxels, classes]
     const unsigned char* labels;  // [samples, voxels]
     float* partials;              // [samples, CTAs of a sample, classes, SUMS]
     long long voxels;             // of a sample
@@ -31,16 +31,18 @@ struct Normaliser {
     int chosen;  // the class of the largest logit; in binary mode 0 (foreground) or -1
 };
 
-__device__ __forceinline__ Normaliser normaliser(const float* logits, int classes) {
-    if (classes == 1) return {0.0f, 0.0f, logits[0] > 0.0f ? 0 : -1};
-    Normaliser n = {logits[0], 0.0f, 0};
+template <typename T>
+__device__ __forceinline__ Normaliser normaliser(const T* logits, int classes) {
+    if (classes == 1) return {0.0f, 0.0f, widen(logits[0]) > 0.0f ? 0 : -1};
+    Normaliser n = {widen(logits[0]), 0.0f, 0};
     for (int c = 1; c < classes; ++c) {
-        if (logits[c] > n.largest) {
-            n.largest = logits[c];
+        const float logit = widen(logits[c]);
+        if (logit > n.largest) {
+            n.largest = logit;
             n.chosen = c;
         }
     }
-    for (int c = 0; c < classes; ++c) n.sum += expf(logits[c] - n.largest);
+    for (int c = 0; c < classes; ++c) n.sum += expf(widen(logits[c]) - n.largest);
     return n;
 }
 
@@ -52,11 +54,12 @@ __device__ __forceinline__ bool is_class(int label, int c, int classes) {
     return classes == 1 ? label != 0 : label == c;
 }
 
-extern "C" __global__ void __launch_bounds__(DICE_THREADS) dice_sums(const __grid_constant__ DiceSumsArguments g) {
+template <typename T>
+__device__ __forceinline__ void dice_sums(const DiceSumsArguments& g) {
     constexpr int WARPS = DICE_THREADS / WARP;
     __shared__ float warp_sums[WARPS][SUMS];
     const long long begin = static_cast<long long>(blockIdx.x) * (VOXELS * DICE_THREADS) + threadIdx.x;
-    const float* sample = g.logits + blockIdx.y * g.voxels * g.classes;
+    const T* sample = static_cast<const T*>(g.logits) + blockIdx.y * g.voxels * g.classes;
     const unsigned char* sample_labels = g.labels + blockIdx.y * g.voxels;
     float* partials = g.partials + static_cast<long long>(blockIdx.y * gridDim.x + blockIdx.x) * g.classes * SUMS;
     Normaliser normalisers[VOXELS];
@@ -75,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(DICE_THREADS) dice_sums(const __gri
         for (int i = 0; i < VOXELS; ++i) {
             const long long voxel = begin + i * DICE_THREADS;
             if (voxel >= g.voxels) continue;
-            const float p = probability(normalisers[i], sample[voxel * g.classes + c], g.classes);
+            const float p = probability(normalisers[i], widen(sample[voxel * g.classes + c]), g.classes);
             const float t = is_class(labels[i], c, g.classes) ? 1.0f : 0.0f;
             const float hit = normalisers[i].chosen == c ? 1.0f : 0.0f;
             sums[0] += p * t;
@@ -183,35 +186,45 @@ extern "C" __global__ void __launch_bounds__(WARP) dice_slopes(const __grid_cons
 }
 
 struct DiceBackwardArguments {
-    const float* logits;          // [voxels, classes]
+    const void* logits;           // [voxels, classes]
     const unsigned char* labels;  // [voxels]
     const float* slopes;          // [classes, 2]
-    float* dlogits;               // [voxels, classes]; may be the logits
+    void* dlogits;                // [voxels, classes]; may be the logits
     long long voxels;
     int classes;
     int unused;
 };
 
-extern "C" __global__ void __launch_bounds__(256) dice_backward(const __grid_constant__ DiceBackwardArguments g) {
+template <typename T>
+__device__ __forceinline__ void dice_backward(const DiceBackwardArguments& g) {
     for (long long voxel = first_index(); voxel < g.voxels; voxel += index_stride()) {
-        const float* logits = g.logits + voxel * g.classes;
-        float* dlogits = g.dlogits + voxel * g.classes;
+        const T* logits = static_cast<const T*>(g.logits) + voxel * g.classes;
+        T* dlogits = static_cast<T*>(g.dlogits) + voxel * g.classes;
         const int label = g.labels[voxel];
         const Normaliser n = normaliser(logits, g.classes);
         if (g.classes == 1) {
-            const float p = probability(n, logits[0], 1);
-            dlogits[0] = (g.slopes[1] + (label != 0 ? g.slopes[0] : 0.0f)) * p * (1.0f - p);
+            const float p = probability(n, widen(logits[0]), 1);
+            dlogits[0] = narrow<T>((g.slopes[1] + (label != 0 ? g.slopes[0] : 0.0f)) * p * (1.0f - p));
             continue;
         }
         auto slope = [&](int c, float p) { return (label == c ? g.slopes[2 * c] : 0.0f) + g.slopes[2 * c + 1] * p; };
         float mean = 0.0f;
         for (int c = 0; c < g.classes; ++c) {
-            const float p = probability(n, logits[c], g.classes);
+            const float p = probability(n, widen(logits[c]), g.classes);
             mean += p * slope(c, p);
         }
         for (int c = 0; c < g.classes; ++c) {
-            const float p = probability(n, logits[c], g.classes);
-            dlogits[c] = p * (slope(c, p) - mean);
+            const float p = probability(n, widen(logits[c]), g.classes);
+            dlogits[c] = narrow<T>(p * (slope(c, p) - mean));
         }
     }
 }
+
+#define DICE(TYPE, NAME)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(DICE_THREADS) dice_sums##NAME(const __grid_constant__ DiceSumsArguments g) { \
+        dice_sums<TYPE>(g);                                                                                             \
+    }                                                                                                                   \
+    extern "C" __global__ void __launch_bounds__(256) dice_backward##NAME(const __grid_constant__ DiceBackwardArguments g) { \
+        dice_backward<TYPE>(g);                                                                                         \
+    }
+FOR_EACH_TYPE(DICE)

@@ -3,29 +3,40 @@
 //   axpy          y[i] = a[i] + alpha * b[i]          (alpha = 1 adds the gradients of a value with several readers)
 //   cast_*        y[i] = x[i] in another floating-point type, rounded to nearest even
 //
-// One thread takes every gridDim.x * blockDim.x-th element, so neighbouring lanes touch neighbouring words. Nothing is
-// reused: device memory bounds all of them. Operands may be one and the same tensor (planned in place).
+// Threads stride over runs of sixteen bytes. Nothing is reused: device memory bounds all of them. Operands may be one and the same tensor (planned in place).
 //
-// Targets: compute_75
+// Targets: compute_75, compute_80
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include <type_traits>
 
-#include "common/common.cuh"
+#include "common/element.cuh"
 
 struct AxpyArguments {
-    const float* a;  // [count]
-    const float* b;  // [count]
-    float* y;        // [count]
+    const void* a;  // [count]
+    const void* b;  // [count]
+    void* y;        // [count]
     long long count;
     float alpha;
     int unused;
 };
 
-extern "C" __global__ void __launch_bounds__(256) axpy(const __grid_constant__ AxpyArguments g) {
-#pragma unroll 4
-    for (long long i = first_index(); i < g.count; i += index_stride()) g.y[i] = fmaf(g.alpha, g.b[i], g.a[i]);
+template <typename T>
+__device__ __forceinline__ void axpy(const AxpyArguments& g) {
+    for_each_run<T>(g.count, [&](auto width, long long i) {
+        float a[width.COUNT], b[width.COUNT];
+        load_run<T>(static_cast<const T*>(g.a) + i, a);
+        load_run<T>(static_cast<const T*>(g.b) + i, b);
+#pragma unroll
+        for (int lane = 0; lane < width.COUNT; ++lane) a[lane] = fmaf(g.alpha, b[lane], a[lane]);
+        store_run<T>(static_cast<T*>(g.y) + i, a);
+    });
 }
+
+#define AXPY(TYPE, NAME)                                                                                    \
+    extern "C" __global__ void __launch_bounds__(256) axpy##NAME(const __grid_constant__ AxpyArguments g) { \
+        axpy<TYPE>(g);                                                                                      \
+    }
+FOR_EACH_TYPE(AXPY)
 
 struct CastArguments {
     const void* x;  // [count]
@@ -33,23 +44,34 @@ struct CastArguments {
     long long count;
 };
 
-template <typename To, typename From, typename Convert>
-__device__ __forceinline__ void cast(const CastArguments& g, Convert convert) {
+// Four elements at a time: sixteen bytes of the wider side.
+template <typename To, typename From>
+__device__ __forceinline__ void cast(const CastArguments& g) {
+    using Narrow = std::conditional_t<sizeof(To) == 2, To, From>;
     const From* x = static_cast<const From*>(g.x);
     To* y = static_cast<To*>(g.y);
-#pragma unroll 4
-    for (long long i = first_index(); i < g.count; i += index_stride()) y[i] = convert(x[i]);
+    const long long runs = g.count / 4;
+    for (long long run = first_index(); run < runs; run += index_stride()) {
+        if constexpr (sizeof(To) == 2) {
+            const float4 values = reinterpret_cast<const float4*>(x)[run];
+            reinterpret_cast<uint2*>(y)[run] =
+                make_uint2(narrow_pair<Narrow>(values.x, values.y), narrow_pair<Narrow>(values.z, values.w));
+        } else {
+            const uint2 words = reinterpret_cast<const uint2*>(x)[run];
+            const float2 low = widen_pair<Narrow>(words.x), high = widen_pair<Narrow>(words.y);
+            reinterpret_cast<float4*>(y)[run] = make_float4(low.x, low.y, high.x, high.y);
+        }
+    }
+    const long long rest = 4 * runs + first_index();
+    if (rest < g.count) y[rest] = narrow<To>(widen(x[rest]));
 }
 
-extern "C" __global__ void __launch_bounds__(256) cast_f32_bf16(const __grid_constant__ CastArguments g) {
-    cast<__nv_bfloat16, float>(g, [](float x) { return __float2bfloat16_rn(x); });
-}
-extern "C" __global__ void __launch_bounds__(256) cast_f32_f16(const __grid_constant__ CastArguments g) {
-    cast<__half, float>(g, [](float x) { return __float2half_rn(x); });
-}
-extern "C" __global__ void __launch_bounds__(256) cast_bf16_f32(const __grid_constant__ CastArguments g) {
-    cast<float, __nv_bfloat16>(g, [](__nv_bfloat16 x) { return __bfloat162float(x); });
-}
-extern "C" __global__ void __launch_bounds__(256) cast_f16_f32(const __grid_constant__ CastArguments g) {
-    cast<float, __half>(g, [](__half x) { return __half2float(x); });
-}
+#define CAST(TYPE)                                                                                                   \
+    extern "C" __global__ void __launch_bounds__(256) cast_f32_##TYPE(const __grid_constant__ CastArguments g) {     \
+        cast<TYPE, float>(g);                                                                                        \
+    }                                                                                                                \
+    extern "C" __global__ void __launch_bounds__(256) cast_##TYPE##_f32(const __grid_constant__ CastArguments g) {   \
+        cast<float, TYPE>(g);                                                                                        \
+    }
+CAST(fp16)
+BF16_ONLY(CAST(bf16))

@@ -1,22 +1,21 @@
 //! Whole training steps on the emulated GPU: as near to the truth as plain loops are, in each architecture; and a captured
 //! step has the bits of one that was run launch by launch.
 
+mod common;
+
 use std::collections::HashMap;
 
+use common::steps::{sources, steps_by_definition};
 use gyrus::{
     cpu::Threads,
-    graph::{
-        Graph, Role, ValueId,
-        reference::{Dense, Precision, evaluate},
-    },
+    graph::{Graph, Role},
     machine::Emulated,
-    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training},
+    nn::{Architecture, StepConfig, UNetConfig, names, record_training},
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
-    random::Stream,
-    selftest::{decode, distance, encode},
+    selftest::distance,
     session::{DeviceSession, Session},
     tensor::DType,
 };
@@ -27,9 +26,9 @@ const STEPS: u32 = 3;
 fn three_steps_end_as_near_to_the_truth_as_plain_loops_do_in_every_architecture() {
     for architecture in Architecture::ALL {
         let graph = step(architecture);
-        let sources = sources(&graph);
+        let sources = sources(&graph, HYPER, 1.0);
         let (truth, plain) =
-            (steps_by_definition::<f64>(&graph, &sources), steps_by_definition::<f32>(&graph, &sources));
+            (steps_by_definition::<f64>(&graph, &sources, STEPS), steps_by_definition::<f32>(&graph, &sources, STEPS));
         let emulated = emulated_steps(&graph, &sources, DeviceSession::run);
         let mut cpu = Session::bind(std::slice::from_ref(&graph), Threads::new(2)).unwrap();
         sources.iter().for_each(|(name, bytes)| cpu.bytes_mut(name).copy_from_slice(bytes));
@@ -58,7 +57,7 @@ fn three_steps_end_as_near_to_the_truth_as_plain_loops_do_in_every_architecture(
 #[test]
 fn a_captured_step_has_the_bits_of_its_launches() {
     let graph = step(Architecture::default());
-    let sources = sources(&graph);
+    let sources = sources(&graph, HYPER, 1.0);
     let launched = emulated_steps(&graph, &sources, DeviceSession::run);
     let captured = emulated_steps(&graph, &sources, DeviceSession::run_captured);
     for (name, values) in launched {
@@ -69,64 +68,14 @@ fn a_captured_step_has_the_bits_of_its_launches() {
 
 /// A training step of a network that is small enough for plain loops.
 fn step(architecture: Architecture) -> Graph {
-    let network =
-        UNetConfig { architecture, resize_factor: 16, dropout_rate: 0.3, channels: 2, classes: 3, head_filters: 2 };
+    let network = UNetConfig { architecture, resize_factor: 16, channels: 2, classes: 3, ..UNetConfig::default() };
     // Momentum alone: Adam would blow the noise of vanishing gradients up to whole steps.
     let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
     record_training(&StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer }).unwrap()
 }
 
-/// The bytes of everything that a step starts from, by name.
-fn sources(graph: &Graph) -> HashMap<String, Vec<u8>> {
-    let initial = initial_parameters(graph, 3);
-    let ids = graph.nodes.iter().flat_map(|node| &node.inputs).filter(|&&id| graph.value(id).producer.is_none());
-    ids.map(|&id| {
-        let value = graph.value(id);
-        let count = value.spec.shape.elements();
-        let mut stream = Stream::new(4, &value.name);
-        let data: Vec<f64> = match value.name.as_str() {
-            names::IMAGES => (0..count).map(|_| stream.normal()).collect(),
-            names::LABELS => (0..count).map(|_| stream.below(3) as f64).collect(),
-            names::CLASS_WEIGHTS => vec![0.5, 1.0, 2.0],
-            names::RNG => vec![5.0, 0.0, 0.0, 0.0],
-            // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
-            names::HYPER => vec![1e-4, 0.0, 0.0, 1.0],
-            names::LOSS_SCALE => vec![1.0],
-            name => initial.get(name).map_or(vec![0.0; count], |x| x.iter().map(|&x| f64::from(x)).collect()),
-        };
-        (value.name.clone(), encode(value.spec, &data))
-    })
-    .collect()
-}
-
-/// All persistent values after the steps, by the operations' definitions.
-fn steps_by_definition<T: Precision>(graph: &Graph, sources: &HashMap<String, Vec<u8>>) -> HashMap<ValueId, Vec<f64>> {
-    let mut state: HashMap<ValueId, Dense<T>> = HashMap::new();
-    for (name, bytes) in sources {
-        let id = graph.find(name).unwrap();
-        let spec = graph.value(id).spec;
-        let data = decode(spec, bytes).into_iter().map(T::of).collect();
-        state.insert(id, Dense { shape: spec.shape, data });
-    }
-    let rng = graph.find(names::RNG);
-    let mut results = HashMap::new();
-    for step in 0..STEPS {
-        if let Some(rng) = rng.and_then(|id| state.get_mut(&id)) {
-            rng.data[2] = T::of(f64::from(step));
-        }
-        let known = evaluate(graph, state.clone());
-        for id in graph.nodes.iter().flat_map(|node| node.outputs.iter().copied()) {
-            let value = graph.value(id);
-            if value.role.is_persistent() {
-                results.insert(graph.origin(id), known[&id].data.iter().map(|x| x.f64()).collect());
-            }
-            if value.updates.is_some() {
-                state.insert(graph.origin(id), known[&id].clone());
-            }
-        }
-    }
-    results
-}
+/// Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
+const HYPER: [f64; 4] = [1e-4, 0.0, 0.0, 1.0];
 
 /// All fp32 persistent values after the steps on the emulated GPU.
 fn emulated_steps(

@@ -19,6 +19,7 @@ use gyrus::{
     cpu::Threads,
     graph::{
         Graph, Role, Tape, ValueId,
+        fuse::{Device, fuse},
         reference::{Dense, Real, evaluate},
     },
     nn::{
@@ -130,7 +131,7 @@ impl Golden {
             dropout_rate: 0.0,
             channels: number("channels"),
             classes: number("classes"),
-            head_filters: 2,
+            ..UNetConfig::default()
         };
         let mut class_weights: Vec<f32> = serde_json::from_value(case["class_weights"].clone()).unwrap();
         class_weights.truncate(network.outputs());
@@ -251,17 +252,20 @@ impl Golden {
             let config = self.step(recipe.rule, recipe.clip);
             let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
             let initial = self.initial(&program[0]);
-            let run = self.run_cpu(&program, recipe, &initial, &mut |step, session| {
-                if (index, step) == (0, 0) {
-                    self.check_first_step(session);
+            for merged in [program.clone(), program.each_ref().map(|graph| fuse(graph, Device::Cpu))] {
+                let run = self.run_cpu(&merged, recipe, &initial, &mut |step, session| {
+                    if (index, step) == (0, 0) {
+                        self.check_first_step(session);
+                    }
+                });
+                let expected = self.expected(recipe, &run);
+                if self.violations(recipe, &initial, &run, &expected).is_empty() {
+                    continue;
                 }
-            });
-            let expected = self.expected(recipe);
-            if self.violations(recipe, &initial, &run, &expected).is_empty() {
-                continue;
+                again += 1;
+                let graphs = [&program[0], &merged[0]];
+                tipped += usize::from(self.check_on_the_same_branches(recipe, graphs, &initial, &run, expected));
             }
-            again += 1;
-            tipped += usize::from(self.check_on_the_same_branches(recipe, &program[0], &initial, &run, expected));
         }
         println!("{}: {} recipes, {again} looked at again, {tipped} with tipped branches", self.name, recipes.len());
     }
@@ -291,17 +295,28 @@ impl Golden {
         Run { losses, gradients, tensors: tensors.map(|name| (name.clone(), wide(session.f32(&name)))).collect() }
     }
 
-    fn expected(&self, recipe: &Recipe) -> Expected {
-        let rows = |key: &str| {
+    fn expected(&self, recipe: &Recipe, run: &Run) -> Expected {
+        let rows = |key: &str| -> Vec<([f64; ROW], f64)> {
             let (table, errors) = (self.fixture.f64(key), self.fixture.f32_error(key));
             assert_eq!(table.len(), errors.len() * ROW, "{}: {key}", self.name);
             table.chunks(ROW).map(|row| row.try_into().unwrap()).zip(errors).collect()
         };
+        let changes = |name: &str| rows(&format!("{name}/changes"));
+        let mut own = changes(&recipe.name);
+        // A few elements can be near to the truth by luck: for them the worst of all recipes counts, in proportion.
+        let others: Vec<_> = self.recipes().iter().map(|other| changes(&other.name)).collect();
+        for (index, name) in self.fixture.names("tensors").iter().enumerate() {
+            if run.tensors[name].len() < FEW {
+                let share = |(row, error): &([f64; ROW], f64)| error / magnitude(row).max(ZERO);
+                let worst = others.iter().map(|rows| share(&rows[index])).fold(0.0, f64::max);
+                own[index].1 = worst * magnitude(&own[index].0);
+            }
+        }
         let key = format!("{}/losses", recipe.name);
         Expected {
             losses: (self.fixture.f64(&key), self.fixture.f32_error(&key)[0]),
             gradients: rows("gradients"),
-            changes: rows(&format!("{}/changes", recipe.name)),
+            changes: own,
         }
     }
 
@@ -370,18 +385,20 @@ impl Golden {
 
     /// Holds a run against the definition on the branches that the CPU took at each ReLU and in each pooling window,
     /// which must be PyTorch's unless a value that decides lies within rounding of its kink. Says whether any was tipped.
+    /// The first graph is as it was recorded, the second as it ran.
     fn check_on_the_same_branches(
         &self,
         recipe: &Recipe,
-        graph: &Graph,
+        [graph, merged]: [&Graph; 2],
         initial: &HashMap<String, Vec<f32>>,
         run: &Run,
         stored: Expected,
     ) -> bool {
         let mut branches = Vec::new();
-        let kept = Branches::keep(graph);
-        let again =
-            self.run_cpu(&[kept], recipe, initial, &mut |_, session| branches.push(Branches::read(graph, session)));
+        let kept = Branches::keep(graph, merged);
+        let again = self.run_cpu(&[kept], recipe, initial, &mut |_, session| {
+            branches.push(Branches::read(graph, merged, session));
+        });
         assert!(again.tensors == run.tensors, "{}: keeping activations changed a result", self.name);
         let (sharp, tipped) = self.run_definition::<f64>(recipe, graph, initial, Some(&branches));
         let (plain, _) = self.run_definition::<f32>(recipe, graph, initial, Some(&branches));
@@ -458,8 +475,13 @@ impl Golden {
             record_prediction(self.network, self.batch, self.extent).unwrap(),
             self.record_forward(),
         ];
+        self.check_forward_of(&program.each_ref().map(|graph| fuse(graph, Device::Cpu)));
+        self.check_forward_of(&program);
+    }
+
+    fn check_forward_of(&self, program: &[Graph]) {
         let initial = self.initial(&program[0]);
-        let mut session = self.session(&program, &initial);
+        let mut session = self.session(program, &initial);
         session.run(0);
         self.within("inference_logits", &sparse(session.f32("inference.logits"), SPARSE));
         session.run(1);
@@ -500,7 +522,7 @@ impl Golden {
             let graph = record_training(&self.step(recipe.rule, recipe.clip)).unwrap();
             let initial = self.initial(&graph);
             let (run, _) = self.run_definition::<f64>(&recipe, &graph, &initial, None);
-            let expected = self.expected(&recipe);
+            let expected = self.expected(&recipe, &run);
             let what = format!("{}: {}", self.name, recipe.name);
             assert_same_f64(&format!("{what}: losses"), &run.losses, &expected.losses.0, TIGHT);
             for (name, (row, _)) in self.fixture.names("parameters").iter().zip(&expected.gradients) {
@@ -538,6 +560,8 @@ impl Golden {
 
 /// Between two computations in double precision: thirty layers forth and back, and three steps, cost some digits.
 const TIGHT: f64 = 1e-9;
+/// Elements of a tensor whose error may be small by luck.
+const FEW: usize = 16;
 /// Golden numbers below this are zero by theory.
 const ZERO: f64 = 1e-12;
 

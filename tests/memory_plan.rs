@@ -14,8 +14,7 @@ use gyrus::{
 use proptest::prelude::*;
 
 fn config(architecture: Architecture, resize_factor: usize, extent: [usize; 3]) -> StepConfig {
-    let network =
-        UNetConfig { architecture, resize_factor, dropout_rate: 0.3, channels: 4, classes: 4, head_filters: 2 };
+    let network = UNetConfig { architecture, resize_factor, ..UNetConfig::default() };
     let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
     StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer: Optimizer { rule, clip: 50.0 } }
 }

@@ -4,6 +4,7 @@ use gyrus::{
     cpu::Threads,
     graph::{
         Graph, Role,
+        fuse::Fuse,
         rematerialise::{Forgotten, Reuse, candidates, rematerialise},
     },
     nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation},
@@ -13,7 +14,8 @@ use gyrus::{
     },
     plan::{
         self, Options,
-        budget::{self, Budget, Rematerialise},
+        budget::{self, Budget, Offload, Rematerialise},
+        roofline::Rates,
     },
     session::Session,
     train::budget::{Limit, Run},
@@ -22,8 +24,7 @@ use gyrus::{
 const RULE: Rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
 
 fn step(architecture: Architecture, resize_factor: usize, batch: usize, extent: [usize; 3]) -> StepConfig {
-    let network =
-        UNetConfig { architecture, resize_factor, dropout_rate: 0.3, channels: 4, classes: 4, head_filters: 2 };
+    let network = UNetConfig { architecture, resize_factor, ..UNetConfig::default() };
     StepConfig { network, batch, extent, loss: LossKind::LogDice, optimizer: Optimizer { rule: RULE, clip: 50.0 } }
 }
 
@@ -36,7 +37,7 @@ fn options() -> Options {
 }
 
 fn unlimited(rematerialise: Rematerialise) -> Budget {
-    Budget { bytes: None, rematerialise }
+    Budget { bytes: None, rematerialise, ..Budget::default() }
 }
 
 const TINY: [usize; 3] = [16, 32, 16];
@@ -132,21 +133,24 @@ fn the_arena_has_exactly_the_planned_bytes() {
 
 #[test]
 fn layouts_of_the_default_training_are_within_two_percent_of_their_lower_bounds() {
-    for architecture in Architecture::ALL {
-        for level in budget::levels(&program(&step(architecture, 2, 1, DEFAULT)), options()) {
-            plan::verify(&level.graphs, &level.plan).unwrap();
-            let entry = &level.plan.entries[0];
-            let fixed = level.plan.persistent_bytes;
-            let (peak, bound) = ((fixed + entry.transient) as f64, (fixed + entry.lower_bound) as f64);
-            println!(
-                "{architecture}: {} forgotten, {:.0} MiB, {:.4} of the bound, +{:.2} % FLOP, +{:.2} % bytes",
-                level.forgotten,
-                level.plan.total as f64 / f64::from(1 << 20),
-                peak / bound,
-                level.extra_flops_percent(),
-                level.extra_traffic_percent(),
-            );
-            assert!(peak <= 1.02 * bound, "{architecture}, {} forgotten: {peak} against {bound}", level.forgotten);
+    for (target, options) in [("CPU", options()), ("GPU", Options::for_gpu())] {
+        for architecture in Architecture::ALL {
+            let program = program(&step(architecture, 2, 1, DEFAULT));
+            for level in budget::levels(&program, options, Offload::Auto, &Rates::default()) {
+                plan::verify(&level.graphs, &level.plan).unwrap();
+                let entry = &level.plan.entries[0];
+                let fixed = level.plan.persistent_bytes;
+                let (peak, bound) = ((fixed + entry.transient) as f64, (fixed + entry.lower_bound) as f64);
+                println!(
+                    "{target}, {architecture}: {} forgotten, {:.0} MiB, {:.4} of the bound, +{:.2} % FLOP, +{:.2} % bytes",
+                    level.forgotten,
+                    level.plan.total as f64 / f64::from(1 << 20),
+                    peak / bound,
+                    level.extra_flops_percent(),
+                    level.extra_traffic_percent(),
+                );
+                assert!(peak <= 1.02 * bound, "{architecture}, {} forgotten: {peak} against {bound}", level.forgotten);
+            }
         }
     }
 }
@@ -170,10 +174,10 @@ fn the_default_training_is_planned_in_less_than_a_second() {
 #[test]
 fn a_budget_gets_the_cheapest_level_that_fits() {
     let graphs = program(&step(Architecture::default(), 8, 1, [64, 64, 64]));
-    let levels = budget::levels(&graphs, options());
+    let levels = budget::levels(&graphs, options(), Offload::None, &Rates::default());
     assert!(levels.len() > 5);
     for (index, level) in levels.iter().enumerate().rev().step_by(6) {
-        let within = |bytes| Budget { bytes: Some(bytes), rematerialise: Rematerialise::Auto };
+        let within = |bytes| Budget { bytes: Some(bytes), ..Budget::default() };
         let fitted = budget::fit(&graphs, options(), within(level.plan.total)).unwrap();
         assert_eq!((fitted.plan.total, fitted.work), (level.plan.total, level.work));
         match budget::fit(&graphs, options(), within(level.plan.total - 1)) {
@@ -189,10 +193,13 @@ fn a_budget_gets_the_cheapest_level_that_fits() {
 #[test]
 fn a_refusal_names_runs_that_really_fit() {
     let training = step(Architecture::default(), 8, 2, [48, 64, 64]);
-    let run = Run { training, validation_batch: 1 };
-    let least = budget::fit(&run.graphs().unwrap(), options(), unlimited(Rematerialise::Full)).unwrap().plan.total;
+    let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
+    let least = budget::fit(&run.graphs_for(options().target).unwrap(), options(), unlimited(Rematerialise::Full))
+        .unwrap()
+        .plan
+        .total;
     for (rematerialise, bytes) in [(Rematerialise::None, least + 1), (Rematerialise::Auto, least - 1)] {
-        let budget = Budget { bytes: Some(bytes), rematerialise };
+        let budget = Budget { bytes: Some(bytes), rematerialise, ..Budget::default() };
         let alternatives = run.alternatives(options(), budget);
         assert!(alternatives.len() >= 3, "{alternatives:?}");
         for (change, needs) in &alternatives {
@@ -207,7 +214,7 @@ fn a_refusal_names_runs_that_really_fit() {
                     other.training.extent = [axes[2], axes[1], axes[0]];
                 }
             }
-            let fitted = budget::fit(&other.graphs().unwrap(), options(), budget).unwrap();
+            let fitted = budget::fit(&other.graphs_for(options().target).unwrap(), options(), budget).unwrap();
             assert_eq!(fitted.plan.total, *needs, "{change}");
             assert!(*needs <= bytes, "{change}");
         }

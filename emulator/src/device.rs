@@ -243,6 +243,7 @@ impl Device {
             view: GlobalView {
                 allocations: self.memory.live.values().map(Arc::as_ref).collect(),
                 freed: &self.memory.freed,
+                settled: GlobalView::settled(access.as_deref()),
                 access,
                 checks: self.config.checks,
                 races: Races::new(self.epoch, ctas, kernel.has_fences),

@@ -23,6 +23,9 @@ pub enum FaultKind {
     GlobalRace,
     /// An access to bytes that an unfinished asynchronous copy reads or writes.
     AsyncInFlight,
+    /// A read through the asynchronous proxy (`wgmma`, bulk copies) of shared memory that plain stores wrote, without
+    /// `fence.proxy.async` between.
+    ProxyFence,
     /// Threads of one warp at different barriers, or a barrier that cannot complete.
     BarrierDivergence,
     /// A `.sync` instruction whose member mask does not match the lanes that execute it.
@@ -56,6 +59,7 @@ impl FaultKind {
             FaultKind::SharedRace => "shared-memory race",
             FaultKind::GlobalRace => "global-memory race",
             FaultKind::AsyncInFlight => "access to an unfinished asynchronous copy",
+            FaultKind::ProxyFence => "missing proxy fence",
             FaultKind::BarrierDivergence => "barrier divergence",
             FaultKind::SyncMask => "member mask mismatch",
             FaultKind::LaunchTooLarge => "launch too large",

@@ -11,14 +11,19 @@ pub struct Checks {
     pub global_races: bool,
     /// Accesses to bytes of unfinished asynchronous copies.
     pub in_flight: bool,
+    /// Shared memory that plain stores write and `wgmma` or bulk copies read without a `fence.proxy.async`.
+    pub proxy_fences: bool,
 }
 
 impl Checks {
     /// Everything on.
-    pub const ALL: Checks = Checks { uninitialised: true, shared_races: true, global_races: true, in_flight: true };
+    pub const ALL: Checks = Checks::all(true);
     /// Only what is always checked.
-    pub const NONE: Checks =
-        Checks { uninitialised: false, shared_races: false, global_races: false, in_flight: false };
+    pub const NONE: Checks = Checks::all(false);
+
+    const fn all(on: bool) -> Checks {
+        Checks { uninitialised: on, shared_races: on, global_races: on, in_flight: on, proxy_fences: on }
+    }
 }
 
 impl Default for Checks {

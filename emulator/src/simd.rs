@@ -3,7 +3,7 @@
 use crate::memory::W;
 use crate::numeric::Rounding;
 use crate::numeric::single::{Single, canonical};
-use crate::tensor::{Multiply, TileA, TileB, TileC};
+use crate::tensor::{Left, Multiply, PendingMatrix, Right, Scratch, Sums, accumulate};
 
 /// A fused multiply-add of 32 lanes, rounded once to nearest, NaN canonical.
 pub(crate) type Fma = Box<dyn Fn(&W, &W, &W) -> W + Send + Sync>;
@@ -46,51 +46,111 @@ pub(crate) fn fma_portable(a: &W, b: &W, c: &W) -> W {
     out
 }
 
-/// C += A B for the first `k` columns of A: products and sums in f32, in ascending k.
-pub(crate) fn multiply(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if has_fma() {
-        // SAFETY: the host has AVX2, as just asked.
-        return unsafe { multiply_avx2(a, b, c, k) };
-    }
-    multiply_with(a, b, c, k);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn multiply_avx2(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
-    multiply_with(a, b, c, k);
-}
-
+/// Asks for a cache line that will be read soon.
 #[inline(always)]
-pub(crate) fn multiply_with(a: &TileA, b: &TileB, c: &mut TileC, k: usize) {
-    // Four rows at a time: their sums are independent, so the adders never wait for each other.
-    for (rows, sums) in a.chunks_exact(4).zip(c.chunks_exact_mut(4)) {
-        let mut sum = [sums[0], sums[1], sums[2], sums[3]];
-        // No fused multiply-add: the products are exact, and all hosts shall agree.
-        for (i, column) in b.iter().enumerate().take(k) {
-            for (sum, row) in sum.iter_mut().zip(rows) {
-                for j in 0..8 {
-                    sum[j] += row[i] * column[j];
-                }
-            }
-        }
-        sums.copy_from_slice(&sum);
+pub(crate) fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 host has the instruction; it changes nothing and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
 }
 
 /// `mma.sync` on the registers of a warp.
-pub(crate) fn product(multiply: &Multiply, w: &mut [W]) {
+pub(crate) fn product(multiply: &Multiply, scratch: &mut Scratch, w: &mut [W]) {
     #[cfg(target_arch = "x86_64")]
     if has_fma() {
         // SAFETY: the host has AVX2, as just asked.
-        return unsafe { product_avx2(multiply, w) };
+        return unsafe { product_avx2(multiply, scratch, w) };
     }
-    multiply.apply(w);
+    multiply.apply(scratch, w, accumulate);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn product_avx2(multiply: &Multiply, w: &mut [W]) {
-    multiply.apply(w);
+fn product_avx2(multiply: &Multiply, scratch: &mut Scratch, w: &mut [W]) {
+    multiply.apply(scratch, w, |packed, a, b, c, k| accumulate_avx2(packed, a, b, c, k));
+}
+
+/// `tensor::accumulate` with eight sums of eight lanes in registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn accumulate_avx2(packed: usize, a: &Left, b: &Right, c: &mut Sums, k: usize) {
+    use std::arch::x86_64::{
+        __m256, _mm256_add_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_permute_ps, _mm256_storeu_ps,
+    };
+
+    #[target_feature(enable = "avx2,fma")]
+    fn load(from: &[f32; 8]) -> __m256 {
+        // SAFETY: the pointer comes from a reference to eight floats, and the load needs no alignment.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+
+    /// Adds the products of lanes `Q` of every four (a column of A) with a row of B.
+    #[target_feature(enable = "avx2,fma")]
+    fn add<const Q: i32>(rows: &[__m256; 4], [even, odd]: &[[f32; 8]; 2], sums: &mut [[__m256; 2]; 4]) {
+        let (even, odd) = (load(even), load(odd));
+        for (row, sum) in rows.iter().zip(sums) {
+            let row = _mm256_permute_ps::<Q>(*row);
+            // No fused multiply-add: the products are exact, and all hosts shall agree.
+            sum[0] = _mm256_add_ps(sum[0], _mm256_mul_ps(row, even));
+            sum[1] = _mm256_add_ps(sum[1], _mm256_mul_ps(row, odd));
+        }
+    }
+
+    for (a, [even, odd]) in a.iter().zip(c) {
+        let (even, odd) = (even.as_chunks_mut::<8>().0, odd.as_chunks_mut::<8>().0);
+        let mut sums: [[__m256; 2]; 4] = std::array::from_fn(|p| [load(&even[p]), load(&odd[p])]);
+        for (parts, b) in a.chunks_exact(packed).zip(b.chunks_exact(4 * packed)).take(k / (4 * packed)) {
+            let rows = |part: usize| {
+                let [a, b, c, d] = parts[part].as_chunks::<8>().0 else {
+                    unreachable!("32 lanes are four times eight")
+                };
+                [load(a), load(b), load(c), load(d)]
+            };
+            if let [b0, b1, b2, b3, b4, b5, b6, b7] = b {
+                let (first, second) = (rows(0), rows(1));
+                add::<0x00>(&first, b0, &mut sums);
+                add::<0x00>(&second, b1, &mut sums);
+                add::<0x55>(&first, b2, &mut sums);
+                add::<0x55>(&second, b3, &mut sums);
+                add::<0xaa>(&first, b4, &mut sums);
+                add::<0xaa>(&second, b5, &mut sums);
+                add::<0xff>(&first, b6, &mut sums);
+                add::<0xff>(&second, b7, &mut sums);
+            } else if let [b0, b1, b2, b3] = b {
+                let rows = rows(0);
+                add::<0x00>(&rows, b0, &mut sums);
+                add::<0x55>(&rows, b1, &mut sums);
+                add::<0xaa>(&rows, b2, &mut sums);
+                add::<0xff>(&rows, b3, &mut sums);
+            }
+        }
+        for (p, sum) in sums.iter().enumerate() {
+            // SAFETY: the pointers come from references to eight floats each, and the stores need no alignment.
+            unsafe {
+                _mm256_storeu_ps(even[p].as_mut_ptr(), sum[0]);
+                _mm256_storeu_ps(odd[p].as_mut_ptr(), sum[1]);
+            }
+        }
+    }
+}
+
+/// Eight columns of a `wgmma`, added to the registers of a warp.
+pub(crate) fn block(product: &PendingMatrix, block: usize, columns: &[W; 2], scratch: &mut Scratch, w: &mut [W]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_fma() {
+        // SAFETY: the host has AVX2, as just asked.
+        return unsafe { block_avx2(product, block, columns, scratch, w) };
+    }
+    product.block(block, columns, scratch, w, accumulate);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn block_avx2(product: &PendingMatrix, block: usize, columns: &[W; 2], scratch: &mut Scratch, w: &mut [W]) {
+    product.block(block, columns, scratch, w, |packed, a, b, c, k| accumulate_avx2(packed, a, b, c, k));
 }

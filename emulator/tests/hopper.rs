@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Argument, Bench, Random};
-use ptx_emulator::{Element, FaultKind, Swizzle, TensorMap};
+use ptx_emulator::{Element, Fault, FaultKind, Swizzle, TensorMap};
 
 const PTX: &str = include_str!("programs/hopper.ptx");
 
@@ -80,5 +80,92 @@ fn boxes_over_the_edge_are_filled_and_clipped() {
             };
             assert_eq!(found[(row * 20 + column) as usize], wanted, "row {row}, column {column}");
         }
+    }
+}
+
+/// Stores a row to shared memory and lets a bulk copy take it away; `writer` stands after the store, `reader` after the
+/// barrier.
+fn stored_row(writer: &str, reader: &str) -> Result<Vec<u32>, Box<Fault>> {
+    let ptx = format!(
+        ".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry row(.param .u64 target) {{
+        .reg .b32 t, a; .reg .b64 to; .reg .pred p; .shared .align 128 .b8 s[128];
+        ld.param.u64 to, [target]; mov.u32 t, %tid.x; mov.u32 a, s; mad.lo.s32 a, t, 4, a;
+        st.shared.b32 [a], t; {writer} bar.sync 0; {reader} setp.ne.u32 p, t, 0; @p bra DONE;
+        mov.u32 a, s; cp.async.bulk.global.shared::cta.bulk_group [to], [a], 128;
+        cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;
+        DONE: ret; }}"
+    );
+    let mut bench = Bench::new(&ptx);
+    let to = bench.empty::<u32>(32);
+    bench.launch("row", [1, 1, 1], [32, 1, 1], &[&to])?;
+    Ok(bench.read::<u32>(to, 32))
+}
+
+#[test]
+fn a_missing_proxy_fence_before_a_bulk_copy_is_found() {
+    let row: Vec<u32> = (0..32).collect();
+    // By those who wrote, or by those who read.
+    assert_eq!(stored_row("fence.proxy.async;", "").unwrap(), row);
+    assert_eq!(stored_row("fence.proxy.async.shared::cta;", "").unwrap(), row);
+    assert_eq!(stored_row("", "fence.proxy.async;").unwrap(), row);
+    for (writer, reader) in [("", ""), ("fence.proxy.async.global;", ""), ("", "membar.cta;")] {
+        let fault = stored_row(writer, reader).expect_err("no fence for shared memory");
+        assert_eq!(fault.kind, FaultKind::ProxyFence, "{fault}");
+    }
+}
+
+#[test]
+fn a_missing_proxy_fence_before_a_warpgroup_product_is_found() {
+    let product = |fill: &str, fence: &str| {
+        let ptx = format!(
+            ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry product(.param .u64 source) {{
+            .reg .b32 t, a, z; .reg .b64 from, d; .reg .f32 c<4>; .reg .pred p; .shared .align 128 .b8 s[2048];
+            ld.param.u64 from, [source]; mov.u32 t, %tid.x; mov.u32 a, s; mad.lo.s32 a, t, 16, a; mov.u32 z, 0;
+            mad.wide.u32 from, t, 16, from;
+            {fill} {fence} bar.sync 0; mov.u32 a, s; shr.u32 a, a, 4; cvt.u64.u32 d, a;
+            or.b64 d, d, {}; setp.ne.u32 p, z, 0; wgmma.fence.sync.aligned;
+            wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{c0,c1,c2,c3}}, d, d, p, 1, 1, 0, 0;
+            wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; ret; }}",
+            8u64 << 16 | 16 << 32
+        );
+        let mut bench = Bench::new(&ptx);
+        let from = bench.array(&[0u32; 512]);
+        bench.launch("product", [1, 1, 1], [128, 1, 1], &[&from]).map(|_| ())
+    };
+    let store = "st.shared.v4.b32 [a], {z,z,z,z};";
+    let copy = "cp.async.cg.shared.global [a], [from], 16; cp.async.wait_all;";
+    for fill in [store, copy] {
+        product(fill, "fence.proxy.async;").unwrap_or_else(|fault| panic!("{fault}"));
+        let fault = product(fill, "").expect_err("no fence");
+        assert_eq!(fault.kind, FaultKind::ProxyFence, "{fill}: {fault}");
+    }
+}
+
+#[test]
+fn registers_of_a_product_that_nothing_has_waited_for_are_out_of_reach() {
+    let run = |between: &str, after: &str| {
+        let ptx = format!(
+            ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry product(.param .u64 target) {{
+            .reg .b32 t, a, z, x<4>; .reg .b64 to, d; .reg .f32 c<4>; .reg .pred p; .shared .align 128 .b8 s[2048];
+            ld.param.u64 to, [target]; mov.u32 t, %tid.x; mov.u32 a, s; mad.lo.s32 a, t, 16, a; mov.u32 z, 0;
+            mov.b32 x0, z; mov.b32 x1, z; mov.b32 x2, z; mov.b32 x3, z; mad.wide.u32 to, t, 4, to;
+            st.shared.v4.b32 [a], {{z,z,z,z}}; fence.proxy.async; bar.sync 0;
+            mov.u32 a, s; shr.u32 a, a, 4; cvt.u64.u32 d, a; or.b64 d, d, {}; setp.ne.u32 p, z, 0;
+            wgmma.fence.sync.aligned;
+            wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {{c0,c1,c2,c3}}, {{x0,x1,x2,x3}}, d, p, 1, 1, 0;
+            {between} wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; {after} ret; }}",
+            8u64 << 16 | 16 << 32
+        );
+        let mut bench = Bench::new(&ptx);
+        let to = bench.empty::<f32>(128);
+        bench.launch("product", [1, 1, 1], [128, 1, 1], &[&to]).map(|_| ())
+    };
+    let next = "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {c0,c1,c2,c3}, {x0,x1,x2,x3}, d, p, 1, 1, 0;";
+    for fine in ["", "add.s32 t, t, 1;", next] {
+        run(fine, "st.global.f32 [to], c0; mov.b32 x1, t;").unwrap_or_else(|fault| panic!("{fine}: {fault}"));
+    }
+    for broken in ["st.global.f32 [to], c0;", "mov.f32 c3, 0f00000000;", "mov.b32 x1, t;", "@!p add.f32 c1, c1, c1;"] {
+        let fault = run(broken, "").expect_err(broken);
+        assert_eq!(fault.kind, FaultKind::AsyncInFlight, "{broken}: {fault}");
     }
 }

@@ -1,10 +1,20 @@
 //! Where to compute: `--device`, `--precision`, `--threads`.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex},
+};
 
 use clap::Args;
 
-use crate::{Error, Result, cpu::Threads};
+use crate::{
+    Error, Result,
+    cpu::Threads,
+    machine::{self, Cuda, Emulated, Machine, Tally},
+    nn::Precision,
+    session::RunsOn,
+};
 
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,49 +29,95 @@ pub enum Device {
     Emulated,
 }
 
-/// Number formats of activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Precision {
-    /// Single precision.
-    Fp32,
-    /// bfloat16 activations, single-precision sums and weights.
-    Bf16,
-    /// Half-precision activations with dynamic loss scaling.
-    Fp16,
-}
-
 /// The options that choose where to compute.
 #[derive(Debug, Args)]
 pub struct DeviceOptions {
-    /// Where to compute: auto, cpu, cuda[:N] or emulated
+    /// Where to compute: cpu, cuda[:N], emulated (the GPU's instructions, executed and checked on the processor: slow), or
+    /// auto (the first GPU that there are kernels for, else the processor)
     #[arg(long, default_value = "auto", help_heading = "Device")]
     pub device: Device,
 
-    /// Number format of activations
-    #[arg(long, value_enum, default_value_t = Precision::Fp32, help_heading = "Device")]
-    pub precision: Precision,
+    /// Number format of activations; weights, statistics and sums are fp32 always. fp16 comes with dynamic loss scaling
+    /// [default: predict: what the network was trained in; else fp32]
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub precision: Option<Precision>,
 
-    /// Threads of the CPU device; 0: one per core. Results do not depend on it
+    /// Threads of the CPU device and of the emulated GPU; 0: one per core. Results do not depend on it
     #[arg(long, default_value_t = 0, help_heading = "Device")]
     pub threads: usize,
 }
 
+/// A device, ready to be used.
+pub struct Opened {
+    /// Where programs run.
+    pub runs_on: RunsOn,
+    /// Which of the devices it is; never [`Device::Auto`].
+    pub device: Device,
+    /// What it is, in one line.
+    pub description: String,
+    /// What its kernels do, if it is emulated.
+    pub tally: Option<Arc<Mutex<Tally>>>,
+}
+
 impl DeviceOptions {
-    /// The threads of the CPU device.
+    /// The device that was asked for.
     ///
     /// # Errors
-    /// If another device, or a precision that the CPU device lacks, is asked for.
-    pub fn cpu(&self) -> Result<Threads> {
-        if !matches!(self.device, Device::Auto | Device::Cpu) {
-            let cause = format!("this version trains and predicts on the CPU, not on {}", self.device);
-            return Err(Error::usage("--device", cause, "use --device cpu"));
+    /// If it is not there.
+    pub fn open(&self) -> Result<Opened> {
+        self.check()?;
+        match self.device {
+            Device::Auto => match machine::first_usable() {
+                Ok(ordinal) => Self::cuda(ordinal),
+                Err(reason) => Ok(self.cpu(Some(reason))),
+            },
+            Device::Cpu => Ok(self.cpu(None)),
+            Device::Cuda(ordinal) => Self::cuda(ordinal),
+            Device::Emulated => Ok(self.emulated()),
         }
-        if self.precision != Precision::Fp32 {
-            return Err(Error::usage("--precision", "the CPU device computes in fp32", "use --precision fp32"));
-        }
-        check_threads("--threads", self.threads)?;
-        Ok(Threads::new(self.threads))
     }
+
+    /// Checks what can be checked without a device.
+    ///
+    /// # Errors
+    /// Naming the option that does not work.
+    pub fn check(&self) -> Result<()> {
+        check_threads("--threads", self.threads)
+    }
+
+    fn cpu(&self, instead_of_gpu: Option<Error>) -> Opened {
+        let threads = Threads::new(self.threads);
+        let mut description = format!("the processor, {}, {}", counted(threads.count(), "thread"), threads.isa());
+        match instead_of_gpu {
+            Some(Error::Usage { cause, .. }) => description += &format!(" ({cause})"),
+            Some(other) => description += &format!(" ({other})"),
+            None => {}
+        }
+        Opened { runs_on: threads.into(), device: Device::Cpu, description, tally: None }
+    }
+
+    fn cuda(ordinal: usize) -> Result<Opened> {
+        let machine = Cuda::open(ordinal)?;
+        let about = machine.capabilities();
+        let (name, capability) = (&about.name, about.compute_capability());
+        let gib = about.memory as f64 / (1u64 << 30) as f64;
+        let description = format!("cuda:{ordinal}, {name}, compute capability {capability}, {gib:.1} GiB");
+        let runs_on = RunsOn::Machine(Box::new(machine));
+        Ok(Opened { runs_on, device: Device::Cuda(ordinal), description, tally: None })
+    }
+
+    fn emulated(&self) -> Opened {
+        let machine = Emulated::with_threads(self.threads);
+        let tally = Some(machine.tally());
+        let capability = machine.capabilities().compute_capability();
+        let description = format!("an emulated GPU of compute capability {capability}, every access checked");
+        Opened { runs_on: RunsOn::Machine(Box::new(machine)), device: Device::Emulated, description, tally }
+    }
+}
+
+/// `1 thread`, `2 threads`.
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Checks a number of threads.

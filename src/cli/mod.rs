@@ -6,13 +6,16 @@ mod output;
 mod bench;
 mod demo;
 mod device;
+mod devices;
 mod evaluate;
 mod explore;
+mod fuse;
 mod inspect;
 mod memory;
 mod options;
 mod plan;
 mod predict;
+mod selftest;
 mod train;
 
 use std::ffi::OsString;
@@ -39,6 +42,8 @@ enum Command {
     Inspect(inspect::Options),
     Demo(demo::Options),
     Bench(bench::Options),
+    Devices(devices::Options),
+    Selftest(selftest::Options),
 }
 
 /// Runs the command line; returns the process's exit status. Errors become one line on standard error.
@@ -74,6 +79,8 @@ fn run(command: Command) -> Result<()> {
         Command::Inspect(options) => inspect::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Bench(options) => bench::run(options),
+        Command::Devices(options) => devices::run(options),
+        Command::Selftest(options) => selftest::run(options),
     }
 }
 

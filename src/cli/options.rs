@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     Result,
-    nn::{Architecture, UNetConfig},
+    nn::{Architecture, Precision, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::config,
 };
@@ -52,8 +52,8 @@ pub struct NetworkOptions {
 }
 
 impl NetworkOptions {
-    /// The network, for this many channels and classes unless the options say otherwise.
-    pub fn network(&self, channels: Option<usize>, classes: Option<usize>) -> UNetConfig {
+    /// The network in this precision, for this many channels and classes unless the options say otherwise.
+    pub fn network(&self, precision: Option<Precision>, channels: Option<usize>, classes: Option<usize>) -> UNetConfig {
         UNetConfig {
             architecture: self.model_architecture,
             resize_factor: self.unet_resize_factor,
@@ -61,6 +61,7 @@ impl NetworkOptions {
             channels: self.num_channels.or(channels).unwrap_or(4),
             classes: self.num_classes.or(classes).unwrap_or(4),
             head_filters: self.head_filters,
+            precision: precision.unwrap_or_default(),
         }
     }
 

@@ -1,19 +1,22 @@
 //! `gyrus train`: from a dataset to a trained network.
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use clap::{ArgAction, Args};
 
 use super::{
-    device::{DeviceOptions, check_threads},
-    memory::MemoryOptions,
+    device::{Device, DeviceOptions, check_threads},
+    fuse::FuseOptions,
+    memory::{HostMemoryOptions, MemoryOptions},
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
 };
 use crate::{
@@ -22,6 +25,7 @@ use crate::{
         augment::{Augment, Augmentation},
         dataset::{Case, Dataset, Split},
         loader::{Loader, LoaderSettings, Order},
+        memory::{Largest, LoaderShape},
         preprocess::{Fit, Normalization, Preprocessing},
         validate::{Expectation, survey},
     },
@@ -48,7 +52,11 @@ pub struct Options {
     #[command(flatten)]
     device: DeviceOptions,
     #[command(flatten)]
+    fuse: FuseOptions,
+    #[command(flatten)]
     memory: MemoryOptions,
+    #[command(flatten)]
+    host: HostMemoryOptions,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice, help_heading = "Training")]
@@ -218,22 +226,28 @@ pub fn run(options: Options) -> Result<()> {
         let cause = "training on several GPUs comes in a later version";
         return Err(Error::usage("--train-multi-gpu", cause, "leave it out, and --num-gpus too"));
     }
-    let threads = options.device.cpu()?;
+    options.device.check()?;
     let source = options.data.source(options.seed)?;
     let classes = (!source.labels.is_empty()).then_some(source.labels.len());
-    let network = options.network.network(source.channels, classes);
+    let network = options.network.network(options.device.precision, source.channels, classes);
     let Split { train, validation } = source.split;
     let steps = (train.len() as u64).div_ceil(options.train_batch_size.max(1) as u64);
     let config = options.config(network, steps.saturating_mul(options.training_epochs as u64));
     config.check()?;
     check_threads("--num-workers", options.data.num_workers)?;
     let start = options.start()?;
+    let mut device = options.device.open()?;
+    options.memory.check(&device.runs_on)?;
+    let is_on_host = !matches!(device.device, Device::Cuda(_));
 
     let labels = label_names(&source.labels, network.classes);
+    let largest = Largest::of(train.iter().chain(&validation));
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let expectation = Expectation {
         channels: Some(network.channels),
         classes: Some(network.classes),
         class_names: labels.clone(),
+        threads: Some(largest.survey_threads(cores, options.host.bytes(0))?),
         ..Expectation::default()
     };
     note!("checking {} training and {} validation cases", train.len(), validation.len());
@@ -245,11 +259,23 @@ pub fn run(options: Options) -> Result<()> {
     let (train_batch, validation_batch, augmentation) =
         (config.train_batch, config.validation_batch, config.augmentation);
     // Memory and the checkpoint to resume come before the first folder is made.
-    let limit = options.memory.of_machine();
-    let mut trainer = Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, threads)?;
+    let limit = options.memory.of_device(&mut device.runs_on)?;
+    note!("device: {}", device.description);
+    let mut trainer =
+        Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, device.runs_on)?;
     let folder = &options.model_path;
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
+    }
+    let shape = |batch, augmentation: Augmentation| {
+        let is_augmented = augmentation != Augmentation::default();
+        LoaderShape { extent: options.network.extent(), batch, is_augmented }
+    };
+    let shapes = [shape(train_batch, augmentation), shape(validation_batch, Augmentation::default())];
+    let host = options.host.bytes(if is_on_host { trainer.session().plan().total } else { 0 });
+    let workers = largest.workers(&shapes, options.data.num_workers, host)?;
+    if workers < options.data.num_workers {
+        note!("memory: {workers} threads prepare batches instead of {}, to stay within it", options.data.num_workers);
     }
     let loader = |cases: Vec<Case>, order, batch, augmentation| {
         Loader::new(
@@ -261,7 +287,7 @@ pub fn run(options: Options) -> Result<()> {
                 seed: options.seed,
                 order,
                 batch,
-                workers: options.data.num_workers,
+                workers,
                 cache: options.data.cache.clone(),
             },
         )
@@ -277,6 +303,12 @@ pub fn run(options: Options) -> Result<()> {
     );
     if let (forgotten @ 1.., percent) = trainer.rematerialised() {
         note!("memory: {forgotten} activations are computed again to stay within it: {percent:.1} % more work");
+    }
+    if let Some(staged) = trainer.session().plan().staged {
+        note!(
+            "memory: {:.2} GiB of optimizer state are on the host, and copied for each update",
+            gib(staged.place.bytes)
+        );
     }
     let mut record = Record::open(folder, labels[1..].to_vec(), start, trainer.position())?;
     let stop = stop_flag();
@@ -343,6 +375,7 @@ impl Options {
             normalization: self.data.normalization,
             fit: self.data.fit,
             seed: self.seed,
+            fuse: self.fuse.fuse,
         }
     }
 

@@ -9,6 +9,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike on both sides of an assignment")]
 
+pub mod batch_norm;
 pub mod channelwise;
 mod conv;
 mod element;
@@ -18,10 +19,12 @@ pub mod peak;
 pub mod pool;
 pub mod reduce;
 mod simd;
+mod statistics;
 mod threads;
 
 pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
 pub use element::Element;
 pub(crate) use element::with_element;
 pub use simd::Isa;
+pub use statistics::Statistics;
 pub use threads::Threads;

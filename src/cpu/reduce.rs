@@ -3,6 +3,8 @@
 //! Voxels are cut into slices by their number alone. Within a slice, runs of 64 voxels are summed in fp32 and added to the slice's sum;
 //! the slices' sums are added in slice order in double precision. So no fp32 sum is longer than a few dozen terms.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{
     element::Element,
     simd::{Kernel, Simd, dispatch},
@@ -121,6 +123,45 @@ pub fn mean_and_variance<E: Element>(
         let drift = drift / count;
         variance[channel] = (squares / count - drift * drift).max(0.0) as f32;
     });
+}
+
+/// Whether all elements are finite numbers.
+pub fn all_finite<E: Element>(threads: &Threads, x: &[E]) -> bool {
+    let finite = AtomicBool::new(true);
+    threads.run(x.len().div_ceil(FINITE_TASK), &|task| {
+        let part = &x[task * FINITE_TASK..x.len().min((task + 1) * FINITE_TASK)];
+        // Whoever finds one has said so for all; the order in which tasks say it does not matter.
+        if !dispatch(threads.isa(), Differences(part)).is_finite() {
+            finite.store(false, Ordering::Relaxed);
+        }
+    });
+    finite.into_inner()
+}
+
+/// Elements of one task of [`all_finite`].
+const FINITE_TASK: usize = 1 << 15;
+
+/// The sum of each element's difference from itself: 0, or no number if an element is not finite.
+struct Differences<'a, E>(&'a [E]);
+
+impl<E: Element> Kernel for Differences<'_, E> {
+    type Output = f32;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> f32 {
+        let x = self.0;
+        // SAFETY: the elements from `at` on, whole vectors and then the rest, lie in the slice.
+        unsafe {
+            let mut total = S::zero();
+            for at in (0..x.len()).step_by(S::LANES) {
+                let lanes = S::LANES.min(x.len() - at);
+                let from = x.as_ptr().add(at);
+                let v = if lanes == S::LANES { E::load::<S>(from) } else { E::load_partial::<S>(from, lanes) };
+                total = S::add(total, S::sub(v, v));
+            }
+            S::sum(total)
+        }
+    }
 }
 
 /// What is summed: `x`, and a second term of `x` and `y`.

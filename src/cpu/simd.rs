@@ -64,6 +64,17 @@ impl Isa {
     }
 }
 
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Isa::Avx512Bf16 => "AVX-512 with bf16",
+            Isa::Avx512 => "AVX-512",
+            Isa::Avx2 => "AVX2",
+            Isa::Portable => "portable vectors",
+        })
+    }
+}
+
 /// Elements of a cache line, and of the widest vector: a load that crosses lines costs two.
 pub(crate) const ALIGNMENT: usize = 16;
 

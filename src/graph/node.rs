@@ -24,8 +24,11 @@ pub enum Role {
     OptimizerState,
     /// Moving averages that inference uses. Survives runs.
     Running,
-    /// Written by the host before a run.
+    /// Written by the host, and there until it is written again.
     Input,
+    /// Written by the host before every run of this graph. The first such values of a program's graphs share their bytes, as
+    /// do the second, and so on: no two graphs run at once.
+    Batch,
     /// Read by the host after a run.
     Output,
     /// Lives from the node that makes it to the last node that reads it.
@@ -128,6 +131,15 @@ impl Graph {
         (0..self.values.len()).map(ValueId).find(|&id| {
             self.value(id).name == name && self.value(id).role.is_persistent() && self.value(id).updates.is_none()
         })
+    }
+
+    /// The kind of the first operation that computes with a value; casts only pass it on. Empty if there is none.
+    pub fn first_use(&self, id: ValueId) -> &'static str {
+        match self.nodes.iter().find(|node| node.inputs.contains(&id)) {
+            Some(node) if node.op.kind() == "cast" => self.first_use(node.outputs[0]),
+            Some(node) => node.op.kind(),
+            None => "",
+        }
     }
 
     /// Floating-point operations of one run.

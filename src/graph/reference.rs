@@ -134,22 +134,47 @@ macro_rules! reference_by_definition {
 pub trait Precision: Real {
     /// Calls the operation's definition in this precision.
     fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>>;
+
+    /// Calls the operation's definition for operands of these specs.
+    fn call_of(op: &dyn super::Op, inputs: &[Dense<Self>], specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<Self>>;
+
+    /// The number as an element of this type.
+    fn stored(self, dtype: DType) -> Self;
 }
 
 impl Precision for f64 {
     fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>> {
         op.reference64(inputs, outputs)
     }
+
+    fn call_of(op: &dyn super::Op, inputs: &[Dense<Self>], _specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<Self>> {
+        op.reference64(inputs, outputs)
+    }
+
+    fn stored(self, _dtype: DType) -> Self {
+        self
+    }
 }
 
 impl Precision for f32 {
     fn call(op: &dyn super::Op, inputs: &[Dense<Self>], outputs: &[Spec]) -> Vec<Dense<Self>> {
-        let mut results = op.reference32(inputs, outputs);
-        for (result, spec) in results.iter_mut().zip(outputs) {
-            result.data.iter_mut().for_each(|value| *value = round_to(spec.dtype, *value));
-        }
-        results
+        all_stored(op.reference32(inputs, outputs), outputs)
     }
+
+    fn call_of(op: &dyn super::Op, inputs: &[Dense<Self>], specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<Self>> {
+        all_stored(op.reference32_of(inputs, specs, outputs), outputs)
+    }
+
+    fn stored(self, dtype: DType) -> Self {
+        round_to(dtype, self)
+    }
+}
+
+fn all_stored(mut results: Vec<Dense<f32>>, outputs: &[Spec]) -> Vec<Dense<f32>> {
+    for (result, spec) in results.iter_mut().zip(outputs) {
+        result.data.iter_mut().for_each(|value| *value = value.stored(spec.dtype));
+    }
+    results
 }
 
 /// Rounds elements to a floating-point type, from fp32: `half`'s conversion from double precision looks at the upper 32
@@ -171,7 +196,7 @@ pub fn evaluate<T: Precision>(graph: &Graph, sources: HashMap<ValueId, Dense<T>>
     for node in &graph.nodes {
         let inputs: Vec<Dense<T>> = node.inputs.iter().map(|id| known[id].clone()).collect();
         let specs = graph.specs(&node.outputs);
-        let outputs = T::call(&*node.op, &inputs, &specs);
+        let outputs = T::call_of(&*node.op, &inputs, &graph.specs(&node.inputs), &specs);
         assert_eq!(outputs.len(), specs.len(), "{}: number of outputs", node.name);
         for ((&id, output), spec) in node.outputs.iter().zip(outputs).zip(specs) {
             assert_eq!(output.shape, spec.shape, "{}: extents of an output", node.name);

@@ -7,24 +7,26 @@ use ndarray::ArrayView2;
 use super::{Image, Options, segment};
 use crate::{
     Error, Result,
-    cpu::Threads,
     data::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
     },
+    graph::fuse::Fuse,
     nn::{UNetConfig, names, record_prediction},
-    session::Session,
+    session::{Executor, RunsOn},
     train::{checkpoint::Checkpoint, state, trainer::configuration_of},
 };
 
 /// Network, preprocessing and labels from a checkpoint, bound to a session.
 #[derive(Debug)]
 pub struct Predictor {
-    session: Session,
+    session: Executor,
     network: UNetConfig,
     preprocessing: Preprocessing,
     labels: Vec<String>,
     options: Options,
+    /// Host memory that loading took: the checkpoint, and its weights converted.
+    loading: usize,
 }
 
 /// A labelled image on the grid of its file.
@@ -40,8 +42,8 @@ impl Predictor {
     /// Loads a checkpoint and binds its network.
     ///
     /// # Errors
-    /// A checkpoint that is damaged or of another kind; options that cannot work.
-    pub fn load(path: &Path, options: Options, threads: Threads) -> Result<Self> {
+    /// A checkpoint that is damaged or of another kind; options that cannot work; a machine that fails.
+    pub fn load(path: &Path, options: Options, runs_on: impl Into<RunsOn>) -> Result<Self> {
         options.validate()?;
         let checkpoint = Checkpoint::load(path)?;
         let config = configuration_of(&checkpoint, path)?;
@@ -51,12 +53,18 @@ impl Predictor {
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
         config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
-        let graph = record_prediction(config.network, 1, preprocessing.extent)?;
+        let precision = options.precision.unwrap_or(config.network.precision);
+        let network = UNetConfig { precision, ..config.network };
+        let runs_on = runs_on.into();
+        let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, runs_on.options().target);
         let saved = state::saved_values(&graph);
-        let mut session = Session::bind(std::slice::from_ref(&graph), threads)?;
+        let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on)?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
+        let elements = |shape: &[usize]| shape.iter().product::<usize>() * size_of::<f32>();
+        let loading = checkpoint.tensors.values().map(|tensor| elements(&tensor.shape)).sum::<usize>()
+            + saved.iter().map(|value| elements(&value.extents)).sum::<usize>();
         let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
-        Ok(Self { session, network: config.network, preprocessing, labels, options })
+        Ok(Self { session, network, preprocessing, labels, options, loading })
     }
 
     /// Names of the classes, background first.
@@ -67,6 +75,11 @@ impl Predictor {
     /// How often the network will run for an image of these extents x, y, z.
     pub fn runs(&self, [x, y, z]: [usize; 3]) -> usize {
         self.options.runs(self.grid([z, y, x]), self.preprocessing.extent)
+    }
+
+    /// Bytes of the network's arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.session.plan().total
     }
 
     /// Labels an image. `path` is for messages.
@@ -85,15 +98,42 @@ impl Predictor {
     /// # Errors
     /// An image with other channels than the network's, or with voxels that are not finite.
     pub fn check(&self, image: &nifti::Image, path: &Path) -> Result<()> {
-        let found = image.header.channels;
-        if found != self.network.channels {
-            let cause = format!("{found} channels, where the network expects {}", self.network.channels);
-            return Err(Error::input(path, cause, "give images like those of the training set"));
-        }
+        self.check_header(&image.header, path)?;
         if image.voxels.iter().any(|value| !value.is_finite()) {
             return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
         }
         Ok(())
+    }
+
+    pub(super) fn check_header(&self, header: &nifti::Header, path: &Path) -> Result<()> {
+        let found = header.channels;
+        if found != self.network.channels {
+            let cause = format!("{found} channels, where the network expects {}", self.network.channels);
+            return Err(Error::input(path, cause, "give images like those of the training set"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn loading_bytes(&self) -> usize {
+        self.loading
+    }
+
+    /// Probabilities per voxel.
+    pub(super) fn classes(&self) -> usize {
+        self.network.outputs()
+    }
+
+    /// Runs the network over one window.
+    pub(super) fn run(&mut self, window: &[f32], output: &mut [f32]) -> Result<()> {
+        run(&mut self.session, window, output)
     }
 
     /// At the image's own resolution, window by window.
@@ -185,11 +225,10 @@ impl Predictor {
     }
 }
 
-fn run(session: &mut Session, window: &[f32], output: &mut [f32]) -> Result<()> {
-    session.f32_mut(names::IMAGES).copy_from_slice(window);
-    session.run(0);
-    output.copy_from_slice(session.f32(names::PROBABILITIES));
-    Ok(())
+fn run(session: &mut Executor, window: &[f32], output: &mut [f32]) -> Result<()> {
+    session.write_ahead(names::IMAGES, window)?;
+    session.run(0)?;
+    session.read_into(names::PROBABILITIES, output)
 }
 
 /// The class of the largest probability, the first of equal ones; with one probability, whether it exceeds a half.

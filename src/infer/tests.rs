@@ -152,7 +152,7 @@ fn a_constant_network_gives_its_constant_for_every_extent() {
         for overlap in [0.0, 0.5, 0.75] {
             let voxels = vec![0.0; extent.iter().product()];
             let image = Image { voxels: &voxels, extent, channels: 1 };
-            let options = Options { overlap, mirror: [true, true, false], fill: 0.0 };
+            let options = Options { overlap, mirror: [true, true, false], ..Options::default() };
             let whole = collect(&image, 3, [4; 3], &options, |_, out| {
                 out.chunks_exact_mut(3).for_each(|p| p.copy_from_slice(&constant));
             });

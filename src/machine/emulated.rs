@@ -8,7 +8,7 @@ use std::{
 use ptx_emulator::{Config, Counters, Device, DevicePointer, LaunchConfig, Module};
 
 use super::{Capabilities, Launch, Machine, Recording};
-use crate::{Error, Result};
+use crate::{Error, Result, cpu::memory::available};
 
 /// Counters by kernel, with the number of its launches: what the emulated kernels did.
 pub type Tally = BTreeMap<&'static str, (u64, Counters)>;
@@ -40,6 +40,11 @@ impl Emulated {
         };
         let device = Device::new(config);
         Self { capabilities, device, modules: HashMap::new(), recordings: Vec::new(), tally: Arc::default() }
+    }
+
+    /// The usual emulated GPU, on so many threads of the host; 0: one per core.
+    pub fn with_threads(threads: usize) -> Self {
+        Self::new(Config { threads, ..Config::default() })
     }
 
     /// The counters, which outlive the machine.
@@ -85,6 +90,12 @@ impl Machine for Emulated {
 
     fn free(&mut self, address: u64) -> Result<()> {
         self.device.free(DevicePointer(address)).map_err(failure)
+    }
+
+    /// Its own, or the host's where that is less: emulated bytes are real ones.
+    fn free_memory(&mut self) -> Result<u64> {
+        let own = self.capabilities.memory - self.device.memory_in_use();
+        Ok(available().map_or(own, |host| own.min(host as u64)))
     }
 
     fn upload(&mut self, address: u64, bytes: &[u8]) -> Result<()> {

@@ -12,13 +12,16 @@ mod null;
 
 use std::fmt::Debug;
 
-pub use cuda::{Cuda, devices};
+pub use cuda::{Cuda, devices, driver_version};
 pub use emulated::{Emulated, Tally};
 pub(crate) use launch::arguments;
 pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
 pub use null::Null;
 
 use crate::{Error, Result};
+
+/// Oldest compute capability (times ten) that there are kernels for.
+pub const OLDEST: u32 = 75;
 
 /// What a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +36,20 @@ pub struct Capabilities {
     pub multiprocessors: u32,
 }
 
+impl Capabilities {
+    /// The compute capability as it is written: 7.5, 8.0, 9.0.
+    pub fn compute_capability(&self) -> String {
+        format!("{}.{}", self.compute / 10, self.compute % 10)
+    }
+}
+
 /// Names launches that a machine has captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recording(pub(crate) usize);
 
-/// Runs kernels. One stream: everything happens in the order of the calls.
+/// Runs kernels. One stream: everything happens in the order of the calls, but for [`Machine::upload_ahead`].
+///
+/// The methods with a body are those of a machine that does everything at once, when it is told to.
 pub trait Machine: Debug + Send {
     /// What it is.
     fn capabilities(&self) -> &Capabilities;
@@ -62,6 +74,12 @@ pub trait Machine: Debug + Send {
     /// # Errors
     /// If the driver fails.
     fn free(&mut self, address: u64) -> Result<()>;
+
+    /// Bytes that can be allocated right now.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    fn free_memory(&mut self) -> Result<u64>;
 
     /// Copies from the host. The bytes may be reused when it returns.
     ///
@@ -98,6 +116,39 @@ pub trait Machine: Debug + Send {
     /// # Errors
     /// If a launch failed.
     fn synchronise(&mut self) -> Result<()>;
+
+    /// Remembers this point of the stream for [`Machine::upload_ahead`].
+    ///
+    /// # Errors
+    /// If the driver fails.
+    fn mark(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Copies from the host beside what is running: no sooner than everything before the last [`Machine::mark`] has
+    /// finished, and before anything that is started or read from now on. The bytes may be reused when it returns.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    fn upload_ahead(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.upload(address, bytes)
+    }
+
+    /// Puts a time stamp into the stream.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    fn stamp(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes all time stamps: seconds since the first, by the machine's own clock. None if it has no clock.
+    ///
+    /// # Errors
+    /// If a launch failed.
+    fn stamps(&mut self) -> Result<Option<Vec<f64>>> {
+        Ok(None)
+    }
 }
 
 /// What a user can name after `--device`: the name, and what it is or why it cannot be used.
@@ -109,6 +160,34 @@ pub fn list() -> Vec<(String, Result<Capabilities>)> {
     }
     list.push(("emulated".to_owned(), Ok(Emulated::default().capabilities().clone())));
     list
+}
+
+/// Whether there are kernels for a GPU.
+///
+/// # Errors
+/// Why there are none.
+pub fn check_usable(gpu: &Capabilities) -> Result<()> {
+    if gpu.compute >= OLDEST {
+        return images::check(gpu.compute);
+    }
+    let cause = format!("{} has compute capability {}", gpu.name, gpu.compute_capability());
+    Err(Error::usage("--device cuda", cause, "kernels are made for 7.5 and newer: use --device cpu"))
+}
+
+/// The number of the first GPU that there are kernels for.
+///
+/// # Errors
+/// Why there is none.
+pub fn first_usable() -> Result<usize> {
+    let found = devices()?;
+    let mut refusal = Error::usage("--device cuda", "the NVIDIA driver knows no GPU", "use --device cpu");
+    for (ordinal, gpu) in found.iter().enumerate() {
+        match check_usable(gpu) {
+            Ok(()) => return Ok(ordinal),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
 }
 
 /// The machine of this name: `cuda`, `cuda:N` or `emulated`.
@@ -137,7 +216,7 @@ mod tests {
         for (name, found) in list() {
             match found {
                 Ok(capabilities) => assert_eq!(open(&name).unwrap().capabilities(), &capabilities),
-                Err(_) => assert_eq!(open(&name).unwrap_err().exit_code(), 1),
+                Err(_) => assert_eq!(open(&name).unwrap_err().exit_code(), 2),
             }
         }
         assert!(open("cuda:x").unwrap_err().to_string().contains("cuda:x is no GPU"));

@@ -85,6 +85,10 @@ impl Machine for Null {
         Ok(())
     }
 
+    fn free_memory(&mut self) -> Result<u64> {
+        Ok(self.capabilities.memory)
+    }
+
     fn upload(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
         self.check_range(address, bytes.len() as u64)
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Precision;
 use crate::{Error, Result};
 
 /// The network's levels; extents are halved between them, so they must be multiples of 16.
@@ -83,6 +84,25 @@ pub struct UNetConfig {
     pub classes: usize,
     /// Filters of the 3x3x3 convolution before the output; 0 leaves it out.
     pub head_filters: usize,
+    /// What activations are stored in. Weights are the same in all formats, so a network can be used in another one than
+    /// it was trained in.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+impl Default for UNetConfig {
+    /// The reference's network, for images with four channels and four classes.
+    fn default() -> Self {
+        Self {
+            architecture: Architecture::default(),
+            resize_factor: 2,
+            dropout_rate: 0.3,
+            channels: 4,
+            classes: 4,
+            head_filters: 2,
+            precision: Precision::default(),
+        }
+    }
 }
 
 impl UNetConfig {
@@ -166,14 +186,7 @@ mod tests {
 
     #[test]
     fn extents_that_cannot_be_halved_four_times_are_refused_with_the_nearest() {
-        let config = UNetConfig {
-            architecture: Architecture::default(),
-            resize_factor: 2,
-            dropout_rate: 0.3,
-            channels: 4,
-            classes: 4,
-            head_filters: 2,
-        };
+        let config = UNetConfig::default();
         assert!(config.check([160, 240, 240]).is_ok());
         let error = config.check([155, 240, 240]).unwrap_err().to_string();
         assert_eq!(error, "--mri-depth: 155 is no multiple of 16 (try 144 or 160)");
@@ -182,14 +195,8 @@ mod tests {
 
     #[test]
     fn numbers_whose_products_would_overflow_are_refused() {
-        let config = UNetConfig {
-            architecture: Architecture::default(),
-            resize_factor: 1,
-            dropout_rate: 0.3,
-            channels: MOST_CHANNELS,
-            classes: 256,
-            head_filters: MOST_CHANNELS,
-        };
+        let (channels, head_filters) = (MOST_CHANNELS, MOST_CHANNELS);
+        let config = UNetConfig { resize_factor: 1, channels, classes: 256, head_filters, ..UNetConfig::default() };
         let largest = [1024, 2048, 2048];
         config.check(largest).unwrap();
         config.check_batch("--train-batch-size", 1, largest).unwrap();

@@ -21,13 +21,12 @@ pub fn initial_parameters(graph: &Graph, seed: u64) -> HashMap<String, Vec<f32>>
     sources
         .map(|id| {
             let value = graph.value(id);
-            let reader = graph.nodes.iter().find(|node| node.inputs.contains(&id)).map_or("", |node| node.op.kind());
-            (value.name.clone(), draw(&value.name, value.spec.shape.extents(), reader, seed))
+            (value.name.clone(), draw(&value.name, value.spec.shape.extents(), graph.first_use(id), seed))
         })
         .collect()
 }
 
-/// `reader` is the kind of the operation that reads the value first.
+/// `reader` is the kind of the operation that computes with the value first.
 fn draw(name: &str, extents: &[usize], reader: &str, seed: u64) -> Vec<f32> {
     let &[d, h, w, channels_in, channels_out] = extents else {
         let is_gamma = reader.starts_with("batch_norm") && name.ends_with(".weight");
@@ -57,17 +56,17 @@ fn draw(name: &str, extents: &[usize], reader: &str, seed: u64) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Architecture, UNetConfig, record_prediction};
+    use crate::nn::{Architecture, Precision, UNetConfig, record_prediction};
 
-    fn network(architecture: Architecture) -> Graph {
+    fn network(architecture: Architecture, precision: Precision) -> Graph {
         let config =
-            UNetConfig { architecture, resize_factor: 8, dropout_rate: 0.3, channels: 1, classes: 3, head_filters: 2 };
+            UNetConfig { architecture, resize_factor: 8, channels: 1, classes: 3, precision, ..UNetConfig::default() };
         record_prediction(config, 1, [16; 3]).unwrap()
     }
 
     #[test]
     fn weights_have_the_variance_that_keras_gives_them() {
-        let drawn = initial_parameters(&network(Architecture::default()), 5);
+        let drawn = initial_parameters(&network(Architecture::default(), Precision::Fp32), 5);
         let variance =
             |name: &str| drawn[name].iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / drawn[name].len() as f64;
         // 27 * 64 * 128 draws: the standard error of the variance is 0.3 %; a transposed layer has 8 * 128 * 64.
@@ -78,12 +77,21 @@ mod tests {
     }
 
     #[test]
+    fn every_precision_starts_with_the_same_weights() {
+        for architecture in Architecture::ALL {
+            let drawn = |precision| initial_parameters(&network(architecture, precision), 5);
+            assert_eq!(drawn(Precision::Bf16), drawn(Precision::Fp32), "{architecture}");
+            assert_eq!(drawn(Precision::Fp16), drawn(Precision::Fp32), "{architecture}");
+        }
+    }
+
+    #[test]
     fn vectors_start_neutral() {
-        let drawn = initial_parameters(&network(Architecture::default()), 5);
+        let drawn = initial_parameters(&network(Architecture::default(), Precision::Fp32), 5);
         assert!(drawn["encoder.1.norm_a.weight"].iter().all(|&x| x == 1.0));
         assert!(drawn["encoder.1.norm_a.running_var"].iter().all(|&x| x == 1.0));
         assert!(drawn["encoder.1.norm_a.bias"].iter().all(|&x| x == 0.0));
         assert!(drawn["encoder.1.conv_a.bias"].iter().all(|&x| x == 0.0));
-        assert_eq!(drawn, initial_parameters(&network(Architecture::default()), 5));
+        assert_eq!(drawn, initial_parameters(&network(Architecture::default(), Precision::Fp32), 5));
     }
 }

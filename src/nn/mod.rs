@@ -2,10 +2,12 @@
 
 mod architecture;
 mod init;
+mod precision;
 mod step;
 mod unet;
 
 pub use architecture::{Architecture, UNetConfig};
 pub use init::initial_parameters;
+pub use precision::Precision;
 pub use step::{Program, StepConfig, names, record_prediction, record_training, record_validation};
 pub use unet::{Mode, UNet};

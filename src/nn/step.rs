@@ -8,6 +8,7 @@ use crate::{
         activation::{Sigmoid, Softmax},
         dice::{DiceLoss, LossKind},
         dropout,
+        non_finite::NonFinite,
         optimizer::{self, Optimizer},
     },
     tensor::{DType, Spec, Volume},
@@ -27,6 +28,8 @@ pub mod names {
     pub const HYPER: &str = "hyper";
     /// The gradient that the backward pass starts from: the loss scale.
     pub const LOSS_SCALE: &str = "loss_scale";
+    /// Whether a step's gradients left the range of their numbers, so that it was skipped: 1 or 0. Where the loss is scaled.
+    pub const OVERFLOW: &str = "overflow";
     /// The loss of a training step.
     pub const LOSS: &str = "loss";
     /// The sums of a training step, `[N, C, 6]`.
@@ -81,8 +84,8 @@ impl StepConfig {
 /// If the extents do not fit the network.
 pub fn record_training(config: &StepConfig) -> Result<Graph> {
     let mut tape = Tape::new();
-    let images = tape.source(names::IMAGES, Spec::f32(config.images().shape()), Role::Input);
-    let labels = tape.source(names::LABELS, config.labels(), Role::Input);
+    let images = tape.source(names::IMAGES, Spec::f32(config.images().shape()), Role::Batch);
+    let labels = tape.source(names::LABELS, config.labels(), Role::Batch);
     let weights = class_weights(&mut tape, config);
     let rng = tape.source(names::RNG, dropout::rng_spec(), Role::Input);
     let hyper = tape.source(names::HYPER, optimizer::hyper_spec(), Role::Input);
@@ -103,6 +106,12 @@ pub fn record_training(config: &StepConfig) -> Result<Graph> {
             operands.push(tape.source(format!("optimizer.{kind}.{}", value.name), value.spec, Role::OptimizerState));
         }
     }
+    if config.network.precision.scales_loss() {
+        let gradients: Vec<ValueId> = pairs.iter().map(|&(_, gradient)| gradient).collect();
+        let flag = tape.record1("overflow", NonFinite, &gradients)?;
+        tape.keep_output(flag, names::OVERFLOW);
+        operands.push(flag);
+    }
     tape.record("optimizer", config.optimizer, &operands)?;
     Ok(tape.finish())
 }
@@ -113,8 +122,8 @@ pub fn record_training(config: &StepConfig) -> Result<Graph> {
 /// If the extents do not fit the network.
 pub fn record_validation(config: &StepConfig) -> Result<Graph> {
     let mut tape = Tape::new();
-    let images = tape.source(names::VALIDATION_IMAGES, Spec::f32(config.images().shape()), Role::Input);
-    let labels = tape.source(names::VALIDATION_LABELS, config.labels(), Role::Input);
+    let images = tape.source(names::VALIDATION_IMAGES, Spec::f32(config.images().shape()), Role::Batch);
+    let labels = tape.source(names::VALIDATION_LABELS, config.labels(), Role::Batch);
     let weights = class_weights(&mut tape, config);
     let logits = UNet::new(&mut tape, config.network, Mode::Inference).record(images)?;
     tape.set_stage(Stage::Loss);
@@ -130,7 +139,7 @@ pub fn record_validation(config: &StepConfig) -> Result<Graph> {
 pub fn record_prediction(network: UNetConfig, batch: usize, extent: [usize; 3]) -> Result<Graph> {
     let mut tape = Tape::new();
     let shape = Volume { n: batch, extent, c: network.channels }.shape();
-    let images = tape.source(names::IMAGES, Spec::f32(shape), Role::Input);
+    let images = tape.source(names::IMAGES, Spec::f32(shape), Role::Batch);
     let logits = UNet::new(&mut tape, network, Mode::Inference).record(images)?;
     let probabilities = if network.outputs() == 1 {
         tape.record1("head.sigmoid", Sigmoid, &[logits])?

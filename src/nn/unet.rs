@@ -10,10 +10,11 @@ use crate::{
         conv_transpose3d::{self, ConvTranspose3d},
         conv3d::{self, Conv3d},
         dropout::Dropout,
+        elementwise::Cast,
         max_pool::MaxPool,
         upsample::Upsample,
     },
-    tensor::Spec,
+    tensor::{DType, Shape, Spec},
 };
 
 /// Added to variances, as in Keras.
@@ -54,7 +55,8 @@ impl<'a> UNet<'a> {
         Self { tape, config, mode, dropouts: 0 }
     }
 
-    /// Records the network on `x` `[N, D, H, W, channels]`; returns the logits `[N, D, H, W, outputs]`.
+    /// Records the network on `x` `[N, D, H, W, channels]` in fp32; returns the logits `[N, D, H, W, outputs]` in the
+    /// network's precision.
     ///
     /// # Errors
     /// If the extents do not fit the network.
@@ -63,7 +65,7 @@ impl<'a> UNet<'a> {
         let normalized = config.architecture.is_normalized();
         let filters = config.filters();
         let mut skips = Vec::with_capacity(LEVELS - 1);
-        let mut x = x;
+        let mut x = self.cast("images.cast", x)?;
         for (index, &channels) in filters.iter().enumerate() {
             let level = index + 1;
             let scope = format!("encoder.{level}");
@@ -104,7 +106,7 @@ impl<'a> UNet<'a> {
         let name = format!("{scope}.up");
         let y = if self.config.architecture.is_transposed() {
             let filter = conv_transpose3d::filter_shape(self.channels(x), channels);
-            let operands = [x, self.parameter(&name, "weight", Spec::f32(filter)), self.bias(&name, channels)];
+            let operands = [x, self.filter(&name, filter)?, self.bias(&name, channels)];
             self.tape.record1(name, ConvTranspose3d, &operands)?
         } else {
             let x = self.tape.record1(format!("{scope}.upsample"), Upsample, &[x])?;
@@ -122,7 +124,7 @@ impl<'a> UNet<'a> {
         relu: bool,
     ) -> Result<ValueId> {
         let filter = conv3d::filter_shape(kernel, self.channels(x), channels);
-        let operands = [x, self.parameter(name, "weight", Spec::f32(filter)), self.bias(name, channels)];
+        let operands = [x, self.filter(name, filter)?, self.bias(name, channels)];
         self.tape.record1(name, Conv3d { kernel, relu }, &operands)
     }
 
@@ -158,6 +160,20 @@ impl<'a> UNet<'a> {
                 self.tape.record1(format!("{scope}.dropout"), op, &[x, rng])
             }
             _ => Ok(x),
+        }
+    }
+
+    /// A convolution's filter, in the network's precision.
+    fn filter(&mut self, layer: &str, shape: Shape) -> Result<ValueId> {
+        let weight = self.parameter(layer, "weight", Spec::f32(shape));
+        self.cast(&format!("{layer}.weight.cast"), weight)
+    }
+
+    /// The value in the network's precision: itself, or a copy.
+    fn cast(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
+        match self.config.precision.activations() {
+            DType::F32 => Ok(x),
+            to => self.tape.record1(name, Cast { to }, &[x]),
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Fill {
     Integers(u32),
     /// This number throughout.
     Constant(f64),
+    /// Uniform in [-1, 1) but for one element, which is infinite or no number.
+    OneNotFinite,
 }
 
 /// One operand.
@@ -90,6 +92,11 @@ impl Operand {
                 stream.permutation(count).into_iter().map(|rank| exact(-1.0 + step * rank as f64)).collect()
             }
             Fill::Integers(below) => (0..count).map(|_| stream.below(below as usize) as f64).collect(),
+            Fill::OneNotFinite => {
+                let mut list: Vec<f64> = (0..count).map(|_| exact(stream.between(-1.0, 1.0))).collect();
+                list[stream.below(count)] = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN][stream.below(3)];
+                list
+            }
             Fill::Constant(value) => vec![exact(value); count],
         }
     }
@@ -110,6 +117,12 @@ impl Case {
         let more = if operands.len() > 3 { " ..." } else { "" };
         let name = format!("{op:?} {}{more}", shapes.join(" "));
         Self { name, op: Arc::new(op), operands, timed: false, seeded: vec![0], narrows: true }
+    }
+
+    /// The same case with the extents of every operand in its name, where the first few do not tell cases apart.
+    pub fn named_by_all_operands(self) -> Self {
+        let shapes: Vec<String> = self.operands.iter().map(|operand| operand.spec.shape.to_string()).collect();
+        Self { name: format!("{:?} {}", self.op, shapes.join(" ")), ..self }
     }
 
     /// The same case, to be timed as well.

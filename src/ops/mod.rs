@@ -5,17 +5,26 @@
 
 pub mod activation;
 pub mod batch_norm;
+pub mod batch_norm_fused;
+mod by_type;
 pub mod case;
 pub mod concat;
 pub mod conv3d;
+pub mod conv3d_fused;
 pub mod conv_transpose3d;
+pub mod conv_transpose3d_fused;
+pub mod copy;
 pub mod dice;
 pub mod dropout;
 pub mod elementwise;
 pub mod max_pool;
+pub mod max_pool_fused;
+pub mod non_finite;
 pub mod optimizer;
 pub mod relu;
 mod slices;
+pub mod sources;
+mod tensor_core;
 pub mod upsample;
 
 use case::Case;
@@ -45,10 +54,16 @@ fn fp32_cases() -> Vec<Case> {
         dropout::cases(),
         relu::cases(),
         concat::cases(),
+        copy::cases(),
         activation::cases(),
         dice::cases(),
         elementwise::cases(),
+        non_finite::cases(),
         optimizer::cases(),
+        conv3d_fused::cases(),
+        conv_transpose3d_fused::cases(),
+        batch_norm_fused::cases(),
+        max_pool_fused::cases(),
     ]
     .into_iter()
     .flatten()
@@ -66,9 +81,11 @@ pub fn kernels() -> Vec<KernelAbi> {
         dropout::launch::kernels(),
         relu::launch::kernels(),
         concat::launch::kernels(),
+        copy::launch::kernels(),
         activation::launch::kernels(),
         dice::launch::kernels(),
         elementwise::launch::kernels(),
+        non_finite::launch::kernels(),
         optimizer::launch::kernels(),
     ]
     .into_iter()

@@ -6,17 +6,11 @@
 //! The tests use it for the CPU and the emulated GPU, `gyrus selftest` for the user's own GPU.
 
 mod single;
+pub mod steps;
 
 pub use single::{Cpu, Device, Gpu, Operands, Single, decode, encode};
 
-use std::collections::BTreeMap;
-
-use crate::{
-    Result,
-    graph::reference::round_to,
-    ops::{case::Case, catalogue},
-    tensor::DType,
-};
+use crate::{Result, graph::reference::round_to, ops::case::Case, tensor::DType};
 
 /// How one case went.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,36 +32,6 @@ impl Outcome {
     pub fn is_good(&self) -> bool {
         self.share <= 1.0
     }
-}
-
-/// How many cases went how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Cases that ran.
-    pub cases: usize,
-    /// Of those, the ones whose results are too far from the truth.
-    pub failures: usize,
-    /// Cases that the device has no kernel for, by `KIND TYPE`.
-    pub skipped: BTreeMap<String, usize>,
-}
-
-/// Runs every case of the catalogue that the device can run; `observe` gets each outcome as it comes.
-///
-/// # Errors
-/// If the device fails.
-pub fn run(device: &mut dyn Device, observe: &mut dyn FnMut(&Outcome)) -> Result<Tally> {
-    let mut tally = Tally::default();
-    for case in catalogue() {
-        if !device.can_run(&case) {
-            *tally.skipped.entry(format!("{} {}", case.op.kind(), case.dtype())).or_default() += 1;
-            continue;
-        }
-        let outcome = judge(&case, device)?;
-        tally.cases += 1;
-        tally.failures += usize::from(!outcome.is_good());
-        observe(&outcome);
-    }
-    Ok(tally)
 }
 
 /// Runs one case.
@@ -152,6 +116,7 @@ pub fn ulp(truth: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::catalogue;
 
     /// The CPU, but the last element of every result is off by a thousandth of the largest.
     struct Slipping;

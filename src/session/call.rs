@@ -126,6 +126,11 @@ impl<'a> CpuCall<'a> {
         bytemuck::cast_slice(self.input(input, DType::U32))
     }
 
+    /// A u32 output.
+    pub fn u32_mut(&self, output: usize) -> &'a mut [u32] {
+        bytemuck::cast_slice_mut(self.output(output, DType::U32))
+    }
+
     /// The workspace that the operation asked for, as fp32 elements. Its contents are undefined.
     pub fn workspace(&self) -> &'a mut [f32] {
         assert!(!self.node.workspace_taken.replace(true), "workspace of {} taken twice", self.node.op.kind());

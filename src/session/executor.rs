@@ -1,7 +1,14 @@
 //! One face for both kinds of session, so that training and prediction need not know where they run.
 
 use super::{DeviceSession, Session};
-use crate::{Result, cpu::Threads, graph::Graph, machine::Machine, plan::MemoryPlan, tensor::Spec};
+use crate::{
+    Result,
+    cpu::{Threads, memory::available},
+    graph::Graph,
+    machine::Machine,
+    plan::{self, MemoryPlan, Options},
+    tensor::Spec,
+};
 
 /// A bound program, on the CPU or on a machine.
 #[derive(Debug)]
@@ -21,15 +28,60 @@ pub enum RunsOn {
     Machine(Box<dyn Machine>),
 }
 
+impl From<Threads> for RunsOn {
+    fn from(threads: Threads) -> Self {
+        Self::Cpu(threads)
+    }
+}
+
+impl From<Box<dyn Machine>> for RunsOn {
+    fn from(machine: Box<dyn Machine>) -> Self {
+        Self::Machine(machine)
+    }
+}
+
+impl RunsOn {
+    /// How programs are laid out here.
+    pub fn options(&self) -> Options {
+        match self {
+            Self::Cpu(threads) => Options::for_threads(threads.count()),
+            Self::Machine(_) => Options::for_gpu(),
+        }
+    }
+
+    /// Bytes that a program may take; none where nobody knows.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    pub fn free_memory(&mut self) -> Result<Option<usize>> {
+        match self {
+            Self::Cpu(_) => Ok(available()),
+            Self::Machine(machine) => Ok(Some(usize::try_from(machine.free_memory()?).unwrap_or(usize::MAX))),
+        }
+    }
+}
+
 impl Executor {
     /// Plans a program for where it runs, and binds it. Persistent values start as zero.
     ///
     /// # Errors
     /// If the machine cannot run the program, or has too little memory.
     pub fn bind(graphs: &[Graph], runs_on: RunsOn) -> Result<Self> {
+        let plan = plan::plan(graphs, runs_on.options());
+        Self::bind_planned(graphs, plan, runs_on)
+    }
+
+    /// Binds a program to a plan that was made for it and for where it runs ([`RunsOn::options`]).
+    ///
+    /// # Errors
+    /// As [`Executor::bind`].
+    ///
+    /// # Panics
+    /// If the plan does not pass [`plan::verify`]: that is a bug in the planner, and running would corrupt results.
+    pub fn bind_planned(graphs: &[Graph], plan: MemoryPlan, runs_on: RunsOn) -> Result<Self> {
         match runs_on {
-            RunsOn::Cpu(threads) => Session::bind(graphs, threads).map(Self::Cpu),
-            RunsOn::Machine(machine) => DeviceSession::bind(graphs, machine).map(Self::Machine),
+            RunsOn::Cpu(threads) => Session::bind_planned(graphs, plan, threads).map(Self::Cpu),
+            RunsOn::Machine(machine) => DeviceSession::bind_planned(graphs, plan, machine).map(Self::Machine),
         }
     }
 
@@ -64,6 +116,25 @@ impl Executor {
         }
     }
 
+    /// Writes the first elements of an input that the next run reads, beside a run that is under way where the machine can.
+    /// See [`DeviceSession::write_ahead`].
+    ///
+    /// # Errors
+    /// If the machine fails.
+    ///
+    /// # Panics
+    /// If the program has no such value, or it is smaller.
+    pub fn write_ahead<T: bytemuck::NoUninit>(&mut self, name: &str, elements: &[T]) -> Result<()> {
+        match self {
+            Self::Cpu(session) => {
+                let bytes: &[u8] = bytemuck::cast_slice(elements);
+                session.bytes_mut(name)[..bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            }
+            Self::Machine(session) => session.write_ahead(name, elements),
+        }
+    }
+
     /// Reads a persistent value, after everything before has finished.
     ///
     /// # Errors
@@ -75,6 +146,23 @@ impl Executor {
         match self {
             Self::Cpu(session) => Ok(bytemuck::pod_collect_to_vec(session.bytes_mut(name))),
             Self::Machine(session) => session.read(name),
+        }
+    }
+
+    /// Reads a persistent value into a buffer of its size, after everything before has finished.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    ///
+    /// # Panics
+    /// If the program has no such value, or it has another size.
+    pub fn read_into<T: bytemuck::Pod>(&mut self, name: &str, elements: &mut [T]) -> Result<()> {
+        match self {
+            Self::Cpu(session) => {
+                bytemuck::cast_slice_mut(elements).copy_from_slice(session.bytes_mut(name));
+                Ok(())
+            }
+            Self::Machine(session) => session.read_into(name, elements),
         }
     }
 

@@ -2,9 +2,12 @@
 
 mod arena;
 mod call;
+mod detach;
 mod device;
 mod executor;
 mod memory;
+mod offload;
+pub mod roofline;
 
 use std::collections::HashMap;
 
@@ -17,6 +20,7 @@ use crate::{
     tensor::{DType, Spec},
 };
 pub use call::CpuCall;
+pub use detach::detach_inputs;
 pub use device::DeviceSession;
 pub use executor::{Executor, RunsOn};
 
@@ -56,6 +60,7 @@ impl Session {
         if let Err(violation) = plan::verify(graphs, &plan) {
             panic!("the memory plan is wrong: {violation}");
         }
+        assert!(plan.staged.is_none(), "the CPU's optimizer state is on the host as it is");
         let arena = Arena::new(plan.total).ok_or_else(|| memory::refused(plan.total, None))?;
         let entries = graphs
             .iter()

@@ -1,14 +1,21 @@
 //! Fits a training run into memory before it starts, or says in one sentence what would fit.
 
+use serde::Serialize;
+
 use crate::{
     Error, Result,
-    graph::Graph,
+    graph::{
+        Graph,
+        fuse::{Fuse, PATTERNS, fuse_with, passes},
+    },
     nn::{StepConfig, record_training, record_validation},
     plan::{
-        Options,
-        budget::{self, Budget, Fitted, Rematerialise, TooMuch},
-        picture::bytes,
+        Options, Target,
+        budget::{self, Budget, Fitted, Offload, Rematerialise, TooMuch},
+        plan,
     },
+    session::detach_inputs,
+    size::bytes,
 };
 
 /// What a run may use, and how the user knows that number.
@@ -20,6 +27,37 @@ pub struct Limit {
     pub name: &'static str,
 }
 
+/// What merging operations saves.
+#[derive(Clone, Debug, Serialize)]
+pub struct Merged {
+    /// How often each pattern was applied to the training step.
+    pub patterns: Vec<PatternLine>,
+    /// As recorded.
+    pub before: Moved,
+    /// As it runs.
+    pub after: Moved,
+}
+
+/// A pattern and how often it was applied.
+#[derive(Clone, Debug, Serialize)]
+pub struct PatternLine {
+    /// Its name.
+    pub name: &'static str,
+    /// How often.
+    pub count: usize,
+}
+
+/// What a training step moves and holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Moved {
+    /// How often an operation reads or writes an activation or a gradient of one from end to end.
+    pub passes: usize,
+    /// Bytes of all operands, each counted once per operation.
+    pub traffic_bytes: u64,
+    /// Bytes of the arena, with the validation pass.
+    pub total_bytes: usize,
+}
+
 /// A training step and a validation pass over the same network.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
@@ -27,6 +65,8 @@ pub struct Run {
     pub training: StepConfig,
     /// The validation pass: like the training step but for its batch.
     pub validation_batch: usize,
+    /// Whether operations are merged.
+    pub fuse: Fuse,
 }
 
 impl Run {
@@ -39,12 +79,45 @@ impl Run {
         Ok(vec![record_training(&self.training)?, record_validation(&validation)?])
     }
 
+    /// What merging operations saves in a training step, with nothing computed again.
+    ///
+    /// # Errors
+    /// If the extents do not fit the network.
+    pub fn merged(&self, options: Options) -> Result<Merged> {
+        let plain = Self { fuse: Fuse::None, ..*self }.graphs_for(options.target)?;
+        let merged = self.graphs_for(options.target)?;
+        let counts = match self.fuse {
+            Fuse::Auto => fuse_with(&record_training(&self.training)?, options.target.into(), &PATTERNS).1,
+            Fuse::None => vec![0; PATTERNS.len()],
+        };
+        let patterns = PATTERNS.iter().zip(counts).map(|(pattern, count)| PatternLine { name: pattern.name, count });
+        let moved = |graphs: &[Graph]| Moved {
+            passes: passes(&graphs[0]),
+            traffic_bytes: graphs[0].traffic(),
+            total_bytes: plan(graphs, options).total,
+        };
+        Ok(Merged { patterns: patterns.collect(), before: moved(&plain), after: moved(&merged) })
+    }
+
+    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU the batch is copied at the beginning of a step, so
+    /// that the next one can be uploaded during the rest of it.
+    ///
+    /// # Errors
+    /// If the extents do not fit the network.
+    pub fn graphs_for(&self, target: Target) -> Result<Vec<Graph>> {
+        let graphs = self.graphs()?.into_iter().map(|graph| self.fuse.apply(graph, target));
+        Ok(match target {
+            Target::Cpu(_) => graphs.collect(),
+            Target::Gpu => graphs.map(|graph| detach_inputs(&graph)).collect(),
+        })
+    }
+
     /// Lays the run out within the limit, with as little computed again as that takes.
     ///
     /// # Errors
     /// [`Error::Memory`] with what it needs, what there is, and the nearest runs that fit, each of them laid out.
     pub fn fit(&self, options: Options, limit: Limit) -> Result<Fitted> {
-        let refusal = match budget::fit(&self.graphs()?, options, limit.budget) {
+        let refusal = match budget::fit(&self.graphs_for(options.target)?, options, limit.budget) {
             Ok(fitted) => return Ok(fitted),
             Err(refusal) => refusal,
         };
@@ -63,13 +136,17 @@ impl Run {
     /// Changes that would make the run fit, nearest first within each kind, with the bytes that each comes to.
     pub fn alternatives(&self, options: Options, budget: Budget) -> Vec<(String, usize)> {
         let needs = |run: &Self, budget| {
-            let graphs = run.graphs().ok()?;
+            let graphs = run.graphs_for(options.target).ok()?;
             budget::fit(&graphs, options, budget).ok().map(|fitted| fitted.plan.total)
         };
         let mut list = Vec::new();
         if matches!(budget.rematerialise, Rematerialise::None | Rematerialise::Fraction(_)) {
             let full = Budget { rematerialise: Rematerialise::Full, ..budget };
             list.extend(needs(self, full).map(|bytes| ("--rematerialise full".to_owned(), bytes)));
+        }
+        if budget.offload == Offload::None && options.target == Target::Gpu {
+            let optimizer = Budget { offload: Offload::Optimizer, ..budget };
+            list.extend(needs(self, optimizer).map(|bytes| ("--offload optimizer".to_owned(), bytes)));
         }
         // A change that another one makes as well is kept out of it: each is the smallest of its own kind.
         let mut first_that_fits = |runs: Vec<(String, Self)>| {
@@ -86,7 +163,7 @@ impl Run {
         let largest = self.training.batch.max(self.validation_batch);
         let smaller = |most: usize| {
             let training = StepConfig { batch: self.training.batch.min(most), ..self.training };
-            let run = Self { training, validation_batch: self.validation_batch.min(most) };
+            let run = Self { training, validation_batch: self.validation_batch.min(most), ..*self };
             let mut changes = Vec::new();
             if training.batch != self.training.batch {
                 changes.push(format!("--train-batch-size {most}"));

@@ -12,6 +12,7 @@ use crate::{
         augment::Augmentation,
         preprocess::{Fit, Normalization},
     },
+    graph::fuse::Fuse,
     nn::{StepConfig, UNetConfig},
     ops::{
         dice::LossKind,
@@ -53,6 +54,13 @@ pub struct TrainConfig {
     pub fit: Fit,
     /// Of initial weights, order, augmentation and dropout.
     pub seed: u64,
+    /// Whether operations are merged: that changes the last bits. Checkpoints of before there was a choice were not.
+    #[serde(default = "unfused")]
+    pub fuse: Fuse,
+}
+
+fn unfused() -> Fuse {
+    Fuse::None
 }
 
 impl TrainConfig {
@@ -114,7 +122,7 @@ impl TrainConfig {
 
     /// Both as one program, to be laid out.
     pub fn program(&self) -> Run {
-        Run { training: self.training_step(), validation_batch: self.validation_batch }
+        Run { training: self.training_step(), validation_batch: self.validation_batch, fuse: self.fuse }
     }
 
     fn step(&self, batch: usize) -> StepConfig {
@@ -136,6 +144,11 @@ impl TrainConfig {
             Ok(serde_json::Value::Object(fields)) => fields,
             _ => unreachable!("a struct of plain data becomes an object"),
         };
+        if self.network.precision != other.network.precision {
+            let (was, is) = (self.network.precision, other.network.precision);
+            let cause = format!("the run to resume computes in {was}, this one would in {is}");
+            return Err(Error::usage("--precision", cause, format!("resume with --precision {was}")));
+        }
         let (mine, theirs) = (fields(self), fields(other));
         for (name, value) in mine {
             if name != "epochs" && theirs.get(&name) != Some(&value) {

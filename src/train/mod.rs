@@ -6,6 +6,7 @@ pub mod config;
 pub mod curves;
 pub mod figures;
 pub mod history;
+pub mod loss_scale;
 pub mod observer;
 pub mod progress;
 pub mod record;

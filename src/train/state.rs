@@ -1,12 +1,15 @@
 //! Between a session's arena and a checkpoint's tensors.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use super::checkpoint::{Checkpoint, Layout, OPTIMIZER_PREFIX, Tensor, slot_name};
 use crate::{
     Error, Result,
     graph::{Graph, Role},
-    session::Session,
+    session::Executor,
 };
 
 /// A value that is saved: its name in the session, its extents there, and how the file lays it out.
@@ -25,8 +28,8 @@ pub fn saved_values(graph: &Graph) -> Vec<Saved> {
     let mut layouts = HashMap::new();
     for id in graph.with_role(Role::Parameter) {
         let value = graph.value(id);
-        let reader = graph.nodes.iter().find(|node| node.inputs.contains(&id)).map_or("", |node| node.op.kind());
-        let layout = match (value.spec.shape.extents().len(), reader.starts_with("conv_transpose3d")) {
+        let is_transposed = graph.first_use(id).starts_with("conv_transpose3d");
+        let layout = match (value.spec.shape.extents().len(), is_transposed) {
             (5, true) => Layout::Transposed,
             (5, false) => Layout::Convolution,
             _ => Layout::Plain,
@@ -48,19 +51,23 @@ pub fn saved_values(graph: &Graph) -> Vec<Saved> {
 }
 
 /// Copies the saved values out of a session, in the file's layout.
-pub fn to_tensors(session: &Session, saved: &[Saved]) -> std::collections::BTreeMap<String, Tensor> {
-    saved
-        .iter()
-        .map(|value| (value.name.clone(), value.layout.to_file(&value.extents, session.f32(&value.name))))
-        .collect()
+///
+/// # Errors
+/// If the machine fails.
+pub fn to_tensors(session: &mut Executor, saved: &[Saved]) -> Result<BTreeMap<String, Tensor>> {
+    let tensor = |value: &Saved| {
+        let elements = session.read::<f32>(&value.name)?;
+        Ok((value.name.clone(), value.layout.to_file(&value.extents, &elements)))
+    };
+    saved.iter().map(tensor).collect()
 }
 
 /// Copies a checkpoint's tensors into a session. Optimizer state in the file is passed over if the
 /// session has none.
 ///
 /// # Errors
-/// A value that the file lacks, has in other extents, or has in excess, naming the file.
-pub fn from_tensors(session: &mut Session, saved: &[Saved], checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+/// A value that the file lacks, has in other extents, or has in excess, naming the file; a machine that fails.
+pub fn from_tensors(session: &mut Executor, saved: &[Saved], checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let foreign = |cause: String| Error::input(path, cause, "give a checkpoint of this network");
     let with_optimizer = saved.iter().any(|value| value.name.starts_with(OPTIMIZER_PREFIX));
     for name in checkpoint.tensors.keys() {
@@ -77,15 +84,13 @@ pub fn from_tensors(session: &mut Session, saved: &[Saved], checkpoint: &Checkpo
             value.layout.to_memory(&value.name, &value.extents, tensor).map_err(|error| foreign(error.to_string()))?;
         converted.push((&value.name, data));
     }
-    for (name, data) in converted {
-        session.f32_mut(name).copy_from_slice(&data);
-    }
-    Ok(())
+    converted.into_iter().try_for_each(|(name, data)| session.write(name, &data))
 }
 
 /// Writes initial values into a session.
-pub fn initialise(session: &mut Session, values: &HashMap<String, Vec<f32>>) {
-    for (name, data) in values {
-        session.f32_mut(name).copy_from_slice(data);
-    }
+///
+/// # Errors
+/// If the machine fails.
+pub fn initialise(session: &mut Executor, values: &HashMap<String, Vec<f32>>) -> Result<()> {
+    values.iter().try_for_each(|(name, data)| session.write(name, data))
 }

@@ -15,22 +15,19 @@ use super::{
     budget::Limit,
     checkpoint::{Checkpoint, Label, Meta, Position},
     figures::{EpochFigures, Figures},
+    loss_scale::LossScale,
     observer::Observer,
     schedule::{EarlyStopState, ScheduleState},
     state::{self, Saved},
 };
 use crate::{
     Error, Result,
-    cpu::Threads,
-    data::{
-        loader::{Batch, Loader},
-        preprocess::Preprocessing,
-    },
-    nn::{initial_parameters, names},
+    data::{loader::Loader, preprocess::Preprocessing},
+    nn::{initial_parameters, names, record_training},
     ops::dice::Sums,
     optim::OptimizerState,
-    plan::{self, budget::Budget},
-    session::Session,
+    plan::budget::Budget,
+    session::{Executor, RunsOn},
 };
 
 const TRAINING: usize = 0;
@@ -69,6 +66,9 @@ struct Configuration {
     class_weights: Vec<f32>,
     /// What the epoch under way has added up to.
     partial: Figures,
+    /// Where the precision asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<LossScale>,
 }
 
 /// A run: the session that computes, and where it stands.
@@ -78,7 +78,7 @@ pub struct Trainer {
     preprocessing: Preprocessing,
     labels: Vec<String>,
     class_weights: Vec<f32>,
-    session: Session,
+    session: Executor,
     rematerialised: (usize, f64),
     saved: Vec<Saved>,
     position: Position,
@@ -87,6 +87,9 @@ pub struct Trainer {
     early_stop: EarlyStopState,
     best: Option<(f64, u64)>,
     partial: Figures,
+    loss_scale: Option<LossScale>,
+    /// Before the step under way, in case it turns out to have been skipped.
+    optimizer_before: OptimizerState,
 }
 
 impl Trainer {
@@ -99,10 +102,10 @@ impl Trainer {
         preprocessing: Preprocessing,
         labels: Vec<String>,
         class_weights: Vec<f32>,
-        threads: Threads,
+        runs_on: impl Into<RunsOn>,
     ) -> Result<Self> {
         let limit = Limit { budget: Budget::default(), name: "" };
-        Self::within(limit, config, preprocessing, labels, class_weights, threads)
+        Self::within(limit, config, preprocessing, labels, class_weights, runs_on)
     }
 
     /// A new run with initial weights that stays within a memory limit. The limit changes no bit of the results.
@@ -115,22 +118,27 @@ impl Trainer {
         preprocessing: Preprocessing,
         labels: Vec<String>,
         class_weights: Vec<f32>,
-        threads: Threads,
+        runs_on: impl Into<RunsOn>,
     ) -> Result<Self> {
         config.check()?;
-        let fitted = config.program().fit(plan::Options::for_threads(threads.count()), limit)?;
+        let runs_on = runs_on.into();
+        // What a run starts from and saves is that of the step as it was recorded, however it is laid out.
+        let recorded = record_training(&config.training_step())?;
+        let fitted = config.program().fit(runs_on.options(), limit)?;
         let (forgotten, extra_percent) = (fitted.forgotten, fitted.extra_flops_percent());
         let graphs = fitted.graphs;
-        let mut session = Session::bind_planned(&graphs, fitted.plan, threads)?;
-        state::initialise(&mut session, &initial_parameters(&graphs[TRAINING], config.seed));
-        session.f32_mut(names::CLASS_WEIGHTS).copy_from_slice(&class_weights);
-        session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
+        let mut session = Executor::bind_planned(&graphs, fitted.plan, runs_on)?;
+        state::initialise(&mut session, &initial_parameters(&recorded, config.seed))?;
+        session.write(names::CLASS_WEIGHTS, &class_weights)?;
+        session.write(names::LOSS_SCALE, &[1.0f32])?;
         Ok(Self {
             schedule: config.schedule.start(),
-            saved: state::saved_values(&graphs[TRAINING]),
+            saved: state::saved_values(&recorded),
             partial: Figures::new(config.network.outputs()),
             early_stop: EarlyStopState::default(),
+            loss_scale: config.network.precision.scales_loss().then(LossScale::default),
             optimizer: OptimizerState::default(),
+            optimizer_before: OptimizerState::default(),
             position: Position::default(),
             best: None,
             config,
@@ -163,7 +171,14 @@ impl Trainer {
         self.early_stop = meta.early_stop.unwrap_or_default();
         self.best = meta.best_metric.zip(meta.best_epoch);
         self.partial = configuration.partial;
-        self.optimizer = OptimizerState::after(&self.config.rule, meta.position.global_step);
+        if let Some(mine) = &mut self.loss_scale {
+            *mine = configuration.loss_scale.ok_or_else(|| {
+                let cause = "does not say how the loss was scaled";
+                Error::input(path, cause, "give a checkpoint that `gyrus train` wrote")
+            })?;
+        }
+        let skipped = self.loss_scale.map_or(0, |state| state.skipped());
+        self.optimizer = OptimizerState::after(&self.config.rule, meta.position.global_step.saturating_sub(skipped));
         Ok(())
     }
 
@@ -173,7 +188,7 @@ impl Trainer {
     }
 
     /// The session, for its plan.
-    pub fn session(&self) -> &Session {
+    pub fn session(&self) -> &Executor {
         &self.session
     }
 
@@ -205,7 +220,25 @@ impl Trainer {
             observer.epoch_starts(self.position.epoch as usize + 1, self.config.epochs, training.steps(), first_step);
             let mut epoch = training.epoch(self.position.epoch as usize, first_step);
             let mut previous = Instant::now();
-            for batch in epoch.by_ref() {
+            let mut is_running = false;
+            loop {
+                // While a step runs, the next batch is made and uploaded.
+                let batch = epoch.next().transpose()?;
+                if let Some(batch) = &batch {
+                    self.session.write_ahead(names::IMAGES, &batch.images)?;
+                    self.session.write_ahead(names::LABELS, &batch.labels)?;
+                }
+                if is_running {
+                    let (loss, dice) = self.finish_step()?;
+                    let now = Instant::now();
+                    observer.step(loss, dice, now - previous);
+                    if let Some(state) = self.loss_scale {
+                        observer.loss_scale(state.scale(), state.skipped_in_epoch());
+                    }
+                    previous = now;
+                }
+                let Some(batch) = batch else { break };
+                training.recycle(batch);
                 if (options.stop)() {
                     self.save(&options.folder.join(LAST))?;
                     return Err(Error::Stopped);
@@ -214,15 +247,8 @@ impl Trainer {
                     self.save(&options.folder.join(LAST))?;
                     return Ok(Ending::TimeUp);
                 }
-                let batch = batch?;
-                let (loss, dice) = self.step(&batch);
-                training.recycle(batch);
-                if !loss.is_finite() {
-                    return Err(self.diverged());
-                }
-                let now = Instant::now();
-                observer.step(loss, dice, now - previous);
-                previous = now;
+                self.start_step()?;
+                is_running = true;
             }
             let trained = start.elapsed();
             let waited = epoch.waited();
@@ -243,27 +269,55 @@ impl Trainer {
         Ok(Ending::Completed)
     }
 
-    /// One optimizer step; returns its loss and soft Dice coefficient.
-    fn step(&mut self, batch: &Batch) -> (f64, f64) {
+    /// Starts an optimizer step on the batch that was written last.
+    fn start_step(&mut self) -> Result<()> {
         let rate = self.config.schedule.rate(&self.schedule, self.position.global_step);
-        let hyper = self.optimizer.advance(&self.config.rule, rate, 1.0);
+        let scale = self.loss_scale.map_or(1.0, |state| state.scale());
+        self.optimizer_before = self.optimizer;
+        let hyper = self.optimizer.advance(&self.config.rule, rate, f64::from(scale));
         let (seed, step) = (self.config.seed, self.position.global_step);
-        let session = &mut self.session;
-        session.f32_mut(names::IMAGES).copy_from_slice(&batch.images);
-        session.u8_mut(names::LABELS).copy_from_slice(&batch.labels);
-        session.f32_mut(names::HYPER).copy_from_slice(&hyper);
-        session.u32_mut(names::RNG).copy_from_slice(&[
-            seed as u32,
-            (seed >> 32) as u32,
-            step as u32,
-            (step >> 32) as u32,
-        ]);
-        session.run(TRAINING);
-        let samples = samples(session.f32(names::SUMS), &self.config);
-        let step = self.partial.add_batch(&samples, self.config.loss, &self.class_weights);
+        self.session.write(names::HYPER, &hyper)?;
+        let rng = [seed as u32, (seed >> 32) as u32, step as u32, (step >> 32) as u32];
+        self.session.write(names::RNG, &rng)?;
+        if self.loss_scale.is_some() {
+            self.session.write(names::LOSS_SCALE, &[scale])?;
+        }
+        self.session.run(TRAINING)
+    }
+
+    /// Waits for the step; returns its loss and soft Dice coefficient.
+    fn finish_step(&mut self) -> Result<(f64, f64)> {
+        let samples = self.samples(names::SUMS)?;
+        let (loss, dice) = self.partial.add_batch(&samples, self.config.loss, &self.class_weights);
         self.position.step_in_epoch += 1;
         self.position.global_step += 1;
-        step
+        if !loss.is_finite() {
+            return Err(self.diverged());
+        }
+        if let Some(state) = self.loss_scale {
+            self.loss_scale = Some(self.next_scale(state)?);
+        }
+        Ok((loss, dice))
+    }
+
+    /// Lowers the scale of the loss and takes the optimizer's step back if the device skipped it.
+    fn next_scale(&mut self, state: LossScale) -> Result<LossScale> {
+        if self.session.read::<u32>(names::OVERFLOW)?[0] == 0 {
+            return Ok(state.after_good_step());
+        }
+        self.optimizer = self.optimizer_before;
+        state.after_skipped_step().ok_or_else(|| {
+            let Position { epoch, step_in_epoch, .. } = self.position;
+            let cause = format!("gradients exceed what fp16 holds (epoch {}, step {step_in_epoch})", epoch + 1);
+            Error::usage("--precision", cause, "train anew with --precision bf16, or with a lower --lr")
+        })
+    }
+
+    /// What the last run left about each sample.
+    fn samples(&mut self, name: &str) -> Result<Vec<Sums>> {
+        let sums = self.session.read::<f32>(name)?;
+        let voxels = self.config.extent.iter().product();
+        Ok(Sums::of_samples(&sums, self.config.network.outputs(), voxels).collect())
     }
 
     /// Weights that gave no finite loss never recover, and are not worth a checkpoint: the last one on disk is sound.
@@ -275,18 +329,25 @@ impl Trainer {
 
     fn validate(&mut self, loader: &Loader) -> Result<Figures> {
         let mut figures = Figures::new(self.config.network.outputs());
-        for batch in loader.epoch(0, 0) {
-            let batch = batch?;
-            // A short last batch leaves old samples behind it; their sums are not looked at.
-            self.session.f32_mut(names::VALIDATION_IMAGES)[..batch.images.len()].copy_from_slice(&batch.images);
-            self.session.u8_mut(names::VALIDATION_LABELS)[..batch.labels.len()].copy_from_slice(&batch.labels);
-            self.session.run(VALIDATION);
-            let mut samples = samples(self.session.f32(names::VALIDATION_SUMS), &self.config);
-            samples.truncate(batch.len());
-            figures.add_batch(&samples, self.config.loss, &self.class_weights);
+        let mut epoch = loader.epoch(0, 0);
+        let mut running = 0;
+        loop {
+            let batch = epoch.next().transpose()?;
+            if let Some(batch) = &batch {
+                // A short last batch leaves old samples behind it; their sums are not looked at.
+                self.session.write_ahead(names::VALIDATION_IMAGES, &batch.images)?;
+                self.session.write_ahead(names::VALIDATION_LABELS, &batch.labels)?;
+            }
+            if running > 0 {
+                let mut samples = self.samples(names::VALIDATION_SUMS)?;
+                samples.truncate(running);
+                figures.add_batch(&samples, self.config.loss, &self.class_weights);
+            }
+            let Some(batch) = batch else { return Ok(figures) };
+            running = batch.len();
             loader.recycle(batch);
+            self.session.run(VALIDATION)?;
         }
-        Ok(figures)
     }
 
     fn finish_epoch(
@@ -310,7 +371,11 @@ impl Trainer {
         if is_best {
             self.best = Some((metric, self.position.epoch));
         }
+        let skipped = self.loss_scale.map_or(0, |state| state.skipped_in_epoch());
+        self.loss_scale = self.loss_scale.map(LossScale::in_new_epoch);
         EpochFigures {
+            skipped,
+            loss_scale: self.loss_scale.map(|state| f64::from(state.scale())),
             epoch: self.position.epoch,
             global_step: self.position.global_step,
             learning_rate,
@@ -326,13 +391,14 @@ impl Trainer {
     /// Writes the whole state.
     ///
     /// # Errors
-    /// What the operating system says.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// What the operating system says; a machine that fails.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
         let labels = self.labels.iter().enumerate();
         let configuration = Configuration {
             run: self.config.clone(),
             class_weights: self.class_weights.clone(),
             partial: self.partial.clone(),
+            loss_scale: self.loss_scale,
         };
         let meta = Meta {
             position: self.position,
@@ -347,7 +413,7 @@ impl Trainer {
             configuration: serde_json::to_value(configuration).expect("plain data"),
             ..Meta::default()
         };
-        Checkpoint { tensors: state::to_tensors(&self.session, &self.saved), meta }.save(path)
+        Checkpoint { tensors: state::to_tensors(&mut self.session, &self.saved)?, meta }.save(path)
     }
 }
 
@@ -359,8 +425,4 @@ pub fn configuration_of(checkpoint: &Checkpoint, path: &Path) -> Result<TrainCon
     serde_json::from_value(checkpoint.meta.configuration.clone())
         .map(|configuration: Configuration| configuration.run)
         .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))
-}
-
-fn samples(sums: &[f32], config: &TrainConfig) -> Vec<Sums> {
-    Sums::of_samples(sums, config.network.outputs(), config.extent.iter().product()).collect()
 }

@@ -3,3 +3,4 @@
 pub mod fixture;
 pub mod record;
 pub mod single;
+pub mod steps;

@@ -28,12 +28,12 @@ fn deciding(graph: &Graph) -> impl Iterator<Item = ValueId> + '_ {
 }
 
 impl Branches {
-    /// The graph with its deciding operands kept until the end of a run.
-    pub fn keep(graph: &Graph) -> Graph {
-        let mut kept = graph.clone();
-        let ids: Vec<ValueId> = deciding(graph).collect();
+    /// The graph as it runs with the operands that decide in the recorded one kept until the end of a run.
+    pub fn keep(graph: &Graph, merged: &Graph) -> Graph {
+        let mut kept = merged.clone();
+        let ids: Vec<ValueId> = deciding(graph).flat_map(|id| Operand::of(merged, id).ids()).collect();
         assert!(ids.len() >= 20, "the network has more kinks than {}", ids.len());
-        for (id, value) in graph.ids().zip(&mut kept.values) {
+        for (id, value) in merged.ids().zip(&mut kept.values) {
             if ids.contains(&id) {
                 value.role = Role::Output;
             }
@@ -42,8 +42,17 @@ impl Branches {
     }
 
     /// What a session of the kept graph has decided in its last run.
-    pub fn read(graph: &Graph, session: &Session) -> Self {
-        Self { operands: deciding(graph).map(|id| (id, session.f32(&graph.value(id).name).to_vec())).collect() }
+    pub fn read(graph: &Graph, merged: &Graph, session: &Session) -> Self {
+        let read = |id: ValueId| session.f32(&merged.value(id).name);
+        let operand = |id| match Operand::of(merged, id) {
+            Operand::Made(id) => read(id).to_vec(),
+            Operand::Normalised([x, scale, shift]) => {
+                let (scale, shift) = (read(scale), read(shift));
+                let coefficients = scale.iter().zip(shift).cycle();
+                read(x).iter().zip(coefficients).map(|(x, (scale, shift))| x.mul_add(*scale, *shift)).collect()
+            }
+        };
+        Self { operands: deciding(graph).map(|id| (id, operand(id))).collect() }
     }
 
     /// All values of the graph, on these branches. Also how far from its kink the farthest tipped value lies, as a share
@@ -71,6 +80,38 @@ impl Branches {
 
     fn operand<T: Precision>(&self, id: ValueId) -> Vec<T> {
         self.operands[&id].iter().map(|&x| T::of(f64::from(x))).collect()
+    }
+}
+
+/// Where a graph that was merged has an operand of the recorded one.
+enum Operand {
+    /// It makes it.
+    Made(ValueId),
+    /// Its readers take `x * scale + shift` when they load it.
+    Normalised([ValueId; 3]),
+}
+
+impl Operand {
+    fn of(merged: &Graph, id: ValueId) -> Self {
+        if merged.value(id).producer.is_some() {
+            return Self::Made(id);
+        }
+        // The numbers of a batch norm are called after it, as its result was.
+        let name = &merged.value(id).name;
+        let part = |what: &str| {
+            let wanted = format!("{name}.{what}");
+            merged.ids().find(|&id| merged.value(id).name == wanted).unwrap_or_else(|| panic!("no value {wanted}"))
+        };
+        let (scale, shift) = (part("scale"), part("shift"));
+        let reader = merged.nodes.iter().find(|node| node.inputs.get(1) == Some(&scale)).expect("somebody reads it");
+        Self::Normalised([reader.inputs[0], scale, shift])
+    }
+
+    fn ids(&self) -> Vec<ValueId> {
+        match self {
+            Self::Made(id) => vec![*id],
+            Self::Normalised(ids) => ids.to_vec(),
+        }
     }
 }
 

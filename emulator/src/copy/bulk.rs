@@ -4,7 +4,7 @@ use super::tensor_map::{Element, TensorMap};
 use crate::decode::{Address, Outcome, Rare, Slot};
 use crate::execute::{Bulk, Context, PARAM_WINDOW, Piece, WINDOW_MASK};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::{Planes, Who, lanes};
+use crate::memory::{D, Planes, lanes};
 
 /// What a bulk copy moves.
 pub(crate) enum Extent {
@@ -129,7 +129,7 @@ impl Rare for BulkLoad {
             let barrier = cx.addresses(&self.barrier)[lane] & !WINDOW_MASK;
             let (pieces, fill) = self.extent.pieces(cx, lane, to)?;
             for piece in &pieces {
-                let who = Who { warp, clocks: &cx.cta.clocks, collective: false };
+                let who = cx.cta.clocks.who(warp, false);
                 cx.cta.shared.begin_copy(who, lane, piece.shared, 16)?;
             }
             count_bytes(cx, &pieces, false);
@@ -153,11 +153,10 @@ impl Rare for BulkStore {
             let from = cx.addresses(&self.from)[lane] & !WINDOW_MASK;
             let (pieces, fill) = self.extent.pieces(cx, lane, from)?;
             for piece in &pieces {
-                let who = Who { warp, clocks: &cx.cta.clocks, collective: true };
-                for word in 0..4 {
-                    // Read now for the checks alone; the copy reads again when it lands.
-                    cx.cta.shared.read_word(who, lane, piece.shared + 4 * word)?;
-                }
+                let who = cx.cta.clocks.who(warp, true);
+                // Read now for the checks alone; the copy reads again when it lands.
+                cx.cta.shared.read_sixteen(who, lane, piece.shared)?;
+                cx.cta.shared.check_proxy(lane, piece.shared)?;
                 cx.cta.shared.mark_leaving(lane, piece.shared, 16, true)?;
             }
             count_bytes(cx, &pieces, true);
@@ -215,8 +214,8 @@ impl Rare for BulkWait {
         let landing: Vec<Bulk> = queue.extract_if(.., due).collect();
         cx.cta.copies.bulk = queue;
         for bulk in landing {
-            for piece in &bulk.pieces {
-                store_piece(cx, &bulk, piece)?;
+            for pieces in bulk.pieces.chunks(32) {
+                store_pieces(cx, &bulk, pieces)?;
             }
         }
         Ok(Outcome::Next)
@@ -236,6 +235,39 @@ fn units(mut at: u64, mut bytes: u32) -> Vec<(u64, u32)> {
         bytes -= unit;
     }
     list
+}
+
+/// The whole ones of up to 32 pieces, as if each were one lane of a warp's access.
+fn whole_pieces(pieces: &[Piece]) -> (D, u32) {
+    let (mut address, mut whole) = ([0; 32], 0);
+    for (i, piece) in pieces.iter().enumerate() {
+        address[i] = piece.global;
+        whole |= u32::from(piece.bytes == 16 && piece.global.is_multiple_of(16)) << i;
+    }
+    (address, whole)
+}
+
+/// Lands up to 32 pieces in global memory.
+fn store_pieces(cx: &mut Context, bulk: &Bulk, pieces: &[Piece]) -> Checked {
+    let (address, mut whole) = whole_pieces(pieces);
+    let mut planes: Planes = [[0; 32]; 4];
+    for i in lanes(whole) {
+        for k in 0..4 {
+            planes[k][i] = cx.cta.shared.peek(bulk.lane, pieces[i].shared + 4 * k as u64, 4)? as u32;
+        }
+    }
+    // A fault is met again piece by piece, which knows the thread to blame.
+    if whole != 0 && cx.launch.view.store(cx.worker, &address, whole, 16, &planes).is_err() {
+        whole = 0;
+    }
+    for (i, piece) in pieces.iter().enumerate() {
+        if whole >> i & 1 == 0 {
+            store_piece(cx, bulk, piece)?;
+        } else {
+            cx.cta.shared.mark_leaving(bulk.lane, piece.shared, 16, false)?;
+        }
+    }
+    Ok(())
 }
 
 fn store_piece(cx: &mut Context, bulk: &Bulk, piece: &Piece) -> Checked {
@@ -267,11 +299,36 @@ impl Context<'_, '_> {
             queue.extract_if(.., |bulk| bulk.barrier.is_some_and(|(barrier, _)| barrier == address)).collect();
         self.cta.copies.bulk = queue;
         for bulk in landing {
-            for piece in &bulk.pieces {
-                self.load_piece(&bulk, piece)?;
+            for pieces in bulk.pieces.chunks(32) {
+                self.load_pieces(&bulk, pieces)?;
             }
             let Some((barrier, bytes)) = bulk.barrier else { continue };
             self.complete_bytes(bulk.warp, bulk.lane, barrier, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Lands up to 32 pieces in shared memory.
+    fn load_pieces(&mut self, bulk: &Bulk, pieces: &[Piece]) -> Checked {
+        pieces.iter().for_each(|piece| self.cta.shared.note_async(piece.shared));
+        let (address, mut whole) = whole_pieces(pieces);
+        let mut planes: Planes = [[0; 32]; 4];
+        // A fault is met again piece by piece, which knows the thread to blame.
+        if whole != 0 && self.launch.view.load(self.worker, &address, whole, 16, &mut planes).is_err() {
+            whole = 0;
+        }
+        let who = self.cta.clocks.who(bulk.warp, false);
+        for (i, piece) in pieces.iter().enumerate() {
+            if whole >> i & 1 != 0 {
+                let values = [planes[0][i], planes[1][i], planes[2][i], planes[3][i]];
+                self.cta.shared.land_quad(who, bulk.lane, piece.shared, values)?;
+            } else if piece.bytes == 0 {
+                self.cta.shared.land_quad(who, bulk.lane, piece.shared, [bulk.fill; 4])?;
+            }
+        }
+        let rest = pieces.iter().enumerate().filter(|(i, piece)| whole >> i & 1 == 0 && piece.bytes > 0);
+        for (_, piece) in rest {
+            self.load_piece(bulk, piece)?;
         }
         Ok(())
     }
@@ -289,11 +346,8 @@ impl Context<'_, '_> {
                 *byte = (planes[i / 4][bulk.lane] >> (i % 4 * 8)) as u8;
             }
         }
-        let who = Who { warp: bulk.warp, clocks: &self.cta.clocks, collective: false };
-        for (word, chunk) in data.chunks(4).enumerate() {
-            let value = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-            self.cta.shared.land_word(who, bulk.lane, piece.shared + 4 * word as u64, value)?;
-        }
-        Ok(())
+        let who = self.cta.clocks.who(bulk.warp, false);
+        let word = |k: usize| u32::from_le_bytes([data[4 * k], data[4 * k + 1], data[4 * k + 2], data[4 * k + 3]]);
+        self.cta.shared.land_quad(who, bulk.lane, piece.shared, [word(0), word(1), word(2), word(3)])
     }
 }

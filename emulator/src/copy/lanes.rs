@@ -3,7 +3,7 @@
 use crate::decode::{Address, Outcome, Pred, Rare, Slot};
 use crate::execute::{Arrival, Batch, Context};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::{Who, lanes};
+use crate::memory::lanes;
 
 pub(crate) struct CopyAsync {
     pub to: Address,
@@ -38,7 +38,7 @@ impl Rare for CopyAsync {
             cx.count_global(&from, reads, self.bytes, false);
             cx.launch.view.check_range(cx.worker, &from, reads, self.bytes, &source_bytes)?;
         }
-        let who = Who { warp: cx.warp.index, clocks: &cx.cta.clocks, collective: false };
+        let who = cx.cta.clocks.who(cx.warp.index, false);
         for lane in lanes(mask) {
             cx.cta.shared.begin_copy(who, lane, to[lane], self.bytes)?;
         }

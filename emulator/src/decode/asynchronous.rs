@@ -124,10 +124,12 @@ impl Decoder<'_> {
                 match (rank, &ins.operands[..]) {
                     (Some(rank), [tensor, from, policy @ ..]) if policy.len() == hint as usize => {
                         let extent = self.tensor_box(tensor, rank)?;
+                        self.has_proxies = true;
                         rare(BulkStore { extent, from: self.address(from)? })
                     }
                     (None, [to, from, bytes, policy @ ..]) if policy.len() == hint as usize => {
                         let extent = Extent::Linear { global: self.address(to)?, bytes: self.w(bytes, Type::U32)? };
+                        self.has_proxies = true;
                         rare(BulkStore { extent, from: self.address(from)? })
                     }
                     _ => Err(Refusal::Unsupported),

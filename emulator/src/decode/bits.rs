@@ -129,18 +129,29 @@ impl Decoder<'_> {
         m.need("b32")?;
         let mode = m.one_of(&[("f4e", 1), ("b4e", 2), ("rc8", 3), ("ecl", 4), ("ecr", 5), ("rc16", 6)]).unwrap_or(0);
         let [to, a, b, c] = operands(ins)?;
+        if let (0, Operand::Integer(selectors)) = (mode, c) {
+            // Constant selectors: the same shifts for all lanes.
+            let bytes: [ByteOf; 4] = std::array::from_fn(|i| ByteOf::new((*selectors >> (4 * i)) as u32));
+            let f = move |a: u32, b: u32| {
+                let [p, q, r, s] = bytes;
+                p.pick(a, b) | q.pick(a, b) << 8 | r.pick(a, b) << 16 | s.pick(a, b) << 24
+            };
+            return Ok(w2(f, self.target_w(to)?, self.w(a, Type::B32)?, self.w(b, Type::B32)?));
+        }
         let from = [self.w(a, Type::B32)?, self.w(b, Type::B32)?, self.w(c, Type::B32)?];
+        if mode == 0 {
+            let f = move |a: u32, b: u32, c: u32| {
+                let part = |i: u32| ByteOf::new(c >> (4 * i)).pick(a, b) << (8 * i);
+                part(0) | part(1) | part(2) | part(3)
+            };
+            return Ok(w3(f, self.target_w(to)?, from));
+        }
         let f = move |a: u32, b: u32, c: u32| {
             let both = (b as u64) << 32 | a as u64;
             let byte = |i: u32| (both >> (8 * (i & 7))) as u8 as u32;
             (0..4).fold(0, |out, i| {
                 let n = c & 3;
                 let chosen = match mode {
-                    0 => {
-                        let selector = c >> (4 * i) & 15;
-                        let value = byte(selector & 7);
-                        if selector & 8 != 0 { if value & 0x80 != 0 { 0xff } else { 0 } } else { value }
-                    }
                     1 => byte(n + i),
                     2 => byte(n.wrapping_sub(i) & 7),
                     3 => byte(n),
@@ -199,6 +210,18 @@ impl Decoder<'_> {
                     };
                     return Ok(mixed_d(f, to));
                 }
+                if let (Operand::Integer(p), Operand::Integer(n)) = (b, c) {
+                    // A constant field inside the word is two shifts.
+                    let (p, n) = (*p as u32 & 0xff, *n as u32 & 0xff);
+                    if n > 0 && p + n <= 32 {
+                        let (left, right) = (32 - p - n, 32 - n);
+                        let (to, a) = (self.target_w(to)?, self.w(a, ty)?);
+                        return Ok(match signed {
+                            true => w1(move |a| ((a << left) as i32 >> right) as u32, to, a),
+                            false => w1(move |a| a << left >> right, to, a),
+                        });
+                    }
+                }
                 let f = move |a: u32, p: u32, n: u32| extract(a as u64, p, n, 32, signed) as u32;
                 Ok(w3(f, self.target_w(to)?, [self.w(a, ty)?, position, length]))
             }
@@ -240,6 +263,30 @@ impl Decoder<'_> {
             }
             _ => Err(Refusal::Unsupported),
         }
+    }
+}
+
+/// One byte of a pair of words, or its sign, as a selector of `prmt` names it.
+#[derive(Clone, Copy)]
+struct ByteOf {
+    shift: u32,
+    /// All ones if the byte is in the second word.
+    second: u32,
+    /// All ones if its sign is wanted.
+    sign: u32,
+}
+
+impl ByteOf {
+    #[inline(always)]
+    fn new(selector: u32) -> ByteOf {
+        let spread = |bit: u32| (selector >> bit & 1).wrapping_neg();
+        ByteOf { shift: 8 * (selector & 3), second: spread(2), sign: spread(3) }
+    }
+
+    #[inline(always)]
+    fn pick(self, a: u32, b: u32) -> u32 {
+        let byte = (a & !self.second | b & self.second) >> self.shift & 0xff;
+        byte & !self.sign | (byte >> 7).wrapping_neg() & 0xff & self.sign
     }
 }
 

@@ -4,7 +4,7 @@ use super::arithmetic::operands;
 use super::function::Decoder;
 use super::lanes::{compare_d, d_to_w, d1, w_to_d, w1, w2, w3};
 use super::modifiers::Modifiers;
-use super::op::{Op, Reg, SetTarget};
+use super::op::{Op, Reg, SetTarget, Slot};
 use super::{Decoded, Refusal};
 use crate::counters::Class;
 use crate::execute::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_MASK};
@@ -65,6 +65,26 @@ impl Decoder<'_> {
             (Reg::W(to), Reg::W(from)) if plain => match (to_ty, ty) {
                 (Type::F32, Type::S32) if nearest => return Ok(w1(|a| (a as i32 as f32).to_bits(), to, from)),
                 (Type::F32, Type::U32) if nearest => return Ok(w1(|a| (a as f32).to_bits(), to, from)),
+                // Casts saturate and make NaN zero, as the instruction does; they truncate, too.
+                (Type::S32, Type::F32) if integral == Some(Rounding::Zero) => {
+                    return Ok(w1(|a| f32::from_bits(a) as i32 as u32, to, from));
+                }
+                (Type::U32, Type::F32) if integral == Some(Rounding::Zero) => {
+                    return Ok(w1(|a| f32::from_bits(a) as u32, to, from));
+                }
+                (Type::S32, Type::F32) => {
+                    let direction = integral.unwrap_or(Rounding::Zero);
+                    return Ok(by_direction(direction, |x| x as i32 as u32, to, from));
+                }
+                (Type::U32, Type::F32) => {
+                    let direction = integral.unwrap_or(Rounding::Zero);
+                    return Ok(by_direction(direction, |x| x as u32, to, from));
+                }
+                (Type::F32, Type::F32) => {
+                    if let Some(direction) = integral {
+                        return Ok(by_direction(direction, canonical, to, from));
+                    }
+                }
                 (Type::F32, Type::F16) => {
                     return Ok(w1(|a| canonical(Half::F16.widen(a)), to, from));
                 }
@@ -130,8 +150,12 @@ impl Decoder<'_> {
         }
         let [to, a, b] = operands(ins)?;
         let (to, a, b) = (self.target_w(to)?, self.w(a, ty)?, self.w(b, ty)?);
-        if !relu && !satfinite && rounding == Rounding::Nearest {
-            let x = f32::from_bits;
+        if !satfinite && rounding == Rounding::Nearest && bits == 16 {
+            // NaN stays NaN.
+            let x = move |bits: u32| {
+                let x = f32::from_bits(bits);
+                if relu & (x <= 0.0) { 0.0 } else { x }
+            };
             return Ok(match to_ty {
                 Type::Bf16x2 => w2(move |a, b| Half::Bf16.narrow(x(a)) << 16 | Half::Bf16.narrow(x(b)), to, a, b),
                 _ => w2(move |a, b| Half::F16.narrow(x(a)) << 16 | Half::F16.narrow(x(b)), to, a, b),
@@ -222,5 +246,17 @@ impl Decoder<'_> {
             to,
             from,
         ))
+    }
+}
+
+/// A conversion behind a rounding to an integral value.
+fn by_direction(direction: Rounding, f: impl Fn(f32) -> u32 + Send + Sync + 'static, to: Slot, from: Slot) -> Op {
+    let x = f32::from_bits;
+    match direction {
+        Rounding::Nearest => w1(move |a| f(x(a).round_ties_even()), to, from),
+        Rounding::Away => w1(move |a| f(x(a).round()), to, from),
+        Rounding::Zero => w1(move |a| f(x(a).trunc()), to, from),
+        Rounding::Down => w1(move |a| f(x(a).floor()), to, from),
+        Rounding::Up => w1(move |a| f(x(a).ceil()), to, from),
     }
 }

@@ -77,6 +77,15 @@ impl Decoder<'_> {
                     }
                     extremum(a, b, largest, nan)
                 };
+                if from.len() == 3 && !signed_magnitude && !ftz {
+                    let (to, a, b) = (self.target_w(&from[0])?, self.w(&from[1], ty)?, self.w(&from[2], ty)?);
+                    return Ok(match (largest, nan) {
+                        (true, false) => w2(|a, b| extremum(a, b, true, false), to, a, b),
+                        (false, false) => w2(|a, b| extremum(a, b, false, false), to, a, b),
+                        (true, true) => w2(|a, b| extremum(a, b, true, true), to, a, b),
+                        (false, true) => w2(|a, b| extremum(a, b, false, true), to, a, b),
+                    });
+                }
                 if from.len() == 4 && !signed_magnitude {
                     let list = [self.w(&from[1], ty)?, self.w(&from[2], ty)?, self.w(&from[3], ty)?];
                     return Ok(w3(move |a, b, c| pair(pair(a, b), c), self.target_w(&from[0])?, list));
@@ -120,12 +129,15 @@ impl Decoder<'_> {
             return Err(Refusal::Unsupported);
         }
         let math = Single { rounding: rounding.unwrap_or(Rounding::Nearest), ftz, sat: false };
+        let nearest = math.rounding == Rounding::Nearest;
         let [to, a] = operands(ins)?;
         let (to, a) = (self.target_w(to)?, self.w(a, ty)?);
         Ok(match (base, approximate) {
-            ("rcp", true) => w1(move |a| math.approximate(a, |x| 1.0 / x), to, a),
+            // Correctly rounded, which f64 and a second rounding would give as well.
+            ("rcp", true) => w1(move |a| math.output(1.0 / math.input(a)), to, a),
+            ("rcp", false) if nearest => w1(move |a| math.output(1.0 / math.input(a)), to, a),
+            ("sqrt", _) if approximate || nearest => w1(move |a| math.output(math.input(a).sqrt()), to, a),
             ("rcp", false) => w1(move |a| math.div(0x3f80_0000, a), to, a),
-            ("sqrt", true) => w1(move |a| math.approximate(a, f64::sqrt), to, a),
             ("sqrt", false) => w1(move |a| math.sqrt(a), to, a),
             ("rsqrt", true) => w1(move |a| math.approximate(a, |x| 1.0 / x.sqrt()), to, a),
             ("sin", true) => w1(move |a| math.approximate(a, f64::sin), to, a),

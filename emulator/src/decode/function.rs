@@ -37,8 +37,11 @@ pub(crate) struct Decoder<'a> {
     pub dynamic_shared: Vec<String>,
     pub class: Class,
     pub flops: u32,
+    /// 32-bit registers that the present instruction names.
+    pub named: Vec<u32>,
     pub ordered: bool,
     pub has_fences: bool,
+    pub has_proxies: bool,
     code: Vec<Instruction>,
     refused: Vec<Refused>,
     location: Option<Location>,
@@ -66,8 +69,10 @@ pub(crate) fn decode_kernel(
         dynamic_shared: Vec::new(),
         class: Class::Integer,
         flops: 0,
+        named: Vec::new(),
         ordered: false,
         has_fences: false,
+        has_proxies: false,
         code: Vec::new(),
         refused: Vec::new(),
         location: None,
@@ -212,6 +217,9 @@ impl Decoder<'_> {
     pub(crate) fn find(&mut self, name: &str) -> Option<Symbol> {
         for scope in self.scopes.iter_mut().rev() {
             if let Some(symbol) = scope.find(&mut self.files, name) {
+                if let Symbol::Register(_, Reg::W(slot)) = symbol {
+                    self.named.push(slot);
+                }
                 return Some(symbol);
             }
         }
@@ -220,10 +228,12 @@ impl Decoder<'_> {
 
     fn push(&mut self, op: Op, guard: Option<super::Pred>, class: Class, line: u32, opcode: String) {
         let (location, flops) = (self.location, self.flops);
-        self.code.push(Instruction { op, guard, class, flops, line, location, opcode });
+        let named = std::mem::take(&mut self.named).into_boxed_slice();
+        self.code.push(Instruction { op, guard, class, flops, line, location, opcode, named });
     }
 
     fn instruction(&mut self, instruction: &syntax::Instruction) -> Decoded<()> {
+        self.named.clear();
         let guard = match &instruction.guard {
             Some(guard) => {
                 let mut pred = self.predicate_named(&guard.register)?;
@@ -303,6 +313,7 @@ impl Decoder<'_> {
             files,
             ordered: self.ordered,
             has_fences: self.has_fences,
+            has_proxies: self.has_proxies,
         }
     }
 }

@@ -212,6 +212,8 @@ pub(crate) enum Op {
     Fence {
         device: bool,
     },
+    /// `fence.proxy.async` for shared memory.
+    ProxyFence,
     Rare(Box<dyn Rare>),
 }
 
@@ -225,6 +227,9 @@ pub(crate) struct Instruction {
     pub line: u32,
     pub location: Option<Location>,
     pub opcode: String,
+    /// The 32-bit registers it names; kept for kernels with products that take effect later. Those name the fragments
+    /// of A alone: their sums may follow one another.
+    pub named: Box<[Slot]>,
 }
 
 /// Registers that hold facts about the thread.
@@ -286,4 +291,6 @@ pub(crate) struct Kernel {
     /// Whether the result depends on the order in which CTAs run: then they run one after the other.
     pub ordered: bool,
     pub has_fences: bool,
+    /// Whether anything reads shared memory through the asynchronous proxy.
+    pub has_proxies: bool,
 }

@@ -107,6 +107,16 @@ impl Decoder<'_> {
             });
         }
         let cover = if bits == 32 { u32::MAX } else { (1 << bits) - 1 };
+        if let Reg::W(from) = from {
+            return Ok(Op::Mixed(Box::new(move |r, mask| {
+                let row = r.w[from as usize];
+                for (i, slot) in slots.iter().enumerate() {
+                    let Some(slot) = *slot else { continue };
+                    let part = row.map(|word| word >> (i as u32 * bits) & cover);
+                    r.put_w(slot, &part, mask, u32::MAX);
+                }
+            })));
+        }
         Ok(Op::Mixed(Box::new(move |r, mask| {
             let row = r.wide(from);
             for (i, slot) in slots.iter().enumerate() {

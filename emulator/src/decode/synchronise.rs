@@ -6,7 +6,7 @@ use super::modifiers::Modifiers;
 use super::op::{Barrier, BarrierMode, Collective, Op, ShuffleMode, VoteMode};
 use super::{Decoded, Refusal, malformed};
 use crate::counters::Class;
-use crate::syntax::{Instruction, Operand, Type};
+use crate::syntax::{Instruction, Operand, Space, Type};
 
 impl Decoder<'_> {
     pub(super) fn synchronise(&mut self, base: &str, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
@@ -124,9 +124,9 @@ impl Decoder<'_> {
             return Ok(Op::Fence { device });
         }
         if m.take("proxy") {
-            m.one_of(&[("async", ()), ("alias", ())]).ok_or(Refusal::Unsupported)?;
-            let _ = m.space();
-            return Ok(Op::Fence { device: false });
+            let between = m.one_of(&[("async", true), ("alias", false)]).ok_or(Refusal::Unsupported)?;
+            let shared = m.space().is_none_or(|space| space == Space::Shared);
+            return Ok(if between && shared { Op::ProxyFence } else { Op::Fence { device: false } });
         }
         if m.take("mbarrier_init") {
             m.need("release")?;

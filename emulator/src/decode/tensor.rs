@@ -157,11 +157,13 @@ impl Decoder<'_> {
             return malformed("the scale and transpose operands do not fit the form");
         }
         let flag = |i: usize| flags.get(i).is_some_and(|&flag| flag != 0);
+        let d = self.targets(d, n / if half { 4 } else { 2 })?;
+        self.named.clear();
         let shape = Shape {
             input,
             n,
             k,
-            d: self.targets(d, n / if half { 4 } else { 2 })?,
+            d,
             a: if in_registers {
                 Source::Registers(self.list_w(a, 4)?)
             } else {
@@ -175,6 +177,7 @@ impl Decoder<'_> {
             transpose_b: if in_registers { flag(2) } else { flag(3) },
             half,
         };
+        self.has_proxies = true;
         Ok(Op::Rare(Box::new(Wgmma(Arc::new(shape)))))
     }
 }

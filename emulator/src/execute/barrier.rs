@@ -34,7 +34,11 @@ impl Context<'_, '_> {
         if id > 15 {
             return problem(FaultKind::BadOperand, lane, format!("barrier {id} of 16"));
         }
-        let live = self.warp.live;
+        let live = match group.wait {
+            // Lanes that exited meanwhile have gone round it.
+            Wait::Convergence(awaited) => awaited,
+            _ => self.warp.live,
+        };
         if barrier.aligned && mask != live {
             let missing = live & !mask;
             let message =

@@ -5,7 +5,7 @@
 
 use super::Context;
 use crate::fault::Checked;
-use crate::memory::{D, W, Who, lanes};
+use crate::memory::{D, W, lanes};
 
 /// `cp.async` of one warp instruction.
 #[derive(Debug, Clone)]
@@ -108,16 +108,19 @@ impl Context<'_, '_> {
         }
         for lane in lanes(due & !whole) {
             planes.iter_mut().for_each(|plane| plane[lane] = 0);
-            // A short source: read by bytes, since it may end anywhere.
-            for byte in 0..batch.source_bytes[lane] {
+            // A short source: read by words and then by bytes, since it may end anywhere.
+            let (mut byte, end) = (0, batch.source_bytes[lane]);
+            while byte < end {
+                let step = if end - byte >= 4 { 4 } else { 1 };
                 let mut one = [[0; 32]; 4];
-                let mut at = [0; 32];
-                at[lane] = batch.from[lane] + byte as u64;
-                self.launch.view.load(self.worker, &at, 1 << lane, 1, &mut one)?;
+                let at = [batch.from[lane] + byte as u64; 32];
+                self.launch.view.load(self.worker, &at, 1 << lane, step, &mut one)?;
                 planes[byte as usize / 4][lane] |= one[0][lane] << (byte % 4 * 8);
+                byte += step;
             }
         }
-        let who = Who { warp, clocks: &self.cta.clocks, collective: false };
+        self.cta.shared.note_generic(&batch.to, due, batch.bytes);
+        let who = self.cta.clocks.who(warp, false);
         for lane in lanes(due) {
             if batch.bytes == 16 {
                 let values = [planes[0][lane], planes[1][lane], planes[2][lane], planes[3][lane]];

@@ -33,22 +33,13 @@ impl Context<'_, '_> {
     /// Counts a request to shared memory and the passes that its bank conflicts cost.
     pub(crate) fn count_shared(&mut self, address: &D, mask: u32, bytes: u32) {
         self.cta.counters.shared_requests += 1;
-        // Wide accesses go by halves or quarters of the warp.
-        let lanes_at_once = match bytes {
-            16 => 8,
-            8 => 16,
-            _ => 32,
+        // Accesses are aligned, so wide ones ask for whole pairs or quads of banks, by halves or quarters of the warp.
+        let conflicts = match bytes {
+            16 => conflicts::<8>(address, mask, 4),
+            8 => conflicts::<16>(address, mask, 3),
+            _ => conflicts::<32>(address, mask, 2),
         };
-        let mut part = (1u64 << lanes_at_once) as u32;
-        part = part.wrapping_sub(1);
-        let mut first = 0;
-        while first < 32 {
-            let active = mask & part << first;
-            if active != 0 {
-                self.cta.counters.bank_conflicts += passes(address, active, bytes.div_ceil(4) as u64) - 1;
-            }
-            first += lanes_at_once;
-        }
+        self.cta.counters.bank_conflicts += conflicts;
     }
 }
 
@@ -82,45 +73,61 @@ fn sectors(address: &D, mask: u32) -> u64 {
     distinct - u64::from(mask != u32::MAX)
 }
 
-/// The most words that any one bank must deliver.
+/// Passes beyond the first that `LANES` lanes at a time need, where the banks are `LANES` units of `1 << shift` bytes.
 #[inline(always)]
-fn passes(address: &D, mask: u32, words: u64) -> u64 {
-    // No bank is asked for two words: the usual case.
-    let mut taken = [0u64; 32];
+fn conflicts<const LANES: usize>(address: &D, mask: u32, shift: u32) -> u64 {
+    let mut count = 0;
+    for (part, address) in address.as_chunks::<LANES>().0.iter().enumerate() {
+        let active = mask >> (part * LANES) & (u32::MAX >> (32 - LANES));
+        // Every lane at a bank of its own, the usual case, has no conflicts.
+        let mut banks = 0u32;
+        for lane in 0..LANES {
+            banks |= 1 << ((address[lane] >> shift) as usize % LANES);
+        }
+        if banks != u32::MAX >> (32 - LANES) && active != 0 {
+            count += passes(address, active, shift) - 1;
+        }
+    }
+    count
+}
+
+/// The most units that any one bank must deliver.
+#[inline(always)]
+fn passes<const LANES: usize>(address: &[u64; LANES], active: u32, shift: u32) -> u64 {
+    // No bank is asked for two units: the usual case.
+    let mut taken = [0u64; LANES];
     let mut used = 0u32;
-    for lane in lanes(mask) {
-        let first = address[lane] >> 2;
-        for word in first..first + words {
-            let bank = word as usize & 31;
-            if used >> bank & 1 == 0 {
-                used |= 1 << bank;
-                taken[bank] = word;
-            } else if taken[bank] != word {
-                return conflicting_passes(address, mask, words);
-            }
+    for lane in lanes(active) {
+        let unit = address[lane] >> shift;
+        let bank = unit as usize % LANES;
+        if used >> bank & 1 == 0 {
+            used |= 1 << bank;
+            taken[bank] = unit;
+        } else if taken[bank] != unit {
+            return conflicting_passes(address, active, shift);
         }
     }
     1
 }
 
 #[inline(never)]
-fn conflicting_passes(address: &D, mask: u32, words: u64) -> u64 {
-    // At most 32 words, since wide accesses go by parts of the warp: distinct ones, counted by bank.
-    let mut all = [u64::MAX; 32];
-    let mut count = 0;
-    for lane in lanes(mask) {
-        for k in 0..words {
-            all[count] = (address[lane] >> 2) + k;
-            count += 1;
+fn conflicting_passes<const LANES: usize>(address: &[u64; LANES], active: u32, shift: u32) -> u64 {
+    // The distinct units of each bank as a chain through the lanes that named them first.
+    let mut chains = [usize::MAX; LANES];
+    let mut next = [usize::MAX; LANES];
+    let mut depth = [0u64; LANES];
+    for lane in lanes(active) {
+        let unit = address[lane] >> shift;
+        let bank = unit as usize % LANES;
+        let mut at = chains[bank];
+        while at < LANES && address[at] >> shift != unit {
+            at = next[at];
         }
-    }
-    let all = &mut all[..count];
-    all.sort_unstable();
-    let mut depth = [0u64; 32];
-    let mut last = u64::MAX;
-    for &word in &*all {
-        depth[word as usize & 31] += u64::from(word != last);
-        last = word;
+        if at == usize::MAX {
+            next[lane] = chains[bank];
+            chains[bank] = lane;
+            depth[bank] += 1;
+        }
     }
     depth.into_iter().max().unwrap_or(1)
 }

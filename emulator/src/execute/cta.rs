@@ -9,6 +9,7 @@ use crate::counters::Counters;
 use crate::decode::{Kernel, Special};
 use crate::fault::{Fault, FaultKind, Problem, Site};
 use crate::memory::{Clocks, SharedMemory, Worker};
+use crate::tensor::Scratch;
 
 /// Rounds in which every turn ended in a failed wait before the CTA counts as deadlocked.
 const PATIENCE: u32 = 2_000;
@@ -23,6 +24,8 @@ pub(crate) struct Cta {
     pub signals: HashMap<u64, [u32; 32]>,
     pub copies: Copies,
     pub counters: Counters,
+    /// Storage of matrix products.
+    pub scratch: Box<Scratch>,
     /// Steps of warps whose turn is over.
     pub steps: u64,
 }
@@ -37,6 +40,7 @@ impl Cta {
             signals: HashMap::new(),
             copies: Copies::default(),
             counters: Counters::default(),
+            scratch: Box::default(),
             steps: 0,
         }
     }
@@ -69,7 +73,7 @@ pub(super) fn run_cta(
     cta.index = [linear % grid[0], linear / grid[0] % grid[1], linear / grid[0] / grid[1]].map(|x| x as u32);
     let threads: u32 = launch.block.iter().product();
     let count = threads.div_ceil(32) as usize;
-    cta.shared.reset(launch.shared_bytes as u64, launch.view.checks);
+    cta.shared.reset(launch.shared_bytes as u64, launch.view.checks, launch.kernel.has_proxies);
     cta.clocks = Clocks::new(count);
     cta.barriers = Default::default();
     cta.signals.clear();
@@ -136,6 +140,7 @@ fn start_warp(launch: &Launch, cta: &Cta, warp: &mut Warp, index: usize, threads
     warp.steps = 0;
     warp.pending_matrices.clear();
     warp.matrix_groups = 0;
+    warp.held.clear();
     for &(slot, special) in &kernel.specials {
         let row = &mut warp.registers.w[slot as usize];
         for (lane, value) in row.iter_mut().enumerate() {

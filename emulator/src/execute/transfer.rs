@@ -3,7 +3,7 @@
 use super::Context;
 use crate::decode::{Address, Atomic, Extend, Reg, Transfer};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::{D, Planes, Who, lanes, value_mask};
+use crate::memory::{D, Planes, lanes, value_mask};
 use crate::syntax::Space;
 
 /// Generic addresses of shared, local and parameter memory; global memory keeps its own addresses.
@@ -86,7 +86,7 @@ impl Context<'_, '_> {
         self.each_space(transfer.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, total);
-                let who = Who { warp: cx.warp.index, clocks: &cx.cta.clocks, collective: false };
+                let who = cx.cta.clocks.who(cx.warp.index, false);
                 cx.cta.shared.load(who, address, mask, total, &mut planes)
             }
             Space::Local => cx.local(address, mask, total, &mut planes, false),
@@ -165,7 +165,7 @@ impl Context<'_, '_> {
         self.each_space(transfer.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, total);
-                let who = Who { warp: cx.warp.index, clocks: &cx.cta.clocks, collective: false };
+                let who = cx.cta.clocks.who(cx.warp.index, false);
                 cx.cta.shared.store(who, address, mask, total, &planes)
             }
             Space::Local => cx.local(address, mask, total, &mut planes, true),
@@ -266,11 +266,12 @@ impl Context<'_, '_> {
             Space::Shared => {
                 cx.count_shared(address, mask, bytes);
                 for lane in lanes(mask) {
-                    let who = Who { warp: cx.warp.index, clocks: &cx.cta.clocks, collective: false };
+                    let who = cx.cta.clocks.who(cx.warp.index, false);
                     let before = cx.cta.shared.atomic(who, lane, address[lane], bytes)?;
                     old[lane] = before;
                     cx.cta.shared.poke(lane, address[lane], bytes, (atomic.op.apply)(before, b[lane], c[lane]))?;
                 }
+                cx.cta.shared.note_generic(address, mask, bytes);
                 Ok(())
             }
             Space::Global => {

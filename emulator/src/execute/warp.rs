@@ -7,6 +7,7 @@ use super::{Context, Registers};
 use crate::decode::{Collective, Instruction, Op, Outcome};
 use crate::fault::{Checked, FaultKind, problem};
 use crate::memory::W;
+use crate::tensor::Held;
 
 /// Instructions that a warp runs before another gets its turn, so that spinning on memory cannot starve the writer.
 const SLICE: u32 = 20_000;
@@ -19,6 +20,8 @@ pub(crate) enum Wait {
     Barrier(u8),
     /// At a `.sync` instruction whose other members have not come.
     Members(u32),
+    /// Before a CTA barrier for whole warps, because others of these lanes are still on their way.
+    Convergence(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +46,8 @@ pub(crate) struct Warp {
     /// Tensor operations of the warpgroup kind that wait for `wgmma.wait_group`.
     pub pending_matrices: Vec<crate::tensor::PendingMatrix>,
     pub matrix_groups: u32,
+    /// By 32-bit register: what these hold or feed. Empty if nothing is pending.
+    pub held: Vec<Held>,
 }
 
 /// Why a warp's turn ended.
@@ -78,11 +83,17 @@ impl Context<'_, '_> {
     fn take_lowest(&mut self) -> Option<Group> {
         let groups = &mut self.warp.groups;
         if let [only] = groups[..] {
-            if only.wait == Wait::Ready {
+            if matches!(only.wait, Wait::Ready | Wait::Convergence(_)) {
                 groups.clear();
                 return Some(only);
             }
             return None;
+        }
+        if groups.iter().all(|g| g.wait != Wait::Ready) {
+            // Nobody else will come: the barrier itself judges.
+            let waiting = groups.iter().enumerate().filter(|(_, g)| matches!(g.wait, Wait::Convergence(_)));
+            let (first, _) = waiting.min_by_key(|(_, g)| g.pc)?;
+            return Some(groups.swap_remove(first));
         }
         let pc = groups.iter().filter(|g| g.wait == Wait::Ready).map(|g| g.pc).min()?;
         let mut mask = 0;
@@ -122,6 +133,9 @@ impl Context<'_, '_> {
             if mask == 0 {
                 group.pc += 1;
                 continue;
+            }
+            if !self.warp.held.is_empty() {
+                self.check_held(instruction)?;
             }
             if self.warp.registers.execute(&instruction.op, mask, live) {
                 group.pc += 1;
@@ -167,6 +181,13 @@ impl Context<'_, '_> {
                     }
                 }
                 Op::Barrier(barrier) => {
+                    // Compilers also place code that comes back to a barrier behind it.
+                    let is_partial = barrier.aligned && mask == group.mask && mask != live;
+                    if is_partial && self.warp.groups.iter().any(|g| g.wait == Wait::Ready) {
+                        group.wait = Wait::Convergence(live);
+                        self.park(group);
+                        return Ok(None);
+                    }
                     if self.arrive(group, mask, barrier)? {
                         self.park(group);
                         return Ok(Some(Turn::Blocked));
@@ -205,6 +226,10 @@ impl Context<'_, '_> {
                 if *device {
                     self.launch.view.races.fence(self.worker.identity);
                 }
+                Ok(())
+            }
+            Op::ProxyFence => {
+                self.cta.shared.fence_proxy();
                 Ok(())
             }
             Op::Clock(to) => {

@@ -57,6 +57,11 @@ impl Clocks {
         self.floor[warp] = (0..self.warps).filter(|&v| v != warp).map(|v| known[v]).min().unwrap_or(u32::MAX);
     }
 
+    /// The warp as the one that makes an access, as a whole (`collective`) or lane by lane.
+    pub(crate) fn who(&self, warp: usize, collective: bool) -> Who<'_> {
+        Who { warp, now: self.now[warp], floor: self.floor[warp], known: &self.known[warp], collective }
+    }
+
     /// The lanes of one warp have met.
     pub(crate) fn warp_sync(&mut self, warp: usize) {
         self.tick += 1;
@@ -87,13 +92,15 @@ pub(super) struct Shadow {
     pub(super) read: u64,
 }
 
-/// One access by one lane.
+/// A warp that accesses memory, at its present clock.
 #[derive(Clone, Copy)]
 pub(crate) struct Who<'a> {
-    pub warp: usize,
-    pub clocks: &'a Clocks,
+    warp: usize,
+    now: u32,
+    floor: u32,
+    known: &'a [u32; 32],
     /// Reads by a warp-wide instruction such as ldmatrix do not race with later writes of the same warp.
-    pub collective: bool,
+    collective: bool,
 }
 
 impl Shadow {
@@ -101,16 +108,12 @@ impl Shadow {
     fn write_is_ordered(&self, who: Who, lane: usize) -> bool {
         let thread = self.write as usize & 1023;
         let clock = (self.write & !ATOMIC) >> 10;
-        if thread / 32 == who.warp {
-            thread % 32 == lane || clock < who.clocks.now[who.warp]
-        } else {
-            clock <= who.clocks.known[who.warp][thread / 32]
-        }
+        if thread / 32 == who.warp { thread % 32 == lane || clock < who.now } else { clock <= who.known[thread / 32] }
     }
 
     #[inline(always)]
     pub(super) fn read(&mut self, who: Who, lane: usize) -> bool {
-        let now = who.clocks.now[who.warp];
+        let now = who.now;
         let clock = (self.read >> 6) as u32 & 0x3f_ffff;
         let fresh = 1u64 << (32 + who.warp) | (now as u64) << 6 | lane as u64;
         let several = if who.collective { 0 } else { 1 << 5 };
@@ -121,7 +124,7 @@ impl Shadow {
             if old as usize & 31 != lane {
                 self.read |= several;
             }
-        } else if self.read == 0 || clock <= who.clocks.floor[who.warp] || self.read >> 32 == 1 << who.warp {
+        } else if self.read == 0 || clock <= who.floor || self.read >> 32 == 1 << who.warp {
             self.read = fresh;
         } else {
             // Readers at different clocks: keeping the lesser may miss a race, never invent one.
@@ -133,7 +136,7 @@ impl Shadow {
 
     #[inline(always)]
     pub(super) fn write(&mut self, who: Who, lane: usize) -> Result<(), bool> {
-        let now = who.clocks.now[who.warp];
+        let now = who.now;
         if self.write != 0 && !self.write_is_ordered(who, lane) {
             return Err(true);
         }
@@ -141,10 +144,7 @@ impl Shadow {
             let clock = (self.read >> 6) as u32 & 0x3f_ffff;
             let warps = (self.read >> 32) as u32;
             let others = warps & !(1 << who.warp);
-            if others != 0
-                && clock > who.clocks.floor[who.warp]
-                && lanes(others).any(|other| who.clocks.known[who.warp][other] < clock)
-            {
+            if others != 0 && clock > who.floor && lanes(others).any(|other| who.known[other] < clock) {
                 return Err(false);
             }
             let several = self.read >> 5 & 1 != 0;

@@ -3,14 +3,18 @@
 mod atomic;
 mod clocks;
 mod global;
+mod landing;
+mod narrow;
 mod owners;
+mod proxy;
 mod quads;
+mod shadows;
 mod shared;
 mod transfer;
 mod view;
 
 pub(crate) use atomic::{AtomicFn, AtomicOp};
-pub(crate) use clocks::{Clocks, Who};
+pub(crate) use clocks::Clocks;
 pub(crate) use global::{Allocation, GlobalMemory};
 pub(crate) use owners::Races;
 pub(crate) use shared::{SHARED_BASE, SharedMemory};
@@ -31,6 +35,8 @@ pub(crate) const IN_FLIGHT: u8 = 0x10;
 pub(crate) const LEAVING: u8 = 0x20;
 /// Shared memory only: the word's bytes have race records of their own.
 pub(crate) const SPLIT: u8 = 0x40;
+/// Shared memory only, in all four words of a quad: they have race records of their own, not one for all.
+pub(crate) const APART: u8 = 0x80;
 
 /// The lanes of a mask, lowest first.
 #[inline(always)]

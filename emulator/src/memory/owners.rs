@@ -152,6 +152,33 @@ impl Races {
         [entry(0, MANY, 0, 15), entry(0, me, 0, 15), entry(me, 0, 15, 0), entry(me, me, 15, 15)]
     }
 
+    /// Whether the record already says that this CTA, or several, have read these bytes, and nobody else has written.
+    #[inline(always)]
+    pub(super) fn is_read(&self, me: u32, bits: u64, bytes: u8) -> bool {
+        let entry = Entry::unpack(bits, self.epoch);
+        let unwritten = entry.writer == 0 || entry.writer == me;
+        let known = entry.reader == me || (entry.reader == MANY && entry.writer == 0);
+        unwritten && known && entry.read & bytes == bytes
+    }
+
+    /// What becomes of the record of a word when the CTA with these quiet patterns reads it whole, in the cases that are
+    /// common and need no judgement.
+    #[inline(always)]
+    pub(super) fn after_read(&self, [shared, read, written, both]: [u64; 4], bits: u64) -> Option<u64> {
+        const READER: u64 = (MANY as u64) << 8;
+        if (bits >> 56) as u8 != self.epoch {
+            return Some(read);
+        }
+        if bits == written {
+            return Some(both);
+        }
+        if bits == both || bits == read {
+            return Some(bits);
+        }
+        // Read by others, as a whole.
+        (bits | READER == shared).then_some(shared)
+    }
+
     /// Records an access to `bytes` of the word with this entry. `Err` names the other CTA, if it is known.
     #[cold]
     #[inline(never)]

@@ -1,44 +1,59 @@
 //! Sixteen bytes of shared memory at once: what wide accesses, matrix loads and asynchronous copies move.
 //!
-//! Data that was stored by sixteens has equal shadows in all four words, so one check serves them all. Whatever else is
-//! the case is left to the way by words, which also finds the words for a diagnostic.
+//! One check serves all four words, if they are in the same state and have one race record. Whatever else is the case
+//! is left to the way by words, which also finds the words for a diagnostic.
 
 use super::clocks::{Shadow, Who};
 use super::shared::SharedMemory;
-use super::{IN_FLIGHT, LEAVING, SPLIT, VALID};
+use super::{APART, IN_FLIGHT, LEAVING, SPLIT, VALID, W};
+use crate::fault::Checked;
+
+/// The same state for each word of a quad.
+const fn all(state: u8) -> u32 {
+    u32::from_ne_bytes([state; 4])
+}
 
 impl SharedMemory {
-    /// Whether the four words from `index` have the bits `wanted` among those of `cover` in their state, and equal
-    /// shadows where these are kept.
+    /// The race record of the four words from `index`, if they have one and the bits `wanted` among those of `cover` in
+    /// their state. It is an empty one where none are kept.
     #[inline(always)]
-    pub(super) fn quad_is_quiet(&self, index: usize, cover: u8, wanted: u8) -> bool {
-        let Some(&[a, b, c, d]) = self.state.get(index..index + 4) else { return false };
-        let all = u32::from_ne_bytes([a, b, c, d]);
-        if all & u32::from_ne_bytes([cover; 4]) != u32::from_ne_bytes([wanted; 4]) {
-            return false;
+    pub(super) fn quad(&self, index: usize, cover: u8, wanted: u8) -> Option<Shadow> {
+        let state = u32::from_ne_bytes(*self.state.get(index..)?.first_chunk()?);
+        if state & all(cover) != all(wanted) {
+            return None;
         }
-        match self.shadow.get(index..index + 4) {
-            Some(&[a, b, c, d]) => a == b && a == c && a == d,
-            _ => true,
+        if state & all(APART) == 0 {
+            return Some(self.quads.get(index / 4).copied().unwrap_or_default());
         }
+        let &[a, b, c, d] = self.shadow.get(index..)?.first_chunk()?;
+        (a == b && a == c && a == d).then_some(a)
     }
 
-    fn put_shadows(&mut self, index: usize, shadow: Shadow) {
-        self.shadow[index..index + 4].fill(shadow);
+    /// Gives the four words from `index` one record and sets bits of their state.
+    #[inline(always)]
+    fn put_quad(&mut self, index: usize, shadow: Shadow, set: u8) {
+        if let Some(place) = self.quads.get_mut(index / 4) {
+            *place = shadow;
+        }
+        self.change_states(index, APART, set);
+    }
+
+    /// Clears and sets bits in the state of the four words from `index`.
+    #[inline(always)]
+    pub(super) fn change_states(&mut self, index: usize, clear: u8, set: u8) {
+        let Some(states) = self.state.get_mut(index..).and_then(|rest| rest.first_chunk_mut()) else { return };
+        *states = (u32::from_ne_bytes(*states) & !all(clear) | all(set)).to_ne_bytes();
     }
 
     /// Notes a read of four words; `false` if it must be looked at word by word, with nothing changed.
     #[inline(always)]
     pub(super) fn read_quad(&mut self, who: Who, lane: usize, index: usize) -> bool {
-        if !self.quad_is_quiet(index, VALID | IN_FLIGHT | SPLIT, VALID) {
-            return false;
-        }
+        let Some(mut shadow) = self.quad(index, VALID | IN_FLIGHT | SPLIT, VALID) else { return false };
         if self.checks.shared_races {
-            let mut shadow = self.shadow[index];
             if !shadow.read(who, lane) {
                 return false;
             }
-            self.put_shadows(index, shadow);
+            self.put_quad(index, shadow, 0);
         }
         true
     }
@@ -46,17 +61,35 @@ impl SharedMemory {
     /// Notes a write of four words; `false` if it must be looked at word by word, with nothing changed.
     #[inline(always)]
     pub(super) fn write_quad(&mut self, who: Who, lane: usize, index: usize) -> bool {
-        if !self.quad_is_quiet(index, IN_FLIGHT | LEAVING | SPLIT, 0) {
+        let Some(mut shadow) = self.quad(index, IN_FLIGHT | LEAVING | SPLIT, 0) else { return false };
+        if self.checks.shared_races && shadow.write(who, lane).is_err() {
             return false;
         }
-        if self.checks.shared_races {
-            let mut shadow = self.shadow[index];
-            if shadow.write(who, lane).is_err() {
-                return false;
-            }
-            self.put_shadows(index, shadow);
-        }
-        self.state[index..index + 4].iter_mut().for_each(|state| *state |= VALID);
+        self.put_quad(index, shadow, VALID);
         true
+    }
+
+    /// Reads sixteen bytes.
+    #[inline(always)]
+    pub(crate) fn read_sixteen(&mut self, who: Who, lane: usize, address: u64) -> Checked<[u32; 4]> {
+        let index = self.index(lane, address, 16)?;
+        if !self.read_quad(who, lane, index) {
+            for k in 0..4 {
+                self.note_read(who, lane, index + k, VALID)?;
+            }
+        }
+        let words = &self.words[index..index + 4];
+        Ok([words[0], words[1], words[2], words[3]])
+    }
+
+    /// Reads eight rows of sixteen bytes as a fragment has them: lanes 4r to 4r + 3 hold row r. `first` is the lane that
+    /// names the first row.
+    #[inline(always)]
+    pub(crate) fn read_rows(&mut self, who: Who, first: usize, address: &[u64; 8]) -> Checked<W> {
+        let mut rows = [0; 32];
+        for (r, (&at, row)) in address.iter().zip(rows.as_chunks_mut::<4>().0).enumerate() {
+            *row = self.read_sixteen(who, first + r, at)?;
+        }
+        Ok(rows)
     }
 }

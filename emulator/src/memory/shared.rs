@@ -1,9 +1,8 @@
-//! Shared memory of a CTA with its shadow: initialisation, copies in flight, races (see `clocks`).
-//!
-//! Each word has one shadow entry; words whose bytes differ in owner are split into bytes.
+//! Shared memory of a CTA: bounds, and the way of data in and out. `shadows` has what is remembered of accesses.
 
-use super::clocks::{Clocks, Shadow, Who};
-use super::{D, IN_FLIGHT, LEAVING, Planes, SPLIT, VALID, byte_mask, lanes, value_mask};
+use super::clocks::{Shadow, Who};
+use super::proxy::Proxy;
+use super::{D, IN_FLIGHT, Planes, SPLIT, VALID, byte_mask, lanes, value_mask};
 use crate::fault::{Checked, FaultKind, problem};
 use crate::launch::Checks;
 
@@ -14,38 +13,44 @@ pub(crate) const SHARED_BASE: u64 = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct SharedMemory {
     size: u64,
-    words: Vec<u32>,
+    /// Whole quads of sixteen bytes, as all of these.
+    pub(super) words: Vec<u32>,
     pub(super) state: Vec<u8>,
+    /// Race records per quad, for those whose words are not `APART`.
+    pub(super) quads: Vec<Shadow>,
+    /// Race records per word, for those that are `APART`.
     pub(super) shadow: Vec<Shadow>,
     /// Per byte, for the words whose state is `SPLIT`; empty until needed.
-    bytes: Vec<[Shadow; 4]>,
+    pub(super) bytes: Vec<[Shadow; 4]>,
+    pub(super) proxy: Proxy,
     pub(super) checks: Checks,
 }
 
 impl SharedMemory {
-    /// Forgets everything: a new CTA starts.
-    pub(crate) fn reset(&mut self, size: u64, checks: Checks) {
-        let words = size.div_ceil(4) as usize;
+    /// Forgets everything: a new CTA starts, of a kernel that reads through the asynchronous proxy or not.
+    pub(crate) fn reset(&mut self, size: u64, checks: Checks, proxies: bool) {
+        let quads = size.div_ceil(16) as usize;
+        let words = 4 * quads;
         self.size = size;
         self.checks = checks;
+        self.proxy.reset(if proxies && checks.proxy_fences { quads } else { 0 });
         self.words.clear();
         self.words.resize(words, 0);
         self.state.clear();
         self.state.resize(words, 0);
-        self.shadow.clear();
+        self.quads.clear();
         self.bytes.clear();
         if checks.shared_races {
+            self.quads.resize(quads, Shadow::default());
+            // Filled when a quad is taken apart.
             self.shadow.resize(words, Shadow::default());
         }
     }
 
-    /// Renews the shadow when the clock runs out of bits.
-    pub(crate) fn keep_clock(&mut self, clocks: &mut Clocks) {
-        if clocks.is_spent() {
-            self.shadow.fill(Shadow::default());
-            self.state.iter_mut().for_each(|state| *state &= !SPLIT);
-            clocks.renew();
-        }
+    /// The sixteen bytes that an address lies in.
+    #[inline(always)]
+    pub(super) fn quad_of(&self, address: u64) -> usize {
+        (address.wrapping_sub(SHARED_BASE) >> 4) as usize
     }
 
     #[inline(always)]
@@ -62,146 +67,75 @@ impl SharedMemory {
         Ok((offset >> 2) as usize)
     }
 
-    #[cold]
-    fn race<T>(&self, lane: usize, index: usize, verb: &str, shadow: Shadow, written: bool) -> Checked<T> {
-        let other = if written {
-            format!("thread {} wrote", shadow.write & 1023)
-        } else {
-            let warps = (shadow.read >> 32) as u32;
-            format!("lane {} of warp(s) with mask 0x{warps:x} read", shadow.read & 31)
-        };
-        let offset = index * 4;
-        problem(
-            FaultKind::SharedRace,
-            lane,
-            format!("{verb} shared offset {offset}, which {other} with no barrier between"),
-        )
-    }
-
-    fn split(&mut self, index: usize) {
-        if self.bytes.is_empty() {
-            self.bytes.resize(self.words.len(), [Shadow::default(); 4]);
-        }
-        if self.state[index] & SPLIT == 0 {
-            self.state[index] |= SPLIT;
-            self.bytes[index] = [self.shadow[index]; 4];
-        }
-    }
-
-    #[inline(always)]
-    fn note_read(&mut self, who: Who, lane: usize, index: usize, need: u8) -> Checked {
-        let state = self.state[index];
-        if state & (need | IN_FLIGHT) != need {
-            self.check_state(lane, index, state, need)?;
-        }
-        if !self.checks.shared_races {
-            return Ok(());
-        }
-        if need == VALID && self.state[index] & SPLIT == 0 {
-            if self.shadow[index].read(who, lane) {
-                return Ok(());
-            }
-            return self.race(lane, index, "reads", self.shadow[index], true);
-        }
-        self.split(index);
-        for i in (0..4).filter(|i| need >> i & 1 != 0) {
-            if !self.bytes[index][i].read(who, lane) {
-                return self.race(lane, index, "reads", self.bytes[index][i], true);
-            }
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn note_write(&mut self, who: Who, lane: usize, index: usize, need: u8, same: bool) -> Checked {
-        if self.state[index] & (IN_FLIGHT | LEAVING) != 0 {
-            self.check_state(lane, index, IN_FLIGHT, 0)?;
-        }
-        self.state[index] |= need;
-        if !self.checks.shared_races {
-            return Ok(());
-        }
-        if need == VALID && self.state[index] & SPLIT == 0 {
-            return match self.shadow[index].write(who, lane) {
-                Ok(()) => Ok(()),
-                // Two threads that store the same value are harmless and common ("any thread sets the flag").
-                Err(true) if same => Ok(()),
-                Err(written) => self.race(lane, index, "writes", self.shadow[index], written),
-            };
-        }
-        self.split(index);
-        for i in (0..4).filter(|i| need >> i & 1 != 0) {
-            match self.bytes[index][i].write(who, lane) {
-                Ok(()) => {}
-                Err(true) if same => {}
-                Err(written) => return self.race(lane, index, "writes", self.bytes[index][i], written),
-            }
-        }
-        if need == VALID {
-            self.state[index] &= !SPLIT;
-            self.shadow[index] = self.bytes[index][0];
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn check_state(&self, lane: usize, index: usize, state: u8, need: u8) -> Checked {
-        let offset = index * 4;
-        if state & IN_FLIGHT != 0 && self.checks.in_flight {
-            let message = format!("shared offset {offset} waits for a copy that nothing has waited for");
-            return problem(FaultKind::AsyncInFlight, lane, message);
-        }
-        if state & need != need && self.checks.uninitialised {
-            return problem(FaultKind::Uninitialised, lane, format!("shared offset {offset}"));
-        }
-        Ok(())
-    }
-
     pub(crate) fn load(&mut self, who: Who, address: &D, mask: u32, bytes: u32, out: &mut Planes) -> Checked {
-        for lane in lanes(mask) {
-            let at = address[lane];
-            let index = self.index(lane, at, bytes)?;
-            if bytes < 4 {
-                self.note_read(who, lane, index, byte_mask(at, bytes))?;
-                out[0][lane] = self.words[index] >> ((at & 3) * 8) & value_mask(bytes);
-                continue;
-            }
-            if bytes == 16 && self.read_quad(who, lane, index) {
-                for k in 0..4 {
-                    out[k][lane] = self.words[index + k];
+        match bytes {
+            4 => self.load_words::<1>(who, address, mask, out),
+            8 => self.load_words::<2>(who, address, mask, out),
+            16 => self.load_words::<4>(who, address, mask, out),
+            _ => {
+                for lane in lanes(mask) {
+                    let at = address[lane];
+                    let index = self.index(lane, at, bytes)?;
+                    self.note_read(who, lane, index, byte_mask(at, bytes))?;
+                    out[0][lane] = self.words[index] >> ((at & 3) * 8) & value_mask(bytes);
                 }
-                continue;
+                Ok(())
             }
-            for k in 0..bytes as usize / 4 {
-                self.note_read(who, lane, index + k, VALID)?;
-                out[k][lane] = self.words[index + k];
+        }
+    }
+
+    #[inline(always)]
+    fn load_words<const K: usize>(&mut self, who: Who, address: &D, mask: u32, out: &mut Planes) -> Checked {
+        for lane in lanes(mask) {
+            let index = self.index(lane, address[lane], 4 * K as u32)?;
+            if K < 4 || !self.read_quad(who, lane, index) {
+                for k in 0..K {
+                    self.note_read(who, lane, index + k, VALID)?;
+                }
+            }
+            let words = &self.words[index..index + K];
+            for k in 0..K {
+                out[k][lane] = words[k];
             }
         }
         Ok(())
     }
 
     pub(crate) fn store(&mut self, who: Who, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
-        for lane in lanes(mask) {
-            let at = address[lane];
-            let index = self.index(lane, at, bytes)?;
-            if bytes < 4 {
-                let shift = (at & 3) * 8;
-                let cover = value_mask(bytes) << shift;
-                let value = data[0][lane] << shift & cover;
-                let same = self.words[index] & cover == value;
-                self.note_write(who, lane, index, byte_mask(at, bytes), same)?;
-                self.words[index] = self.words[index] & !cover | value;
-                continue;
-            }
-            if bytes == 16 && self.write_quad(who, lane, index) {
-                for k in 0..4 {
-                    self.words[index + k] = data[k][lane];
+        let done = match bytes {
+            4 => self.store_words::<1>(who, address, mask, data),
+            8 => self.store_words::<2>(who, address, mask, data),
+            16 => self.store_words::<4>(who, address, mask, data),
+            _ => {
+                for lane in lanes(mask) {
+                    let at = address[lane];
+                    let index = self.index(lane, at, bytes)?;
+                    let shift = (at & 3) * 8;
+                    let cover = value_mask(bytes) << shift;
+                    let value = data[0][lane] << shift & cover;
+                    let same = self.words[index] & cover == value;
+                    self.note_write(who, lane, index, byte_mask(at, bytes), same)?;
+                    self.words[index] = self.words[index] & !cover | value;
                 }
-                continue;
+                Ok(())
             }
-            for k in 0..bytes as usize / 4 {
+        };
+        if done.is_ok() {
+            self.note_generic(address, mask, bytes);
+        }
+        done
+    }
+
+    #[inline(always)]
+    fn store_words<const K: usize>(&mut self, who: Who, address: &D, mask: u32, data: &Planes) -> Checked {
+        for lane in lanes(mask) {
+            let index = self.index(lane, address[lane], 4 * K as u32)?;
+            let quiet = K == 4 && self.write_quad(who, lane, index);
+            for k in 0..K {
                 let value = data[k][lane];
-                self.note_write(who, lane, index + k, VALID, self.words[index + k] == value)?;
+                if !quiet {
+                    self.note_write(who, lane, index + k, VALID, self.words[index + k] == value)?;
+                }
                 self.words[index + k] = value;
             }
         }
@@ -216,6 +150,7 @@ impl SharedMemory {
             let need = byte_mask(address, bytes);
             for word in index..index + bytes.div_ceil(4) as usize {
                 if need == VALID && self.state[word] & SPLIT == 0 {
+                    self.part(word);
                     if let Err(written) = self.shadow[word].atomic(who, lane) {
                         return self.race(lane, word, "updates", self.shadow[word], written);
                     }
@@ -264,72 +199,6 @@ impl SharedMemory {
                 self.words[index] = self.words[index] & !cover | (value as u32) << shift & cover;
             }
         }
-        Ok(())
-    }
-
-    /// A word as the tensor cores read it: state and races checked as a collective read.
-    pub(crate) fn read_word(&mut self, who: Who, lane: usize, address: u64) -> Checked<u32> {
-        let index = self.index(lane, address, 4)?;
-        self.note_read(who, lane, index, VALID)?;
-        Ok(self.words[index])
-    }
-
-    /// Marks words as the target of an unfinished copy.
-    pub(crate) fn begin_copy(&mut self, who: Who, lane: usize, address: u64, bytes: u32) -> Checked {
-        let index = self.index(lane, address, bytes)?;
-        if bytes == 16 && self.quad_is_quiet(index, IN_FLIGHT | SPLIT, 0) {
-            let mut probe = self.shadow.get(index).copied().unwrap_or_default();
-            if !self.checks.shared_races || probe.write(who, lane).is_ok() {
-                self.state[index..index + 4].iter_mut().for_each(|state| *state |= IN_FLIGHT);
-                return Ok(());
-            }
-        }
-        for k in 0..bytes.div_ceil(4) as usize {
-            let word = index + k;
-            if self.state[word] & IN_FLIGHT != 0 {
-                self.check_state(lane, word, self.state[word], 0)?;
-            }
-            if self.checks.shared_races {
-                // The copy overwrites what others may still be reading: that is a race now, not when it lands.
-                let mut probe = if self.state[word] & SPLIT != 0 { self.bytes[word][0] } else { self.shadow[word] };
-                if let Err(written) = probe.write(who, lane) {
-                    return self.race(lane, word, "starts a copy into", self.shadow[word], written);
-                }
-            }
-            self.state[word] |= IN_FLIGHT;
-        }
-        Ok(())
-    }
-
-    /// Marks words as the source of an unfinished copy, or takes the mark away.
-    pub(crate) fn mark_leaving(&mut self, lane: usize, address: u64, bytes: u32, leaving: bool) -> Checked {
-        let index = self.index(lane, address, bytes)?;
-        for state in &mut self.state[index..index + bytes.div_ceil(4) as usize] {
-            *state = if leaving { *state | LEAVING } else { *state & !LEAVING };
-        }
-        Ok(())
-    }
-
-    /// Sixteen bytes of a copy arrive.
-    pub(crate) fn land_quad(&mut self, who: Who, lane: usize, address: u64, values: [u32; 4]) -> Checked {
-        let index = self.index(lane, address, 16)?;
-        self.state[index..index + 4].iter_mut().for_each(|state| *state &= !IN_FLIGHT);
-        if self.write_quad(who, lane, index) {
-            self.words[index..index + 4].copy_from_slice(&values);
-            return Ok(());
-        }
-        for (k, value) in values.into_iter().enumerate() {
-            self.land_word(who, lane, address + 4 * k as u64, value)?;
-        }
-        Ok(())
-    }
-
-    /// The copy's data arrives.
-    pub(crate) fn land_word(&mut self, who: Who, lane: usize, address: u64, value: u32) -> Checked {
-        let index = self.index(lane, address, 4)?;
-        self.state[index] &= !IN_FLIGHT;
-        self.note_write(who, lane, index, VALID, true)?;
-        self.words[index] = value;
         Ok(())
     }
 }

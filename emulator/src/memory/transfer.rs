@@ -1,11 +1,13 @@
 //! Loads and stores of a warp on global memory: a fast loop for what needs no diagnosis, a slow one for the rest.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::owners::Touch;
 use super::view::{GlobalView, Worker, extent};
 use super::{Allocation, D, Planes, VALID, byte_mask, lanes, value_mask};
 use crate::fault::Checked;
+use crate::simd;
 
 impl GlobalView<'_> {
     /// Loads `bytes` (1, 2, 4, 8 or 16, aligned) per lane.
@@ -19,12 +21,19 @@ impl GlobalView<'_> {
         if let Some(a) = self.find(worker, low, end)
             && (self.access.is_none() || self.declared(worker, low, end, false))
         {
-            left = match bytes {
-                4 => self.load_words::<1>(worker, a, address, ask, out),
-                8 => self.load_words::<2>(worker, a, address, ask, out),
-                16 => self.load_words::<4>(worker, a, address, ask, out),
-                _ => ask,
+            let races = self.checks.global_races && !self.is_settled(worker);
+            left = match (bytes, races) {
+                (4, true) => self.load_words::<1, true>(worker, a, address, ask, out),
+                (4, false) => self.load_words::<1, false>(worker, a, address, ask, out),
+                (8, true) => self.load_words::<2, true>(worker, a, address, ask, out),
+                (8, false) => self.load_words::<2, false>(worker, a, address, ask, out),
+                (16, true) => self.load_words::<4, true>(worker, a, address, ask, out),
+                (16, false) => self.load_words::<4, false>(worker, a, address, ask, out),
+                _ => self.load_narrow(worker, a, address, ask, bytes, races, out),
             };
+            if left != 0 && races && bytes >= 4 {
+                left = self.claim_words(worker, a, address, left, bytes / 4);
+            }
         }
         if left != 0 {
             self.load_slowly(worker, address, left, bytes, out)?;
@@ -37,9 +46,10 @@ impl GlobalView<'_> {
         Ok(())
     }
 
-    /// Loads what needs no diagnosis and no new race record; returns the lanes that are left.
+    /// Loads what needs no diagnosis and no new race record. Returns the lanes that do; they are loaded as well, as far
+    /// as they lie in the allocation.
     #[inline(always)]
-    fn load_words<const K: usize>(
+    fn load_words<const K: usize, const RACES: bool>(
         &self,
         worker: &Worker,
         a: &Allocation,
@@ -48,26 +58,51 @@ impl GlobalView<'_> {
         out: &mut Planes,
     ) -> u32 {
         let [shared, read, _, both] = worker.quiet;
-        let (no_init, no_races) = (!self.checks.uninitialised, !self.checks.global_races);
+        let no_init = !self.checks.uninitialised;
         let mut left = mask;
         for lane in lanes(mask) {
             let at = ((address[lane] - a.base) >> 2) as usize;
-            let (Some(words), Some(state), Some(owners)) =
-                (a.words.get(at..at + K), a.state.get(at..at + K), a.owners.get(at..at + K))
-            else {
-                continue;
-            };
-            // Wide accesses nearly always find the same owner in all their words: one question for all.
-            let owner = owners[0].load(Relaxed);
-            let (mut written, mut same) = (true, true);
+            let (Some(words), Some(state)) = (a.words.get(at..at + K), a.state.get(at..at + K)) else { continue };
+            let mut fine = true;
             for k in 0..K {
-                written &= state[k].load(Relaxed) == VALID;
-                same &= owners[k].load(Relaxed) == owner;
+                fine &= no_init | (state[k].load(Relaxed) == VALID);
                 out[k][lane] = words[k].load(Relaxed);
             }
-            let quiet = (owner == shared) | (owner == read) | (owner == both);
-            let fine = (written | no_init) & ((same & quiet) | no_races);
+            if RACES {
+                // Wide accesses nearly always find the same owner in all their words: one question for all.
+                let Some(owners) = a.owners.get(at..at + K) else { continue };
+                let owner = owners[0].load(Relaxed);
+                for k in 1..K {
+                    fine &= owners[k].load(Relaxed) == owner;
+                }
+                fine &= (owner == shared) | (owner == read) | (owner == both);
+            }
             left &= !((fine as u32) << lane);
+        }
+        left
+    }
+
+    /// Records the first reads by this CTA of words that nobody has written in this launch, or only this CTA; they have
+    /// been loaded. Returns the lanes that are left.
+    #[inline(never)]
+    fn claim_words(&self, worker: &Worker, a: &Allocation, address: &D, mask: u32, words: u32) -> u32 {
+        let mut left = mask;
+        for lane in lanes(mask) {
+            let at = ((address[lane] - a.base) >> 2) as usize;
+            let range = at..at + words as usize;
+            let (Some(state), Some(owners)) = (a.state.get(range.clone()), a.owners.get(range)) else { continue };
+            let written = state.iter().all(|state| state.load(Relaxed) == VALID) || !self.checks.uninitialised;
+            let recorded = |owner: &AtomicU64| {
+                let bits = owner.load(Relaxed);
+                match self.races.after_read(worker.quiet, bits) {
+                    Some(next) if next == bits => true,
+                    Some(next) => owner.compare_exchange(bits, next, Relaxed, Relaxed).is_ok(),
+                    None => false,
+                }
+            };
+            if written && owners.iter().all(recorded) {
+                left &= !(1 << lane);
+            }
         }
         left
     }
@@ -99,7 +134,7 @@ impl GlobalView<'_> {
         })
     }
 
-    /// Checks the addresses of a copy when it is issued; its data is read when it lands.
+    /// Checks the addresses of a copy when it is issued; its data is read when it lands, so it is called for here.
     pub(crate) fn check_range(
         &self,
         worker: &mut Worker,
@@ -109,7 +144,12 @@ impl GlobalView<'_> {
         exact: &super::W,
     ) -> Checked {
         if lanes(mask).all(|lane| exact[lane] == bytes) {
-            return self.each_lane(worker, address, mask, bytes, false, |_, _, _, _| Ok(()));
+            return self.each_lane(worker, address, mask, bytes, false, |_, _, a, index| {
+                simd::prefetch(&a.words[index]);
+                simd::prefetch(&a.state[index]);
+                simd::prefetch(&a.owners[index]);
+                Ok(())
+            });
         }
         for lane in lanes(mask) {
             self.each_lane(worker, address, 1 << lane, exact[lane], false, |_, _, _, _| Ok(()))?;
@@ -122,15 +162,15 @@ impl GlobalView<'_> {
         let (low, high) = extent(address, mask);
         let end = high.saturating_add(bytes as u64);
         let mut left = mask;
-        if bytes >= 4
-            && let Some(a) = self.find(worker, low, end)
+        if let Some(a) = self.find(worker, low, end)
             && !a.constant
             && (self.access.is_none() || self.declared(worker, low, end, true))
         {
             left = match bytes {
                 4 => self.store_words::<1>(worker, a, address, mask, data),
                 8 => self.store_words::<2>(worker, a, address, mask, data),
-                _ => self.store_words::<4>(worker, a, address, mask, data),
+                16 => self.store_words::<4>(worker, a, address, mask, data),
+                _ => self.store_narrow(worker, a, address, mask, bytes, data),
             };
         }
         if left != 0 {
@@ -149,8 +189,6 @@ impl GlobalView<'_> {
         mask: u32,
         data: &Planes,
     ) -> u32 {
-        let [_, _, written, both] = worker.quiet;
-        let no_races = !self.checks.global_races;
         let mut left = mask;
         for lane in lanes(mask) {
             let at = ((address[lane] - a.base) >> 2) as usize;
@@ -161,10 +199,7 @@ impl GlobalView<'_> {
             };
             let mut fine = true;
             for owner in owners {
-                let bits = owner.load(Relaxed);
-                let stale = bits >> 56 != written >> 56;
-                fine &= (bits == written) | (bits == both) | no_races
-                    || (stale && owner.compare_exchange(bits, written, Relaxed, Relaxed).is_ok());
+                fine &= self.claim_write(worker, owner);
             }
             if fine {
                 for k in 0..K {
@@ -175,6 +210,16 @@ impl GlobalView<'_> {
             }
         }
         left
+    }
+
+    /// Whether this CTA may write the word without judgement: it is the first to touch it, or the only one.
+    #[inline(always)]
+    pub(super) fn claim_write(&self, worker: &Worker, owner: &AtomicU64) -> bool {
+        let [_, _, written, both] = worker.quiet;
+        let bits = owner.load(Relaxed);
+        let stale = bits >> 56 != written >> 56;
+        (bits == written) | (bits == both) | !self.checks.global_races
+            || (stale && owner.compare_exchange(bits, written, Relaxed, Relaxed).is_ok())
     }
 
     #[inline(never)]

@@ -25,6 +25,8 @@ pub(crate) struct GlobalView<'a> {
     pub freed: &'a [(u64, u64)],
     /// Sorted by start.
     pub access: Option<Vec<Access>>,
+    /// Per range of `access`: nothing may write it, so its reads cannot race.
+    pub settled: Vec<bool>,
     pub checks: Checks,
     pub races: Races,
 }
@@ -69,6 +71,19 @@ impl<'a> GlobalView<'a> {
             None => "nothing is allocated".into(),
         };
         problem(FaultKind::OutOfBounds, lane, format!("{bytes} bytes at 0x{address:x}: {place}"))
+    }
+
+    /// Which ranges nothing may write.
+    pub(crate) fn settled(access: Option<&[Access]>) -> Vec<bool> {
+        let ranges = access.unwrap_or_default();
+        let is_free = |r: &Access| !ranges.iter().any(|w| w.write && w.start < r.end && r.start < w.end);
+        ranges.iter().map(is_free).collect()
+    }
+
+    /// Whether the declared range of the last access is one that nothing may write.
+    #[inline(always)]
+    pub(super) fn is_settled(&self, worker: &Worker) -> bool {
+        self.settled.get(worker.range_hint).copied().unwrap_or(false)
     }
 
     /// Whether `[low, high)` lies in one declared range that allows the access.

@@ -3,6 +3,7 @@
 pub(crate) mod convert;
 pub(crate) mod double;
 pub(crate) mod half;
+pub(crate) mod pairs;
 pub(crate) mod round;
 pub(crate) mod single;
 

@@ -90,12 +90,11 @@ impl Single {
 #[inline(always)]
 pub(crate) fn extremum(a: u32, b: u32, largest: bool, nan_wins: bool) -> u32 {
     let (x, y) = (f32::from_bits(a), f32::from_bits(b));
-    if x.is_nan() || y.is_nan() {
-        if nan_wins || (x.is_nan() && y.is_nan()) {
-            return NAN;
-        }
-        return if x.is_nan() { b } else { a };
-    }
     let first = if x == y { (a >> 31 == 0) == largest } else { (x > y) == largest };
-    if first { a } else { b }
+    let chosen = if first { a } else { b };
+    // Selections rather than branches: this vectorises.
+    let chosen = if x.is_nan() { b } else { chosen };
+    let chosen = if y.is_nan() { a } else { chosen };
+    let no_number = x.is_nan() & y.is_nan() | nan_wins & (x.is_nan() | y.is_nan());
+    if no_number { NAN } else { chosen }
 }

@@ -6,38 +6,22 @@ use super::whole_warp;
 use crate::decode::{Address, Outcome, Rare, Slot};
 use crate::execute::Context;
 use crate::fault::Checked;
-use crate::memory::{Planes, W, Who};
+use crate::memory::{Planes, W};
 
-/// Words of an 8x8 matrix: row, then pair of columns.
-type Matrix = [[u32; 4]; 8];
-
-fn to_fragment(matrix: &Matrix, transposed: bool) -> W {
-    let mut row = [0; 32];
-    for (lane, value) in row.iter_mut().enumerate() {
-        let (r, q) = (lane / 4, lane % 4);
-        *value = if transposed {
-            let half = |i: usize| matrix[i][r / 2] >> (r % 2 * 16) & 0xffff;
-            half(2 * q) | half(2 * q + 1) << 16
-        } else {
-            matrix[r][q]
-        };
-    }
-    row
-}
-
-fn from_fragment(row: &W, transposed: bool) -> Matrix {
-    let mut matrix = [[0u32; 4]; 8];
-    for (lane, &value) in row.iter().enumerate() {
-        let (r, q) = (lane / 4, lane % 4);
-        if transposed {
-            let shift = r % 2 * 16;
-            matrix[2 * q][r / 2] |= (value & 0xffff) << shift;
-            matrix[2 * q + 1][r / 2] |= (value >> 16) << shift;
-        } else {
-            matrix[r][q] = value;
+/// Words of an 8x8 matrix, row by row, are just a fragment's register; this turns it into that of the transposed one, and
+/// back.
+#[inline(always)]
+pub(super) fn transpose(rows: &W) -> W {
+    let mut turned = [0; 32];
+    for s in 0..4 {
+        for q in 0..4 {
+            // Columns 2s and 2s + 1 of rows 2q and 2q + 1.
+            let (upper, lower) = (rows[8 * q + s], rows[8 * q + 4 + s]);
+            turned[8 * s + q] = upper & 0xffff | lower << 16;
+            turned[8 * s + 4 + q] = upper >> 16 | lower & 0xffff_0000;
         }
     }
-    matrix
+    turned
 }
 
 pub(crate) struct LoadMatrix {
@@ -55,17 +39,10 @@ impl Rare for LoadMatrix {
         let used = ((1u64 << (8 * self.to.len())) - 1) as u32;
         cx.check_alignment(&address, used, 16)?;
         cx.count_shared(&address, used, 16);
-        let mut planes: Planes = [[0; 32]; 4];
-        let who = Who { warp: cx.warp.index, clocks: &cx.cta.clocks, collective: true };
-        cx.cta.shared.load(who, &address, used, 16, &mut planes)?;
-        for (i, &slot) in self.to.iter().enumerate() {
-            let mut matrix = [[0; 4]; 8];
-            for (r, row) in matrix.iter_mut().enumerate() {
-                for (q, word) in row.iter_mut().enumerate() {
-                    *word = planes[q][8 * i + r];
-                }
-            }
-            cx.warp.registers.w[slot as usize] = to_fragment(&matrix, self.transposed);
+        let who = cx.cta.clocks.who(cx.warp.index, true);
+        for (i, (&slot, rows)) in self.to.iter().zip(address.as_chunks::<8>().0).enumerate() {
+            let matrix = cx.cta.shared.read_rows(who, 8 * i, rows)?;
+            cx.warp.registers.w[slot as usize] = if self.transposed { transpose(&matrix) } else { matrix };
         }
         Ok(Outcome::Next)
     }
@@ -87,14 +64,13 @@ impl Rare for StoreMatrix {
         cx.count_shared(&address, used, 16);
         let mut planes: Planes = [[0; 32]; 4];
         for (i, &slot) in self.from.iter().enumerate() {
-            let matrix = from_fragment(&cx.warp.registers.w[slot as usize], self.transposed);
-            for (r, row) in matrix.iter().enumerate() {
-                for (q, &word) in row.iter().enumerate() {
-                    planes[q][8 * i + r] = word;
-                }
+            let register = &cx.warp.registers.w[slot as usize];
+            let matrix = if self.transposed { transpose(register) } else { *register };
+            for (lane, word) in matrix.into_iter().enumerate() {
+                planes[lane % 4][8 * i + lane / 4] = word;
             }
         }
-        let who = Who { warp: cx.warp.index, clocks: &cx.cta.clocks, collective: false };
+        let who = cx.cta.clocks.who(cx.warp.index, false);
         cx.cta.shared.store(who, &address, used, 16, &planes)?;
         Ok(Outcome::Next)
     }
@@ -108,8 +84,7 @@ pub(crate) struct TransposeMatrix {
 impl Rare for TransposeMatrix {
     fn execute(&self, cx: &mut Context, mask: u32) -> Checked<Outcome> {
         whole_warp(cx, mask)?;
-        let matrix = from_fragment(&cx.warp.registers.w[self.from as usize], false);
-        cx.warp.registers.w[self.to as usize] = to_fragment(&matrix, true);
+        cx.warp.registers.w[self.to as usize] = transpose(&cx.warp.registers.w[self.from as usize]);
         Ok(Outcome::Next)
     }
 }

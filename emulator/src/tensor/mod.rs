@@ -1,11 +1,13 @@
 //! Matrix instructions: fragments, products, descriptors.
 
+mod held;
 mod matrices;
 mod product;
 mod warpgroup;
 
+pub(crate) use held::Held;
 pub(crate) use matrices::{LoadMatrix, StoreMatrix, TransposeMatrix};
-pub(crate) use product::{Input, Multiply, TileA, TileB, TileC};
+pub(crate) use product::{Input, Left, Multiply, Right, Scratch, Sums, accumulate};
 pub(crate) use warpgroup::{PendingMatrix, Shape, Source, Wgmma, WgmmaCommit, WgmmaWait};
 
 use crate::execute::Context;

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use super::product::{Input, TileA, TileB, TileC, fragment_c, tile_a, tile_c};
+use super::matrices::transpose;
+use super::product::{Input, Left, Right, Scratch, Sums, fragment, left, right, sums};
 use super::whole_warp;
 use crate::copy::Swizzle;
 use crate::decode::{Outcome, Pred, Rare, Slot};
 use crate::execute::Context;
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::Who;
-use crate::numeric::half::{bf16_to_f32, f16_to_f32};
+use crate::memory::W;
 use crate::simd;
 
 /// Where A comes from.
@@ -78,26 +78,24 @@ impl Descriptor {
         Ok(Descriptor { start: field(0), leading: field(16), stride: field(32), swizzle })
     }
 
-    /// The address of element (`row`, `k`), where `row` runs along M or N.
-    fn address(&self, row: usize, k: usize, bytes: usize, transposed: bool) -> u64 {
-        let (row, k, bytes) = (row as u64, k as u64, bytes as u64);
+    /// The eight rows of sixteen bytes that hold rows `row` to `row + 7` (along M or N) at the chunk of columns from `k`.
+    fn chunk(&self, row: usize, k: usize, bytes: usize, transposed: bool) -> [u64; 8] {
         let span = self.swizzle.span();
-        let offset = if transposed {
+        let first = if transposed {
             // Chunks of 16 bytes run along M/N; eight k rows make a block.
-            let (chunk, within) = (row * bytes / 16, row * bytes % 16);
+            let (chunk, block) = (row as u64 / 8, k as u64 / 8);
             let chunks = span / 16;
-            let place = if self.swizzle == Swizzle::None {
-                chunk * self.stride + k / 8 * self.leading
+            if self.swizzle == Swizzle::None {
+                chunk * self.stride + block * self.leading
             } else {
-                chunk % chunks * 16 + chunk / chunks * self.leading + k / 8 * self.stride
-            };
-            place + k % 8 * span + within
+                chunk % chunks * 16 + chunk / chunks * self.leading + block * self.stride
+            }
         } else {
-            let along = k * bytes;
-            let place = if self.swizzle == Swizzle::None { along / 16 * self.leading + along % 16 } else { along };
-            row / 8 * self.stride + row % 8 * span + place
+            let along = (k * bytes) as u64;
+            let place = if self.swizzle == Swizzle::None { along / 16 * self.leading } else { along };
+            row as u64 / 8 * self.stride + place
         };
-        self.swizzle.apply(self.start + offset)
+        std::array::from_fn(|line| self.swizzle.apply(self.start + first + line as u64 * span))
     }
 }
 
@@ -125,6 +123,7 @@ impl Rare for Wgmma {
         cx.cta.counters.tensor_flops += (2 * 16 * shape.n * shape.k) as u64;
         let group = cx.warp.matrix_groups;
         let pending = PendingMatrix { shape: shape.clone(), group, accumulate: accumulate != 0, a, b };
+        cx.hold_registers(shape);
         cx.warp.pending_matrices.push(pending);
         Ok(Outcome::Next)
     }
@@ -151,72 +150,108 @@ impl Rare for WgmmaWait {
         for pending in queue.extract_if(.., |pending| pending.group < before) {
             pending.execute(cx)?;
         }
+        cx.warp.held.clear();
+        for pending in &queue {
+            cx.hold_registers(&pending.shape);
+        }
         cx.warp.pending_matrices = queue;
         Ok(Outcome::Next)
     }
 }
 
 impl PendingMatrix {
-    fn read(&self, cx: &mut Context, at: u64) -> Checked<f32> {
-        let who = Who { warp: cx.warp.index, clocks: &cx.cta.clocks, collective: true };
-        let word = cx.cta.shared.read_word(who, 0, at & !3)?;
-        let half = word >> ((at & 2) * 8) & 0xffff;
-        Ok(match self.shape.input {
-            Input::F16 => f16_to_f32(half),
-            Input::Bf16 => bf16_to_f32(half),
-            Input::Tf32 => f32::from_bits(word & 0xffff_e000),
-        })
+    /// The registers that a fragment of `rows` rows from `row` on would have: in turn for each chunk of columns.
+    fn fragment(
+        &self,
+        cx: &mut Context,
+        from: Descriptor,
+        row: usize,
+        rows: usize,
+        transposed: bool,
+        registers: &mut [W],
+    ) -> Checked {
+        let bytes = 4 / self.shape.input.packed();
+        let who = cx.cta.clocks.who(cx.warp.index, true);
+        for (i, register) in registers.iter_mut().enumerate() {
+            let (part, chunk) = (i % (rows / 8), i / (rows / 8));
+            let addresses = from.chunk(row + 8 * part, chunk * 16 / bytes, bytes, transposed);
+            for &at in &addresses {
+                cx.cta.shared.check_proxy(0, at)?;
+            }
+            let found = cx.cta.shared.read_rows(who, 0, &addresses)?;
+            *register = if transposed { transpose(&found) } else { found };
+        }
+        Ok(())
     }
 
     fn execute(&self, cx: &mut Context) -> Checked {
         let shape = &*self.shape;
-        let bytes = 4 / shape.input.packed();
-        let mut a: TileA = [[0.0; 16]; 16];
+        let mut registers = [[0; 32]; 4];
         match (&shape.a, self.a) {
-            (Source::Registers(slots), _) => {
-                let rows: Vec<_> = slots.iter().map(|&slot| &cx.warp.registers.w[slot as usize]).collect();
-                tile_a(shape.input, &rows, &mut a);
-            }
             (_, Some(descriptor)) => {
                 let first = cx.warp.index % 4 * 16;
-                for row in 0..16 {
-                    for k in 0..shape.k {
-                        let at = descriptor.address(first + row, k, bytes, shape.transpose_a);
-                        a[row][k] = self.read(cx, at)?;
-                    }
+                self.fragment(cx, descriptor, first, 16, shape.transpose_a, &mut registers)?;
+            }
+            (Source::Registers(slots), None) => {
+                for (register, &slot) in registers.iter_mut().zip(slots) {
+                    *register = cx.warp.registers.w[slot as usize];
                 }
             }
-            _ => {}
+            (Source::Descriptor(_), None) => unreachable!("a descriptor was decoded when the product was issued"),
         }
+        let a = &mut cx.cta.scratch.a;
+        left(shape.input, &registers.each_ref(), a);
         if shape.negate_a != shape.negate_b {
-            a.iter_mut().flatten().for_each(|x| *x = -*x);
+            a.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|x| *x = -*x);
         }
+        let mut columns = [[0; 32]; 2];
         for block in 0..shape.n / 8 {
-            let mut b: TileB = [[0.0; 8]; 16];
-            for (k, row) in b.iter_mut().enumerate().take(shape.k) {
-                for (j, value) in row.iter_mut().enumerate() {
-                    *value = self.read(cx, self.b.address(8 * block + j, k, bytes, shape.transpose_b))?;
-                }
-            }
-            self.block(cx, block, &a, &b);
+            self.fragment(cx, self.b, 8 * block, 8, shape.transpose_b, &mut columns)?;
+            simd::block(self, block, &columns, &mut cx.cta.scratch, &mut cx.warp.registers.w);
         }
         Ok(())
     }
 
     /// Eight columns of D: four registers of f32, or two of packed fp16.
-    fn block(&self, cx: &mut Context, block: usize, a: &TileA, b: &TileB) {
+    #[inline(always)]
+    pub(crate) fn block(
+        &self,
+        block: usize,
+        columns: &[W; 2],
+        scratch: &mut Scratch,
+        w: &mut [W],
+        accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
+    ) {
+        match self.shape.input {
+            Input::F16 => self.block_of(Input::F16, block, columns, scratch, w, accumulate),
+            Input::Bf16 => self.block_of(Input::Bf16, block, columns, scratch, w, accumulate),
+            Input::Tf32 => self.block_of(Input::Tf32, block, columns, scratch, w, accumulate),
+        }
+    }
+
+    #[inline(always)]
+    fn block_of(
+        &self,
+        input: Input,
+        block: usize,
+        columns: &[W; 2],
+        Scratch { a, b, c }: &mut Scratch,
+        w: &mut [W],
+        accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
+    ) {
         let shape = &*self.shape;
-        let w = &mut cx.warp.registers.w;
-        let mut c: TileC = [[0.0; 8]; 16];
         let count = if shape.half { 2 } else { 4 };
         let slots = &shape.d[count * block..][..count];
         if self.accumulate {
-            let rows: Vec<_> = slots.iter().map(|&slot| &w[slot as usize]).collect();
-            tile_c(shape.half, &rows, &mut c);
+            let row = |i: usize| &w[slots[i % count] as usize];
+            sums(shape.half, &[row(0), row(1), row(2), row(3)], c);
+        } else {
+            *c = [[[0.0; 32]; 2]; 2];
         }
-        simd::multiply(a, b, &mut c, shape.k);
+        right(input, &columns.each_ref(), b);
+        accumulate(input.packed(), a, b, c, shape.k);
         for (i, &slot) in slots.iter().enumerate() {
-            fragment_c(shape.half, &c, i, &mut w[slot as usize]);
+            fragment(shape.half, c, i, &mut w[slot as usize]);
         }
     }
 }

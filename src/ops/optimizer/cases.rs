@@ -1,8 +1,11 @@
-//! Every rule, with gradients beyond the clipping bound, over several parameters of awkward lengths.
+//! Every rule, with gradients beyond the clipping bound, over several parameters of awkward lengths, with and without a flag.
 
 use super::{Optimizer, Rule, hyper_spec};
 use crate::{
-    ops::case::{Case, Fill, Operand},
+    ops::{
+        case::{Case, Fill, Operand},
+        non_finite::flag_spec,
+    },
     tensor::Shape,
 };
 
@@ -17,7 +20,12 @@ pub fn cases() -> Vec<Case> {
         Rule::Nadam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 },
     ];
     let mut list = Vec::new();
-    for (lengths, timed) in [(vec![1, 1023, 64], false), (vec![1 << 20], true)] {
+    for (lengths, timed, flag) in [
+        (vec![1, 1023, 64], false, None),
+        (vec![1, 1023, 64], false, Some(0.0)),
+        (vec![1, 1023, 64], false, Some(1.0)),
+        (vec![1 << 20], true, None),
+    ] {
         for rule in rules {
             let tensors = |fill| lengths.iter().map(move |&length| Operand::fixed(Shape::vector(length), fill));
             let mut operands = vec![Operand::fixed(hyper_spec().shape, Fill::Uniform(0.1, 1.0))];
@@ -25,8 +33,11 @@ pub fn cases() -> Vec<Case> {
             operands.extend(tensors(Fill::Uniform(-90.0, 90.0)));
             // Second moments are positive.
             rule.state().iter().for_each(|_| operands.extend(tensors(Fill::Uniform(0.1, 1.0))));
+            let fill = flag.map(Fill::Constant);
+            operands.extend(fill.map(|fill| Operand { spec: flag_spec(), fill, differentiable: false }));
             let case = Case::new(Optimizer { rule, clip: 50.0 }, operands).without_gradient();
-            list.push(Case { timed, ..case });
+            let name = flag.map_or(case.name.clone(), |flag| format!("{} guarded by {flag}", case.name));
+            list.push(Case { timed, name, ..case });
         }
     }
     list

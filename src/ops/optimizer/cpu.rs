@@ -7,6 +7,9 @@ use crate::session::CpuCall;
 const TASK: usize = 1 << 13;
 
 pub(super) fn run(op: &Optimizer, call: &CpuCall<'_>) {
+    if op.flag(call.inputs()).is_some_and(|flag| call.u32(flag)[0] != 0) {
+        return;
+    }
     let hyper: [f32; 4] = call.f32(0).try_into().expect("checked when recorded");
     let count = op.parameters(call.inputs());
     for index in 0..count {

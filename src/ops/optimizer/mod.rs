@@ -20,6 +20,7 @@ mod reference;
 pub use cases::cases;
 use serde::{Deserialize, Serialize};
 
+use super::non_finite::flag_spec;
 use crate::{
     Result,
     graph::Op,
@@ -73,8 +74,9 @@ impl Rule {
     }
 }
 
-/// Operands `[hyper, parameters.., gradients.., state..]` with all state tensors of one kind before the next kind's;
-/// results are the parameters and the state anew, in the same order.
+/// Operands `[hyper, parameters.., gradients.., state..]` with all state tensors of one kind before the next kind's, and
+/// maybe a flag as [`super::non_finite`] leaves it behind them; results are the parameters and the state anew, in the same
+/// order. Where there is a flag and it is set, nothing changes: the step is skipped on the device, which nobody waits for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optimizer {
     /// The update rule.
@@ -101,6 +103,11 @@ impl Optimizer {
         (operands - 1) / (2 + self.rule.state().len())
     }
 
+    /// The position of the flag that skips the step, from the number of operands.
+    fn flag(&self, operands: usize) -> Option<usize> {
+        ((operands - 1) % (2 + self.rule.state().len()) == 1).then_some(operands - 1)
+    }
+
     /// Positions of the operands of one parameter: parameter, gradient, state.
     fn positions(&self, parameters: usize, index: usize) -> (usize, usize, impl Iterator<Item = usize>) {
         let state = (0..self.rule.state().len()).map(move |kind| 1 + (2 + kind) * parameters + index);
@@ -114,9 +121,13 @@ impl Op for Optimizer {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, String> {
-        let parameters = self.parameters(inputs.len());
-        if inputs.len() != 1 + parameters * (2 + self.rule.state().len()) || inputs[0] != hyper_spec() {
+        let (parameters, flag) = (self.parameters(inputs.len()), self.flag(inputs.len()));
+        let expected = 1 + parameters * (2 + self.rule.state().len()) + usize::from(flag.is_some());
+        if inputs.len() != expected || inputs[0] != hyper_spec() {
             return Err(format!("{} operands do not fit {:?}", inputs.len(), self.rule));
+        }
+        if let Some(flag) = flag.filter(|&flag| inputs[flag] != flag_spec()) {
+            return Err(format!("the flag is {}, expected {}", inputs[flag], flag_spec()));
         }
         for index in 0..parameters {
             let (parameter, gradient, mut state) = self.positions(parameters, index);
@@ -125,14 +136,18 @@ impl Op for Optimizer {
                 return Err(format!("parameter {index} ({spec}), its gradient and its state differ"));
             }
         }
-        Ok(inputs[1..=parameters].iter().chain(&inputs[1 + 2 * parameters..]).copied().collect())
+        let state = 1 + 2 * parameters..flag.unwrap_or(inputs.len());
+        Ok(inputs[1..=parameters].iter().chain(&inputs[state]).copied().collect())
     }
 
     fn updates(&self, operands: usize) -> Vec<(usize, usize)> {
         let parameters = self.parameters(operands);
         (0..parameters)
             .map(|index| (1 + index, index))
-            .chain((1 + 2 * parameters..operands).map(|input| (input, input - 1 - parameters)))
+            .chain(
+                (1 + 2 * parameters..self.flag(operands).unwrap_or(operands))
+                    .map(|input| (input, input - 1 - parameters)),
+            )
             .collect()
     }
 

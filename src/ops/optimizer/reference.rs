@@ -9,9 +9,10 @@ use crate::{
 impl Optimizer {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], _outputs: &[Spec]) -> Vec<Dense<T>> {
         let count = self.parameters(inputs.len());
+        let is_skipped = self.flag(inputs.len()).is_some_and(|flag| inputs[flag].first().f64() != 0.0);
         let mut values: Vec<Dense<T>> = inputs.to_vec();
         let hyper: Vec<T> = inputs[0].data.clone();
-        for index in 0..count {
+        for index in (0..count).filter(|_| !is_skipped) {
             let (parameter, gradient, state) = self.positions(count, index);
             let state: Vec<usize> = state.collect();
             for i in 0..inputs[parameter].data.len() {
@@ -24,6 +25,7 @@ impl Optimizer {
                 }
             }
         }
+        values.truncate(1 + count * (2 + self.rule.state().len()));
         values.drain(1 + count..1 + 2 * count);
         values.remove(0);
         values

@@ -1,10 +1,13 @@
-//! On a GPU: halo tiles for cubes of one to three taps along an axis, the analytic kernels for other extents.
+//! fp32: halo tiles for cubes of one to three taps along an axis, the analytic kernels for other extents.
 
-use super::{Conv3d, Conv3dDgrad, Conv3dWgrad, volume};
+use super::super::{Conv3d, Conv3dDgrad, Conv3dWgrad, volume};
 use crate::{
     Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
-    ops::slices::{SliceSumArguments, add_slices, slices},
+    ops::{
+        slices::{SliceSumArguments, add_slices, slices},
+        tensor_core::Extents,
+    },
     tensor::Volume,
 };
 
@@ -69,8 +72,7 @@ const WGRAD_TILES: usize = 4;
 /// Voxels of an analytic slice.
 const ANALYTIC_SLICE: usize = 1024;
 
-arguments!(Extents { n: i32, d: i32, h: i32, w: i32 });
-arguments!(Conv3dArguments {
+arguments!(pub(super) Conv3dArguments {
     source: u64,
     filter: u64,
     bias: u64,
@@ -83,7 +85,7 @@ arguments!(Conv3dArguments {
     out: i32,
     relu: i32,
 });
-arguments!(Conv3dWgradArguments {
+arguments!(pub(super) Conv3dWgradArguments {
     x: u64,
     dy: u64,
     partials: u64,
@@ -96,15 +98,15 @@ arguments!(Conv3dWgradArguments {
     unused: i32,
 });
 
-pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
+pub(super) fn kernels() -> Vec<KernelAbi> {
     let tiled = FPROP_TILED.into_iter().chain(DGRAD_TILED).flatten().map(|kernel| kernel.abi());
     let analytic = [FPROP_ANALYTIC, DGRAD_ANALYTIC].map(|kernel| kernel.abi());
     let wgrad = WGRAD_TILED.into_iter().chain([WGRAD_ANALYTIC]).map(|kernel| kernel.abi());
     tiled.chain(analytic).chain(wgrad).chain([SLICE_SUM.abi()]).collect()
 }
 
-/// The position of a cube in the tables above.
-fn cube(kernel: [usize; 3]) -> Option<usize> {
+/// The position of a cube in the tables of kernels.
+pub(in crate::ops) fn cube(kernel: [usize; 3]) -> Option<usize> {
     let [d, h, w] = kernel;
     (d == h && h == w && (1..=3).contains(&d)).then(|| d - 1)
 }
@@ -118,13 +120,13 @@ fn tiles(volume: Volume, tile: [usize; 3]) -> usize {
     volume.n * volume.extent.iter().zip(tile).map(|(extent, tile)| extent.div_ceil(tile)).product::<usize>()
 }
 
-fn extents(volume: Volume) -> Extents {
-    let [d, h, w] = volume.extent.map(|extent| extent as i32);
-    Extents { n: volume.n as i32, d, h, w }
+pub(super) fn fprop(op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
+    let (arguments, y) = fprop_arguments(op, cx);
+    correlate(cx, op.kernel, y, &FPROP_TILED, &FPROP_ANALYTIC, &arguments)
 }
 
-pub(super) fn fprop(op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
+/// The arguments, and the result's extents.
+pub(super) fn fprop_arguments(op: &Conv3d, cx: &Lower<'_>) -> (Conv3dArguments, Volume) {
     let (x, y) = (volume(&cx.input(0).spec), volume(&cx.output(0).spec));
     let [kd, kh, kw] = op.kernel.map(|extent| extent as i32);
     let arguments = Conv3dArguments {
@@ -132,7 +134,7 @@ pub(super) fn fprop(op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
         filter: cx.input(1).address,
         bias: cx.input(2).address,
         result: cx.output(0).address,
-        volume: extents(x),
+        volume: Extents::of(x),
         kd,
         kh,
         kw,
@@ -140,11 +142,16 @@ pub(super) fn fprop(op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
         out: y.c as i32,
         relu: i32::from(op.relu),
     };
-    correlate(cx, op.kernel, y, &FPROP_TILED, &FPROP_ANALYTIC, &arguments)
+    (arguments, y)
 }
 
 pub(super) fn dgrad(op: &Conv3dDgrad, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
+    let (arguments, dx) = dgrad_arguments(op, cx);
+    correlate(cx, op.kernel, dx, &DGRAD_TILED, &DGRAD_ANALYTIC, &arguments)
+}
+
+/// The arguments, and the result's extents.
+pub(super) fn dgrad_arguments(op: &Conv3dDgrad, cx: &Lower<'_>) -> (Conv3dArguments, Volume) {
     let (dy, dx) = (volume(&cx.input(0).spec), volume(&cx.output(0).spec));
     let [kd, kh, kw] = op.kernel.map(|extent| extent as i32);
     let arguments = Conv3dArguments {
@@ -152,7 +159,7 @@ pub(super) fn dgrad(op: &Conv3dDgrad, cx: &mut Lower<'_>) -> Result<()> {
         filter: cx.input(1).address,
         bias: 0,
         result: cx.output(0).address,
-        volume: extents(dx),
+        volume: Extents::of(dx),
         kd,
         kh,
         kw,
@@ -160,7 +167,7 @@ pub(super) fn dgrad(op: &Conv3dDgrad, cx: &mut Lower<'_>) -> Result<()> {
         out: dy.c as i32,
         relu: 0,
     };
-    correlate(cx, op.kernel, dx, &DGRAD_TILED, &DGRAD_ANALYTIC, &arguments)
+    (arguments, dx)
 }
 
 fn correlate(
@@ -180,22 +187,46 @@ fn correlate(
 }
 
 pub(super) fn wgrad(op: &Conv3dWgrad, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
+    let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
+    let Some(cube) = cube(op.kernel) else { return analytic_wgrad(op, cx, &WGRAD_ANALYTIC, &SLICE_SUM) };
+    let columns = x.c.div_ceil(WGRAD_CHANNELS[0]) * dy.c.div_ceil(WGRAD_CHANNELS[1]);
+    let slices = slices(tiles(x, WGRAD_TILE), columns, WGRAD_TILES);
+    sum_slices(op, cx, &SLICE_SUM, slices, |cx, arguments| {
+        cx.launch(&WGRAD_TILED[cube], [slices as u64, columns as u64, 1], arguments)
+    })
+}
+
+/// By the sums as they stand, for any extents.
+pub(super) fn analytic_wgrad(
+    op: &Conv3dWgrad,
+    cx: &mut Lower<'_>,
+    kernel: &Kernel<Conv3dWgradArguments>,
+    slice_sum: &Kernel<SliceSumArguments>,
+) -> Result<()> {
+    let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
+    let rows = (op.kernel.iter().product::<usize>() * x.c * dy.c + dy.c).div_ceil(256);
+    let slices = slices(x.voxels(), rows, ANALYTIC_SLICE);
+    sum_slices(op, cx, slice_sum, slices, |cx, arguments| cx.launch(kernel, [rows as u64, slices as u64, 1], arguments))
+}
+
+/// Partial sums per slice by `launch`, then the sums of the slices.
+fn sum_slices(
+    op: &Conv3dWgrad,
+    cx: &mut Lower<'_>,
+    slice_sum: &Kernel<SliceSumArguments>,
+    slices: usize,
+    launch: impl FnOnce(&mut Lower<'_>, &Conv3dWgradArguments) -> Result<()>,
+) -> Result<()> {
     let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
     let weights = op.kernel.iter().product::<usize>() * x.c * dy.c;
     let stride = weights + dy.c;
-    let columns = x.c.div_ceil(WGRAD_CHANNELS[0]) * dy.c.div_ceil(WGRAD_CHANNELS[1]);
-    let slices = match cube(op.kernel) {
-        Some(_) => slices(tiles(x, WGRAD_TILE), columns, WGRAD_TILES),
-        None => slices(x.voxels(), stride.div_ceil(256), ANALYTIC_SLICE),
-    };
     let partials = cx.workspace(4 * slices * stride);
     let [kd, kh, kw] = op.kernel.map(|extent| extent as i32);
     let arguments = Conv3dWgradArguments {
         x: cx.input(0).address,
         dy: cx.input(1).address,
         partials,
-        volume: extents(x),
+        volume: Extents::of(x),
         kd,
         kh,
         kw,
@@ -203,11 +234,8 @@ pub(super) fn wgrad(op: &Conv3dWgrad, cx: &mut Lower<'_>) -> Result<()> {
         out: dy.c as i32,
         unused: 0,
     };
-    match cube(op.kernel) {
-        Some(cube) => cx.launch(&WGRAD_TILED[cube], [slices as u64, columns as u64, 1], &arguments)?,
-        None => cx.launch(&WGRAD_ANALYTIC, [stride.div_ceil(256) as u64, slices as u64, 1], &arguments)?,
-    }
+    launch(cx, &arguments)?;
     let [dfilter, dbias] = [0, 1].map(|index| cx.output(index).address);
-    add_slices(cx, &SLICE_SUM, partials, dfilter, [weights, stride, slices])?;
-    add_slices(cx, &SLICE_SUM, partials + 4 * weights as u64, dbias, [dy.c, stride, slices])
+    add_slices(cx, slice_sum, partials, dfilter, [weights, stride, slices])?;
+    add_slices(cx, slice_sum, partials + 4 * weights as u64, dbias, [dy.c, stride, slices])
 }

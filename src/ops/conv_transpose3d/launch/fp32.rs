@@ -1,6 +1,6 @@
-//! On a GPU: each pass is one matrix product in tiles of 64 x 64, gathered by index maps.
+//! fp32: each pass is one matrix product in tiles of 64 x 64, gathered by index maps.
 
-use super::volume;
+use super::super::volume;
 use crate::{
     Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
@@ -45,7 +45,7 @@ arguments!(ConvTranspose3dWgradArguments {
 });
 arguments!(BiasSumArguments { dy: u64, partials: u64, sliced: SlicedVoxels });
 
-pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
+pub(super) fn kernels() -> Vec<KernelAbi> {
     vec![FPROP.abi(), DGRAD.abi(), WGRAD.abi(), BIAS_SUMS.abi(), SLICE_SUM.abi()]
 }
 
@@ -54,14 +54,12 @@ fn tiles(extent: usize) -> u64 {
 }
 
 pub(super) fn fprop(cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let (x, out) = (volume(&cx.input(0).spec), volume(&cx.output(0).spec).c);
     let arguments = product(cx, cx.input(2).address, x, out);
     cx.launch(&FPROP, [tiles(x.voxels()), tiles(8 * out), 1], &arguments)
 }
 
 pub(super) fn dgrad(cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let (dx, out) = (volume(&cx.output(0).spec), volume(&cx.input(0).spec).c);
     let arguments = product(cx, 0, dx, out);
     cx.launch(&DGRAD, [tiles(dx.voxels()), tiles(dx.c), 1], &arguments)
@@ -75,7 +73,6 @@ fn product(cx: &Lower<'_>, bias: u64, small: Volume, out: usize) -> ConvTranspos
 }
 
 pub(super) fn wgrad(cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let (x, dy) = (volume(&cx.input(0).spec), volume(&cx.input(1).spec));
     let (rows, columns) = (tiles(x.c), tiles(8 * dy.c));
     let slices = slices(x.voxels(), (rows * columns) as usize, SMALLEST_SLICE);
@@ -97,7 +94,7 @@ pub(super) fn wgrad(cx: &mut Lower<'_>) -> Result<()> {
     let [dfilter, dbias] = [0, 1].map(|index| cx.output(index).address);
     add_slices(cx, &SLICE_SUM, partials, dfilter, [weights, weights, slices])?;
 
-    let sliced = SlicedVoxels::new(dy.voxels(), dy.c);
+    let sliced = SlicedVoxels::new(dy.voxels(), dy.c, 4);
     let partials = cx.workspace(4 * sliced.slices() * dy.c);
     cx.launch(&BIAS_SUMS, sliced.grid(), &BiasSumArguments { dy: cx.input(1).address, partials, sliced })?;
     add_slices(cx, &SLICE_SUM, partials, dbias, [dy.c, dy.c, sliced.slices()])

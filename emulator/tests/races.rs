@@ -1,0 +1,105 @@
+//! Races between CTAs, for every width of access, with and without declared ranges.
+
+mod common;
+
+use common::Bench;
+use ptx_emulator::{Access, Counters, Fault, FaultKind, LaunchConfig};
+
+/// Each thread copies one element of so many bytes from `from` to `to`.
+fn copy(bytes: u32) -> String {
+    let (ty, registers) = match bytes {
+        1 => ("u8", "a"),
+        2 => ("u16", "a"),
+        4 => ("u32", "a"),
+        8 => ("v2.u32", "{a,b}"),
+        _ => ("v4.u32", "{a,b,c,d}"),
+    };
+    format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry copy(.param .u64 source, .param .u64 target) {{
+        .reg .b32 t, n, k, a, b, c, d; .reg .b64 from, to, offset;
+        ld.param.u64 from, [source]; ld.param.u64 to, [target];
+        mov.u32 t, %tid.x; mov.u32 n, %ntid.x; mov.u32 k, %ctaid.x; mad.lo.u32 t, k, n, t;
+        mul.wide.u32 offset, t, {bytes}; add.s64 from, from, offset; add.s64 to, to, offset;
+        ld.global.{ty} {registers}, [from]; st.global.{ty} [to], {registers}; ret; }}"
+    )
+}
+
+struct Case {
+    bytes: u64,
+    threads: u32,
+    /// Elements from the array's start.
+    from: u64,
+    to: u64,
+    declared: bool,
+}
+
+impl Case {
+    /// Four CTAs copy within one array of 512 elements.
+    fn run(&self) -> Result<Counters, Box<Fault>> {
+        let mut bench = Bench::new(&copy(self.bytes as u32));
+        let array = bench.array(&vec![7u8; 512 * self.bytes as usize]);
+        let (from, to) = (array.offset(self.from * self.bytes), array.offset(self.to * self.bytes));
+        let mut launch = LaunchConfig::new([4, 1, 1], [self.threads, 1, 1]);
+        if self.declared {
+            let size = 4 * self.threads as u64 * self.bytes;
+            launch.access = Some(vec![Access::read(from.0, size, "from"), Access::write(to.0, size, "to")]);
+        }
+        bench.launch_with("copy", &launch, &[&from, &to])
+    }
+}
+
+#[test]
+fn copies_within_one_array_race_exactly_where_blocks_overlap() {
+    for bytes in [1, 2, 4, 8, 16] {
+        for declared in [false, true] {
+            // Odd blocks put the border of two CTAs inside a word.
+            for threads in [32, 33, 61] {
+                let run = |from: u64, to: u64| Case { bytes, threads, from, to, declared }.run();
+                let size = 4 * threads as u64;
+                for (from, to) in [(0, size), (size, 0), (1, size + 1), (3, 3)] {
+                    // In place, a range that is both read and written must be declared as such.
+                    if from == to && declared {
+                        continue;
+                    }
+                    run(from, to)
+                        .unwrap_or_else(|fault| panic!("{bytes} bytes, {threads} threads, {from} to {to}: {fault}"));
+                }
+                // Each CTA writes what another one reads, whichever comes first.
+                for (from, to) in [(0, threads as u64), (threads as u64, 0), (0, 1), (2, 0)] {
+                    let Err(fault) = run(from, to) else {
+                        panic!("{bytes} bytes, {threads} threads, {from} to {to}, {declared}")
+                    };
+                    assert_eq!(fault.kind, FaultKind::GlobalRace, "{bytes} bytes, {threads} threads: {fault}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn many_blocks_may_read_the_same_and_none_may_write_it() {
+    for ty in ["u8", "u16", "u32", "v2.u32", "v4.u32"] {
+        let registers = match ty {
+            "v2.u32" => "{a,b}",
+            "v4.u32" => "{a,b,c,d}",
+            _ => "a",
+        };
+        let ptx = format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 array, .param .u32 writer) {{
+            .reg .b32 t, k, w, a, b, c, d; .reg .b64 x, offset; .reg .pred p;
+            ld.param.u64 x, [array]; ld.param.u32 w, [writer]; mov.u32 t, %tid.x; mov.u32 k, %ctaid.x;
+            mul.wide.u32 offset, t, 16; add.s64 x, x, offset; ld.global.{ty} {registers}, [x];
+            setp.eq.u32 p, k, w; @p st.global.{ty} [x], {registers}; ret; }}"
+        );
+        let run = |writer: u32| {
+            let mut bench = Bench::new(&ptx);
+            let x = bench.array(&[1u32; 256]);
+            bench.launch("k", [5, 1, 1], [64, 1, 1], &[&x, &writer])
+        };
+        run(99).unwrap_or_else(|fault| panic!("{ty}: {fault}"));
+        for writer in [0, 2, 4] {
+            let fault = run(writer).expect_err("one writes what all read");
+            assert_eq!(fault.kind, FaultKind::GlobalRace, "{ty}: {fault}");
+        }
+    }
+}

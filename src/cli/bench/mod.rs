@@ -1,0 +1,198 @@
+//! `gyrus bench`: how long each operation of a training step takes, and how far that is from what the device can do.
+
+mod counters;
+mod report;
+
+use std::time::Instant;
+
+use clap::Args;
+
+use self::report::{Report, Times, Yardstick};
+use super::{
+    device::{DeviceOptions, Opened},
+    fuse::FuseOptions,
+    memory::MemoryOptions,
+    options::{LossName, NetworkOptions, OptimizerOptions},
+    output::SaveOptions,
+};
+use crate::{
+    Error, Result,
+    cpu::peak,
+    graph::Graph,
+    machine::Machine,
+    nn::{StepConfig, initial_parameters, names},
+    ops::optimizer::Optimizer,
+    plan::budget::Fitted,
+    random::Stream,
+    session::{DeviceSession, Executor, RunsOn, Session, roofline::Roofline},
+    train::{budget::Run, state},
+};
+
+/// Every time of every node is kept for the medians.
+const MOST_STEPS: usize = 100_000;
+
+/// Time a training step on random data: per operation and as a whole, as `train` would run it.
+///
+/// Peaks are measured on the spot: arithmetic and copying. An operation's roofline is the time that its arithmetic or its
+/// memory traffic would take at those peaks, whichever is longer; 16-bit operations are held against 16-bit arithmetic. On the CPU the arithmetic peak is a matrix product by a
+/// 1x1x1 convolution of 256 to 256 channels; on a GPU, kernels that do nothing else. There, times come from the GPU's own
+/// clock, and the whole step is a captured one. The emulated GPU has no clock: it counts what one step does instead.
+///
+/// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs, arena_bytes, step_ms (median), step_gflops,
+/// step_roofline, steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
+/// device, name, arena_bytes, flops (of a step), kernels (kernel, launches, and every counter by its name).
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    network: NetworkOptions,
+    #[command(flatten)]
+    optimizer: OptimizerOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+    #[command(flatten)]
+    fuse: FuseOptions,
+    #[command(flatten)]
+    memory: MemoryOptions,
+
+    /// The loss
+    #[arg(long, value_enum, default_value_t = LossName::LogDice)]
+    loss: LossName,
+
+    /// Samples per training step
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    train_batch_size: usize,
+
+    /// Steps before the clock starts
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    warmup: usize,
+
+    /// Steps that are timed
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    steps: usize,
+
+    /// List every node instead of every kind of operation
+    #[arg(long)]
+    nodes: bool,
+
+    #[command(flatten)]
+    save: SaveOptions,
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<()> {
+    let network = options.network.network(options.device.precision, None, None);
+    let extent = options.network.extent();
+    network.check(extent)?;
+    network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
+    options.optimizer.check()?;
+    if !(1..=MOST_STEPS).contains(&options.steps) {
+        let cause = format!("{} steps", options.steps);
+        return Err(Error::usage("--steps", cause, format!("give 1 to {MOST_STEPS}")));
+    }
+    let training = StepConfig {
+        network,
+        batch: options.train_batch_size,
+        extent,
+        loss: options.loss.into(),
+        optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
+    };
+    let mut opened = options.device.open()?;
+    let limit = options.memory.of_device(&mut opened.runs_on)?;
+    let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.runs_on.options(), limit)?;
+    let about = (opened.device.to_string(), opened.description.clone());
+    match opened {
+        Opened { tally: Some(tally), runs_on, .. } => {
+            let mut session = Executor::bind_planned(&step.graphs, step.plan.clone(), runs_on)?;
+            fill(&mut session, &step.graphs[0], network.classes)?;
+            session.run(0)?;
+            counters::report(about, &step, &tally, &options.save)
+        }
+        Opened { runs_on: RunsOn::Cpu(threads), .. } => {
+            let session = Session::bind_planned(&step.graphs, step.plan.clone(), threads)?;
+            options.print(about, &step, on_cpu(session, &step.graphs[0], network.classes, &options)?)
+        }
+        Opened { runs_on: RunsOn::Machine(machine), .. } => {
+            let measured = on_machine(machine, &step, network.classes, &options)?;
+            options.print(about, &step, measured)
+        }
+    }
+}
+
+impl Options {
+    fn print(&self, (device, name): (String, String), step: &Fitted, measured: (Yardstick, Times)) -> Result<()> {
+        let (yardstick, times) = measured;
+        let report = Report::new(device, name, yardstick, step, times, self.nodes);
+        self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())
+    }
+}
+
+fn on_cpu(session: Session, graph: &Graph, classes: usize, options: &Options) -> Result<(Yardstick, Times)> {
+    let yardstick = Yardstick {
+        threads: Some(session.threads().count()),
+        peak_gflops: peak::matrix_product(session.threads()),
+        half_peak_gflops: None,
+        copy_gbs: peak::copy(session.threads()),
+    };
+    let mut executor = Executor::Cpu(session);
+    fill(&mut executor, graph, classes)?;
+    let Executor::Cpu(mut session) = executor else { unreachable!("it was just put there") };
+    for _ in 0..options.warmup {
+        session.run(0);
+    }
+    let mut times = Times::new(graph);
+    for _ in 0..options.steps {
+        let start = Instant::now();
+        session.run_timed(0, &mut |node, seconds| times.node(node, None, seconds));
+        times.end_of_step(start.elapsed().as_secs_f64());
+    }
+    Ok((yardstick, times))
+}
+
+fn on_machine(
+    machine: Box<dyn Machine>,
+    step: &Fitted,
+    classes: usize,
+    options: &Options,
+) -> Result<(Yardstick, Times)> {
+    let graph = &step.graphs[0];
+    let (machine, roofline) = Roofline::measure(machine)?;
+    let no_clock = || Error::Device {
+        device: "bench".to_owned(),
+        cause: "this machine has no clock".to_owned(),
+        advice: "use --device cpu, cuda or emulated".to_owned(),
+    };
+    let roofline = roofline.ok_or_else(no_clock)?;
+    let mut executor = Executor::Machine(DeviceSession::bind_planned(&step.graphs, step.plan.clone(), machine)?);
+    fill(&mut executor, graph, classes)?;
+    let Executor::Machine(mut session) = executor else { unreachable!("it was just put there") };
+    for _ in 0..options.warmup {
+        session.run_captured(0)?;
+    }
+    let mut times = Times::new(graph);
+    let whole = session.time_captured(0, options.steps)?.ok_or_else(no_clock)?;
+    for seconds in whole {
+        session.run_timed(0, &mut |node, kernel, seconds| times.node(node, Some(kernel), seconds))?;
+        times.end_of_step(seconds);
+    }
+    let yardstick = Yardstick {
+        threads: None,
+        peak_gflops: roofline.fp32_gflops,
+        half_peak_gflops: Some(roofline.half_gflops),
+        copy_gbs: roofline.copy_gbs,
+    };
+    Ok((yardstick, times))
+}
+
+/// Random images and labels, initial weights, and a learning rate of zero: the same work at every step.
+fn fill(session: &mut Executor, graph: &Graph, classes: usize) -> Result<()> {
+    let mut stream = Stream::new(0, "bench");
+    let elements = |name: &str| graph.find(name).map_or(0, |id| graph.value(id).spec.shape.elements());
+    let images: Vec<f32> = (0..elements(names::IMAGES)).map(|_| stream.normal() as f32).collect();
+    let labels: Vec<u8> = (0..elements(names::LABELS)).map(|_| stream.below(classes) as u8).collect();
+    session.write_ahead(names::IMAGES, &images)?;
+    session.write_ahead(names::LABELS, &labels)?;
+    session.write(names::CLASS_WEIGHTS, &vec![1.0f32; elements(names::CLASS_WEIGHTS)])?;
+    session.write(names::LOSS_SCALE, &[1.0f32])?;
+    session.write(names::HYPER, &[0.0f32, 0.0, 0.0, 1.0])?;
+    state::initialise(session, &initial_parameters(graph, 0))
+}

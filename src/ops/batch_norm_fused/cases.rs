@@ -1,0 +1,37 @@
+//! Few and many voxels per channel, inputs far from zero, and every combination behind the backward pass.
+
+use super::{BatchNormFinish, BatchNormStatistics, FusedBatchNormBackward};
+use crate::{
+    ops::case::{Case, Fill, Operand},
+    tensor::{Shape, Volume},
+};
+
+const EPSILON: f64 = 1e-3;
+
+/// All cases of statistics, finish and backward.
+pub fn cases() -> Vec<Case> {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let volumes = [
+        (Volume { n: 1, extent: [1, 1, 2], c: 1 }, uniform, false),
+        (Volume { n: 2, extent: [3, 1, 5], c: 3 }, uniform, false),
+        (Volume { n: 1, extent: [7, 5, 3], c: 17 }, uniform, false),
+        (Volume { n: 1, extent: [5, 7, 9], c: 2 }, Fill::Uniform(9.0, 11.0), false),
+        (Volume { n: 1, extent: [24, 32, 24], c: 16 }, uniform, true),
+    ];
+    let mut list = Vec::new();
+    for (x, fill, timed) in volumes {
+        let vector = |fill| Operand::new(Shape::vector(x.c), fill);
+        let (input, gradient) = (Operand::new(x.shape(), fill), Operand::new(x.shape(), uniform));
+        let (gamma, beta) = (vector(Fill::Uniform(-1.5, 1.5)), vector(uniform));
+        let (mean, variance) = (vector(fill), vector(Fill::Uniform(0.3, 1.3)));
+        let mut push = |case: Case| list.push(Case { timed, ..case.without_gradient() });
+        push(Case::new(BatchNormStatistics, vec![input]));
+        push(Case::new(BatchNormFinish { epsilon: EPSILON }, vec![gamma, beta, mean, variance]));
+        for (accumulate, relu) in [(false, true), (true, false), (true, true)] {
+            let mut operands = vec![input, gamma, mean, variance, gradient];
+            operands.extend(accumulate.then_some(gradient));
+            push(Case::new(FusedBatchNormBackward { epsilon: EPSILON, accumulate, relu }, operands));
+        }
+    }
+    list
+}

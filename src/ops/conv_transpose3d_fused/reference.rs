@@ -1,0 +1,40 @@
+//! The definition: the plain operations, one after the other.
+
+use super::{FusedConvTranspose3d, FusedConvTranspose3dWgrad};
+use crate::{
+    graph::reference::{Dense, Precision},
+    ops::{
+        batch_norm_fused::BatchNormStatistics,
+        conv_transpose3d::{ConvTranspose3d, ConvTranspose3dWgrad},
+    },
+    tensor::{DType, Spec},
+};
+
+impl FusedConvTranspose3d {
+    pub(super) fn reference<T: Precision>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        let (x, rest) = self.load.apply(inputs, outputs[0].dtype);
+        let operands: Vec<Dense<T>> = [x].into_iter().chain(rest.iter().cloned()).collect();
+        let mut results = T::call(&ConvTranspose3d, &operands, &outputs[..1]);
+        if self.statistics {
+            let statistics = T::call(&BatchNormStatistics, &results, &outputs[1..]);
+            results.extend(statistics);
+        }
+        results
+    }
+}
+
+impl FusedConvTranspose3dWgrad {
+    pub(super) fn reference<T: Precision>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        self.reference_of(inputs, DType::F32, outputs)
+    }
+
+    pub(super) fn reference_of<T: Precision>(
+        &self,
+        inputs: &[Dense<T>],
+        dtype: DType,
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
+        let (x, rest) = self.load.apply(inputs, dtype);
+        T::call(&ConvTranspose3dWgrad, &[x, rest[0].clone()], outputs)
+    }
+}
