@@ -80,10 +80,10 @@ FOR_EACH_TYPE(BATCH_NORM_SUMS)
 
 struct BatchNormFinishArguments {
     const double* partials;  // [slices, 3, channels]
-    const float* gamma;      // [channels]
+    const float* gamma;      // [channels]; with a scale only
     float* mean;             // [channels]
     float* variance;         // [channels]
-    float* scale;            // [channels]
+    float* scale;            // [channels] or null
     long long voxels;
     long long slice;  // voxels of a slice
     int slices;
@@ -115,14 +115,18 @@ extern "C" __global__ void __launch_bounds__(WARP) batch_norm_finish(const __gri
     if (threadIdx.x == 0) {
         g.mean[channel] = static_cast<float>(mean);
         g.variance[channel] = static_cast<float>(variance);
+        if (g.scale == nullptr) return;
         g.scale[channel] = static_cast<float>(g.gamma[channel] / sqrt(static_cast<float>(variance) + g.epsilon));
     }
 }
 
 struct BatchNormScaleArguments {
     const float* gamma;     // [channels]
+    const float* beta;      // [channels]; with a shift only
+    const float* mean;      // [channels]; with a shift only
     const float* variance;  // [channels]
     float* scale;           // [channels]
+    float* shift;           // [channels] or null: beta - mean * scale, so that y = scale * x + shift
     double epsilon;
     int channels;
     int unused;
@@ -131,8 +135,9 @@ struct BatchNormScaleArguments {
 extern "C" __global__ void __launch_bounds__(256) batch_norm_scale(const __grid_constant__ BatchNormScaleArguments g) {
     const int channel = static_cast<int>(first_index());
     if (channel >= g.channels) return;
-    g.scale[channel] =
-        static_cast<float>(g.gamma[channel] / sqrt(static_cast<double>(g.variance[channel]) + g.epsilon));
+    const double scale = g.gamma[channel] / sqrt(static_cast<double>(g.variance[channel]) + g.epsilon);
+    g.scale[channel] = static_cast<float>(scale);
+    if (g.shift != nullptr) g.shift[channel] = static_cast<float>(g.beta[channel] - g.mean[channel] * scale);
 }
 
 struct BatchNormApplyArguments {
@@ -202,10 +207,11 @@ struct BatchNormBackwardApplyArguments {
     const float* mean;     // [channels]
     const float* factors;  // [3, channels]: scale, slope, offset
     const void* dy;        // [voxels, channels]
+    const void* addend;    // [voxels, channels] or null: another gradient of x; may be dx
     void* dx;              // [voxels, channels]
     long long count;       // elements
     int channels;
-    int unused;
+    int relu;              // whether x is a ReLU's result and dx the gradient in front of it
 };
 
 template <typename T, int N>
@@ -213,14 +219,16 @@ __device__ __forceinline__ void batch_norm_backward_apply(const BatchNormBackwar
     for (long long i = first_index(); i < g.count / N; i += index_stride()) {
         long long voxel = i;
         const int channel = take_axis(voxel, g.channels / N) * N;
-        float gradient[N], values[N];
+        float gradient[N], values[N], addend[N] = {};
         load_run<T>(static_cast<const T*>(g.dy) + i * N, gradient);
         load_run<T>(static_cast<const T*>(g.x) + i * N, values);
+        if (g.addend != nullptr) load_run<T>(static_cast<const T*>(g.addend) + i * N, addend);
 #pragma unroll
         for (int lane = 0; lane < N; ++lane) {
             const int k = channel + lane;
             const float scale = g.factors[k], slope = g.factors[g.channels + k], offset = g.factors[2 * g.channels + k];
-            gradient[lane] = scale * (gradient[lane] - offset - slope * (values[lane] - g.mean[k]));
+            gradient[lane] = scale * (gradient[lane] - offset - slope * (values[lane] - g.mean[k])) + addend[lane];
+            if (g.relu && !(values[lane] > 0.0f)) gradient[lane] = 0.0f;
         }
         store_run<T>(static_cast<T*>(g.dx) + i * N, gradient);
     }

@@ -1,5 +1,6 @@
 // Max pooling, 2x2x2, stride 2; a last odd plane is dropped. The gradient goes to the first maximum of each block in scan
-// order, found again from the input.
+// order, found again from the input. The input may be normalised on the way in, and another gradient of it added on the way
+// out.
 //
 // A thread owns sixteen bytes of a voxel's channels, or one element where they do not come in whole runs: forward of the
 // result, backward of a block of the input, blocks cut off by an odd extent included, because their elements need zeros.
@@ -10,11 +11,22 @@
 #include "common/element.cuh"
 
 struct MaxPoolArguments {
-    const void* x;   // [n, d, h, w, c]
-    void* y;         // [n, d / 2, h / 2, w / 2, c]
+    const void* x;       // [n, d, h, w, c]
+    const float* scale;  // [c] or null: scale * x + shift is pooled
+    const float* shift;  // [c]
+    void* y;             // [n, d / 2, h / 2, w / 2, c]
     int n, d, h, w, c;
     int unused;
 };
+
+// N channels of a voxel as they are pooled.
+template <typename T, int N>
+__device__ __forceinline__ void load_pooled(const T* from, const float* scale, const float* shift, int channel, float (&values)[N]) {
+    load_run<T>(from, values);
+    if (scale == nullptr) return;
+#pragma unroll
+    for (int lane = 0; lane < N; ++lane) values[lane] = fmaf(values[lane], scale[channel + lane], shift[channel + lane]);
+}
 
 template <typename T, int N>
 __device__ __forceinline__ void max_pool(const MaxPoolArguments& g) {
@@ -31,7 +43,8 @@ __device__ __forceinline__ void max_pool(const MaxPoolArguments& g) {
         for (int tap = 0; tap < 8; ++tap) {
             const long long row = (rest * g.d + 2 * z + tap / 4) * g.h + 2 * y + tap / 2 % 2;
             float values[N];
-            load_run<T>(static_cast<const T*>(g.x) + ((row * g.w + 2 * x + tap % 2) * runs + c) * N, values);
+            load_pooled<T>(static_cast<const T*>(g.x) + ((row * g.w + 2 * x + tap % 2) * runs + c) * N, g.scale, g.shift, c * N,
+                           values);
 #pragma unroll
             for (int lane = 0; lane < N; ++lane) best[lane] = values[lane] > best[lane] ? values[lane] : best[lane];
         }
@@ -40,9 +53,12 @@ __device__ __forceinline__ void max_pool(const MaxPoolArguments& g) {
 }
 
 struct MaxPoolBackwardArguments {
-    const void* x;   // [n, d, h, w, c]
-    const void* dy;  // [n, d / 2, h / 2, w / 2, c]
-    void* dx;        // [n, d, h, w, c]
+    const void* x;       // [n, d, h, w, c]
+    const float* scale;  // [c] or null: scale * x + shift was pooled
+    const float* shift;  // [c]
+    const void* dy;      // [n, d / 2, h / 2, w / 2, c]
+    const void* addend;  // [n, d, h, w, c] or null: another gradient of what was pooled; may be dx
+    void* dx;            // [n, d, h, w, c]
     int n, d, h, w, c;
     int unused;
 };
@@ -69,7 +85,7 @@ __device__ __forceinline__ void max_pool_backward(const MaxPoolBackwardArguments
 #pragma unroll
             for (int tap = 0; tap < 8; ++tap) {
                 float values[N];
-                load_run<T>(static_cast<const T*>(g.x) + element(tap), values);
+                load_pooled<T>(static_cast<const T*>(g.x) + element(tap), g.scale, g.shift, c * N, values);
 #pragma unroll
                 for (int lane = 0; lane < N; ++lane) {
                     if (tap == 0 || values[lane] > best[lane]) {
@@ -85,9 +101,10 @@ __device__ __forceinline__ void max_pool_backward(const MaxPoolBackwardArguments
         for (int tap = 0; tap < 8; ++tap) {
             const bool exists = 2 * z + tap / 4 < g.d && 2 * y + tap / 2 % 2 < g.h && 2 * x + tap % 2 < g.w;
             if (!exists) continue;
-            float values[N];
+            float values[N] = {};
+            if (g.addend != nullptr) load_run<T>(static_cast<const T*>(g.addend) + element(tap), values);
 #pragma unroll
-            for (int lane = 0; lane < N; ++lane) values[lane] = tap == at[lane] ? gradient[lane] : 0.0f;
+            for (int lane = 0; lane < N; ++lane) values[lane] += tap == at[lane] ? gradient[lane] : 0.0f;
             store_run<T>(static_cast<T*>(g.dx) + element(tap), values);
         }
     }

@@ -2,7 +2,7 @@
 //
 // Parameters, gradients and each kind of state are contiguous in memory in the same order, so one launch runs over all of
 // them: element i of each array belongs together. Device memory bounds it: one read of four to five arrays, a write of
-// two to four. `hyper` changes from step to step and lives on the device, so that a captured step never goes stale.
+// two to four. A step that is lost changes nothing. `hyper` changes from step to step and lives on the device, so that a captured step never goes stale.
 //
 // Targets: compute_75
 
@@ -10,6 +10,7 @@
 
 struct OptimizerArguments {
     const float* hyper;     // learning rate, factor of g, factor of m, factor of the raw gradient
+    const unsigned* flag;   // [1] or null: whether this step is lost, because a gradient was not finite
     float* parameter;       // [count]
     const float* gradient;  // [count]
     float* first;           // [count]: velocity, or first moment
@@ -24,6 +25,8 @@ struct OptimizerArguments {
     int unused;
 };
 
+__device__ __forceinline__ bool is_lost(const OptimizerArguments& g) { return g.flag != nullptr && g.flag[0] != 0; }
+
 __device__ __forceinline__ float clipped_gradient(const OptimizerArguments& g, long long i) {
     const float gradient = g.gradient[i] * g.hyper[3];
     // The bounds are ordered so that NaN stays NaN: a lost step must be seen, not clipped away.
@@ -32,6 +35,7 @@ __device__ __forceinline__ float clipped_gradient(const OptimizerArguments& g, l
 
 template <bool NESTEROV>
 __device__ __forceinline__ void sgd(const OptimizerArguments& g) {
+    if (is_lost(g)) return;
     const float rate = g.hyper[0];
 #pragma unroll 1  // four iterations at once would spill: each needs five addresses
     for (long long i = first_index(); i < g.count; i += index_stride()) {
@@ -53,6 +57,7 @@ enum class Moments { ADAM, AMSGRAD, NADAM };
 
 template <Moments KIND>
 __device__ __forceinline__ void moments(const OptimizerArguments& g) {
+    if (is_lost(g)) return;
     const float rate = g.hyper[0], of_gradient = g.hyper[1], of_moment = g.hyper[2];
 #pragma unroll 1
     for (long long i = first_index(); i < g.count; i += index_stride()) {

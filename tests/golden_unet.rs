@@ -542,7 +542,7 @@ impl Golden {
     }
 
     fn sources<T: Real>(&self, graph: &Graph, initial: &HashMap<String, Vec<f32>>) -> HashMap<ValueId, Dense<T>> {
-        let roles = [Role::Parameter, Role::Running, Role::OptimizerState, Role::Input];
+        let roles = [Role::Parameter, Role::Running, Role::OptimizerState, Role::Input, Role::Batch];
         let ids = roles.map(|role| graph.with_role(role)).concat();
         ids.into_iter()
             .map(|id| {

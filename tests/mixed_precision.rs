@@ -64,7 +64,7 @@ fn activations_are_16_bits_wide_and_what_survives_a_step_is_fp32() {
                 let is_cast = value.name.ends_with(".cast");
                 let expected = match value.role {
                     Role::Activation if is_volume || is_cast => narrow,
-                    Role::Input if value.name == names::LABELS => DType::U8,
+                    Role::Batch if value.name == names::LABELS => DType::U8,
                     Role::Input if value.name == names::RNG => DType::U32,
                     Role::Output if value.name == names::OVERFLOW => DType::U32,
                     _ => DType::F32,

@@ -14,7 +14,7 @@ use gyrus::{
     },
     demo::synthesize,
     graph::fuse::Fuse,
-    nn::{Architecture, UNetConfig},
+    nn::{Architecture, Precision, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::{
         Ending, RunOptions, TrainConfig, Trainer,
@@ -75,6 +75,65 @@ fn a_run_with_dropout_stopped_before_any_step_ends_with_the_same_bits() {
     let rule = Rule::Nadam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
     check_stops(&TrainConfig { rule, train_batch: 2, ..config(Architecture::UpsamplingDropout) });
 }
+
+#[test]
+fn runs_in_16_bits_stopped_before_any_step_end_with_the_same_bits() {
+    for precision in [Precision::Bf16, Precision::Fp16] {
+        let base = norms();
+        check_stops(&TrainConfig { network: UNetConfig { precision, ..base.network }, ..base });
+    }
+}
+
+#[test]
+fn steps_that_overflow_are_skipped_and_counted_and_the_run_recovers_and_resumes_with_the_same_bits() {
+    let data = Data::make();
+    let base = norms();
+    // Nadam's momenta remember how many steps there were: skipped ones must not be among them.
+    let rule = Rule::Nadam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
+    let network = UNetConfig { precision: Precision::Fp16, ..base.network };
+    let config = TrainConfig { network, rule, ..base };
+    // A run that was stopped before its first step, with a scale that is far too large.
+    let start = || {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Run { threads: Threads::new(1), workers: 1, stop_before: Some(0), resume: false };
+        assert!(matches!(data.run(&config, folder.path(), run, &mut Log::default()), Err(Error::Stopped)));
+        let mut checkpoint = Checkpoint::load(&folder.path().join(LAST)).unwrap();
+        assert_eq!(checkpoint.meta.configuration["loss_scale"]["scale"], 65536.0);
+        checkpoint.meta.configuration["loss_scale"]["scale"] = TOO_LARGE.into();
+        checkpoint.save(&folder.path().join(LAST)).unwrap();
+        folder
+    };
+    let go_on = |folder: &Path, threads, stop_before, log: &mut Log| {
+        let run = Run { threads: Threads::new(threads), workers: 1, stop_before, resume: true };
+        data.run(&config, folder, run, log)
+    };
+    let whole = start();
+    let initial = Checkpoint::load(&whole.path().join(LAST)).unwrap();
+    let mut expected = Log::default();
+    assert_eq!(go_on(whole.path(), 2, None, &mut expected).unwrap(), Ending::Completed);
+    let end = Checkpoint::load(&whole.path().join(LAST)).unwrap();
+    let skipped: u64 = expected.skipped.iter().sum();
+    println!("{skipped} of {STEPS} steps were skipped: {:?}", expected.skipped);
+    assert!((1..STEPS as u64).contains(&skipped), "{skipped} of {STEPS} steps were skipped");
+    let state = &end.meta.configuration["loss_scale"];
+    assert_eq!(state["skipped"], skipped);
+    assert_eq!(state["scale"], TOO_LARGE / 2f64.powi(skipped as i32));
+    assert!(initial.tensors.iter().any(|(name, tensor)| end.tensors[name] != *tensor), "nothing was learnt");
+    assert!(end.tensors.values().flat_map(|tensor| &tensor.data).all(|x| x.is_finite()));
+
+    for stop in 0..STEPS {
+        let folder = start();
+        let mut log = Log::default();
+        assert!(matches!(go_on(folder.path(), 1, Some(stop), &mut log), Err(Error::Stopped)));
+        assert_eq!(go_on(folder.path(), 3, None, &mut log).unwrap(), Ending::Completed);
+        assert_eq!(log, expected, "stopped before step {stop}: the history differs");
+        let resumed = Checkpoint::load(&folder.path().join(LAST)).unwrap();
+        assert!(resumed == end, "stopped before step {stop}: the checkpoint differs");
+    }
+}
+
+/// A scale of the loss at which gradients overflow, but not for all of the steps.
+const TOO_LARGE: f64 = 4_194_304.0;
 
 /// Stops a run before each of its steps, resumes it with other numbers of workers and threads, and compares the end.
 fn check_stops(config: &TrainConfig) {
@@ -200,6 +259,7 @@ impl Data {
 struct Log {
     steps: Vec<(f64, f64)>,
     epochs: Vec<(u64, u64, u64, Figures, Figures, bool)>,
+    skipped: Vec<u64>,
 }
 
 impl Observer for Log {
@@ -215,6 +275,7 @@ impl Observer for Log {
 
     fn epoch_ends(&mut self, figures: &EpochFigures) -> Result<()> {
         let EpochFigures { epoch, global_step, learning_rate, training, validation, is_best, .. } = figures.clone();
+        self.skipped.push(figures.skipped);
         self.epochs.push((epoch, global_step, learning_rate.to_bits(), training, validation, is_best));
         Ok(())
     }

@@ -5,6 +5,7 @@
 //   conv3d_correlate_*    fprop; and dgrad, the correlation of dy with the mirrored filter      (correlate.cuh)
 //   conv3d_wgrad_*        partial gradients by filter and bias per slice of the volume          (wgrad.cuh)
 //   conv3d_slice_sum_*    adds them in order
+//   conv3d_*_statistics_* mean and variance of a result from what its tiles leave                (tile_statistics.cuh)
 //
 // One or two sources side by side stand in for a concatenation, one or two targets for its inverse. A source may carry a
 // scale and a shift per channel (batch normalisation, applied once per element of a tile) or a mask (ReLU's gradient); the
@@ -15,6 +16,7 @@
 #include "correlate.cuh"
 #include "pack_filter.cuh"
 #include "slices.cuh"
+#include "tile_statistics.cuh"
 #include "wgrad.cuh"
 
 #define CONV3D_CORRELATE(TYPE, EXTENT, WIDTH)                                                        \
@@ -40,6 +42,7 @@
     extern "C" __global__ void __launch_bounds__(256) conv3d_slice_sum_##TYPE(const __grid_constant__ SliceSumArguments g) { \
         slice_sum(g);                                                                                                     \
     }                                                                                                                     \
+    TILE_STATISTICS(conv3d, TYPE)                                                                                         \
     CONV3D_ANALYTIC(TYPE, _##TYPE)                                                                                        \
     CONV3D_EXTENT(TYPE, 1)                                                                                                \
     CONV3D_EXTENT(TYPE, 2)                                                                                                \

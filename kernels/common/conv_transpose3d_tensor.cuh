@@ -15,6 +15,7 @@
 #include "correlate.cuh"
 #include "pack_filter.cuh"
 #include "slices.cuh"
+#include "tile_statistics.cuh"
 #include "wgrad.cuh"
 
 #define CONV_TRANSPOSE3D_FPROP(TYPE, WIDTH)                                                               \
@@ -44,6 +45,7 @@
         conv_transpose3d_slice_sum_##TYPE(const __grid_constant__ SliceSumArguments g) {                      \
         slice_sum(g);                                                                                         \
     }                                                                                                         \
+    TILE_STATISTICS(conv_transpose3d, TYPE)                                                                    \
     CONV_TRANSPOSE3D_FPROP(TYPE, 64)                                                                           \
     CONV_TRANSPOSE3D_DGRAD(TYPE, 32)                                                                           \
     CONV_TRANSPOSE3D_DGRAD(TYPE, 64)

@@ -87,12 +87,12 @@ __device__ __forceinline__ void merge_statistics(const MergeStatisticsArguments&
     }
 }
 
-#define TILE_STATISTICS(NAME)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(STATISTICS_THREADS)                                                      \
-        NAME##_tile_statistics(const __grid_constant__ TileStatisticsArguments g) {                                       \
-        tile_statistics(g);                                                                                               \
-    }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(WARP)                                                                    \
-        NAME##_merge_statistics(const __grid_constant__ MergeStatisticsArguments g) {                                     \
-        merge_statistics(g);                                                                                              \
+#define TILE_STATISTICS(FAMILY, TYPE)                                                            \
+    extern "C" __global__ void __launch_bounds__(STATISTICS_THREADS)                             \
+        FAMILY##_tile_statistics_##TYPE(const __grid_constant__ TileStatisticsArguments g) {     \
+        tile_statistics(g);                                                                      \
+    }                                                                                            \
+    extern "C" __global__ void __launch_bounds__(WARP)                                           \
+        FAMILY##_merge_statistics_##TYPE(const __grid_constant__ MergeStatisticsArguments g) {   \
+        merge_statistics(g);                                                                     \
     }

@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 
+use super::device::DeviceOptions;
 use crate::{Error, Result, demo};
 
 /// The folder that the demo makes if none is named.
@@ -36,6 +37,9 @@ pub struct Options {
     #[arg(long, default_value_t = 30, value_name = "N")]
     cases: usize,
 
+    #[command(flatten)]
+    device: DeviceOptions,
+
     /// Epochs
     #[arg(long, default_value_t = 12, value_name = "N")]
     training_epochs: usize,
@@ -50,6 +54,8 @@ pub fn run(options: Options) -> Result<()> {
         let advice = format!("give at least {FOLDS} cases and 1 epoch");
         return Err(Error::usage("--cases, --training-epochs", cause, advice));
     }
+    // What cannot be had is said before anything is made.
+    drop(options.device.open()?);
     prepare(folder, options.overwrite)?;
     let path = |name: &str| folder.join(name).into_os_string();
     let (data, model, predictions) = (path("dataset"), path("model"), path("predictions"));
@@ -58,6 +64,7 @@ pub fn run(options: Options) -> Result<()> {
     demo::synthesize(Path::new(&data), options.seed, options.cases)?;
     let [depth, width, height] = demo::EXTENTS.map(|extent| extent.to_string());
     let (seed, epochs) = (options.seed.to_string(), options.training_epochs.to_string());
+    let (device, threads) = (options.device.device.to_string(), options.device.threads.to_string());
     let folds = FOLDS.to_string();
     command(
         "train",
@@ -75,6 +82,8 @@ pub fn run(options: Options) -> Result<()> {
             ("--folds", folds.as_ref()),
             ("--training-epochs", epochs.as_ref()),
             ("--seed", seed.as_ref()),
+            ("--device", device.as_ref()),
+            ("--threads", threads.as_ref()),
         ],
         &[],
     )?;
@@ -86,6 +95,8 @@ pub fn run(options: Options) -> Result<()> {
             ("--folds", folds.as_ref()),
             ("--seed", seed.as_ref()),
             ("--output", &predictions),
+            ("--device", device.as_ref()),
+            ("--threads", threads.as_ref()),
         ],
         &[],
     )?;

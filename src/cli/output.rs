@@ -3,9 +3,13 @@
 use std::{
     fmt,
     io::{self, Write},
+    path::PathBuf,
 };
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    files::{self, Existing},
+};
 
 /// Prints a line of results on standard output, as `println!` does, but returns from the function with an error where
 /// that would panic.
@@ -36,6 +40,32 @@ pub fn print(text: fmt::Arguments<'_>) -> Result<()> {
 /// As [`print`].
 pub fn print_json(value: &serde_json::Value) -> Result<()> {
     print(format_args!("{value:#}\n"))
+}
+
+/// Where else the figures of a command go.
+#[derive(Debug, clap::Args)]
+pub struct SaveOptions {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Also write the JSON into this file, replacing it
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+}
+
+impl SaveOptions {
+    /// Saves the figures if that is wanted, and prints them: as JSON, or with `table`.
+    ///
+    /// # Errors
+    /// As [`print`]; if the file cannot be written.
+    pub fn report(&self, value: &serde_json::Value, table: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Some(path) = &self.save {
+            let text = format!("{value:#}\n");
+            files::write(path, Existing::Replace, |file| file.write_all(text.as_bytes()))?;
+        }
+        if self.json { print_json(value) } else { table() }
+    }
 }
 
 /// Prints a remark. There is nobody to tell when that fails.

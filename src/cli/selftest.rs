@@ -14,7 +14,10 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::device::{DeviceOptions, counted};
+use super::{
+    device::{DeviceOptions, counted},
+    output::SaveOptions,
+};
 use crate::{
     Error, Result,
     machine::Machine,
@@ -31,7 +34,7 @@ use crate::{
 /// are uploaded ahead. Exit status 1 if anything is wrong.
 ///
 /// JSON keys: device, name, cases, failures, seconds, outcomes: a list of {case, passed, share, error, allowed, seconds},
-/// where share is error over what is allowed.
+/// where share is error over what is allowed (null if a result is not a number, or has other bits than it should).
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -45,9 +48,12 @@ pub struct Options {
     #[arg(long)]
     cases: bool,
 
-    /// Print JSON
+    /// Leave the largest cases out: for checkers that slow everything down
     #[arg(long)]
-    json: bool,
+    quick: bool,
+
+    #[command(flatten)]
+    save: SaveOptions,
 }
 
 /// Runs the command.
@@ -57,8 +63,9 @@ pub fn run(options: Options) -> Result<()> {
     note!("{name}");
     let start = Instant::now();
     let is_wanted = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
-    let cases: Vec<Case> = catalogue().into_iter().filter(|case| is_wanted(&case.name)).collect();
-    let mut outcomes = match opened.runs_on {
+    let cases: Vec<Case> =
+        catalogue().into_iter().filter(|case| is_wanted(&case.name) && !(options.quick && case.timed)).collect();
+    let outcomes = match opened.runs_on {
         RunsOn::Cpu(threads) => judge_all(&cases, &mut Cpu(threads.count()))?,
         RunsOn::Machine(machine) => on_machine(&cases, machine, is_wanted("steps"))?,
     };
@@ -67,30 +74,29 @@ pub fn run(options: Options) -> Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     let failures = outcomes.iter().filter(|outcome| !outcome.is_good()).count();
-    if options.json {
-        let line = |outcome: &Outcome| {
-            json!({
-                "case": outcome.case,
-                "passed": outcome.is_good(),
-                "share": outcome.share,
-                "error": outcome.error,
-                "allowed": outcome.allowed,
-                "seconds": outcome.seconds,
-            })
-        };
-        let report = json!({
-            "device": device,
-            "name": name,
-            "cases": outcomes.len(),
-            "failures": failures,
-            "seconds": seconds,
-            "outcomes": outcomes.iter().map(line).collect::<Vec<_>>(),
-        });
-        super::output::print_json(&report)?;
-    } else {
-        print_table(&mut outcomes, options.cases)?;
+    let line = |outcome: &Outcome| {
+        json!({
+            "case": outcome.case,
+            "passed": outcome.is_good(),
+            "share": outcome.share,
+            "error": outcome.error,
+            "allowed": outcome.allowed,
+            "seconds": outcome.seconds,
+        })
+    };
+    let report = json!({
+        "device": device,
+        "name": name,
+        "cases": outcomes.len(),
+        "failures": failures,
+        "seconds": seconds,
+        "outcomes": outcomes.iter().map(line).collect::<Vec<_>>(),
+    });
+    options.save.report(&report, || {
+        print_table(&outcomes, options.cases)?;
         say!("{} passed, {failures} failed, {seconds:.1} s", counted(outcomes.len() - failures, "case"));
-    }
+        Ok(())
+    })?;
     if failures > 0 {
         return Err(Error::Device {
             device,
@@ -129,7 +135,15 @@ fn judge_all(cases: &[Case], device: &mut (dyn Device + Send)) -> Result<Vec<Out
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?)))
         {
             let mut turn = Turn { device: &device, seconds: 0.0 };
-            let outcome = judge(case, &mut turn).map(|outcome| Outcome { seconds: turn.seconds, ..outcome });
+            let outcome = match judge(case, &mut turn) {
+                Ok(outcome) => Ok(Outcome { seconds: turn.seconds, ..outcome }),
+                // The device can go on.
+                Err(Error::Shape { cause, .. }) => {
+                    let (case, seconds) = (format!("{}: {cause}", case.name), turn.seconds);
+                    Ok(Outcome { case, share: f64::INFINITY, error: f64::INFINITY, allowed: 0.0, seconds })
+                }
+                Err(error) => Err(error),
+            };
             let is_over = outcome.is_err();
             // The receiver lives longer than the workers.
             let _ = send.send((index, outcome));
@@ -168,7 +182,7 @@ impl Device for Turn<'_, '_> {
     }
 }
 
-fn print_table(outcomes: &mut [Outcome], every_case: bool) -> Result<()> {
+fn print_table(outcomes: &[Outcome], every_case: bool) -> Result<()> {
     if every_case {
         say!("{:<64} {:>10} {:>10} {:>8} {:>9}", "case", "error", "allowed", "share", "ms");
         for outcome in outcomes.iter() {
@@ -205,4 +219,35 @@ fn print_case(outcome: &Outcome) -> Result<()> {
     let Outcome { case, share, error, allowed, seconds } = outcome;
     say!("{case:<64} {error:>10.2e} {allowed:>10.2e} {share:>8.3} {:>9.2}", 1e3 * seconds);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The CPU, but every second case is off, and every third writes outside its operands.
+    struct Faulty(usize);
+
+    impl Device for Faulty {
+        fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
+            self.0 += 1;
+            let mut results = Cpu(1).run(single)?;
+            match self.0 % 3 {
+                0 => return Err(Error::shape("relu", "wrote outside its operands")),
+                1 => {}
+                _ => results[0][0] += 1.0,
+            }
+            Ok(results)
+        }
+    }
+
+    #[test]
+    fn wrong_cases_are_counted_and_the_others_still_run() {
+        // Large enough for a single draw each, so that a case is one run.
+        let cases: Vec<Case> = catalogue().into_iter().filter(|case| case.timed).take(6).collect();
+        let outcomes = judge_all(&cases, &mut Faulty(0)).unwrap();
+        assert_eq!(outcomes.len(), 6);
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_good()).count(), 2);
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.case.ends_with("wrote outside its operands")).count(), 2);
+    }
 }

@@ -26,7 +26,7 @@ pub fn all() -> &'static [Image] {
 /// # Errors
 /// If the crate was built without it.
 pub fn find(family: &str, compute: u32) -> Result<&'static Image> {
-    let fitting = IMAGES.iter().filter(|image| image.family == family && image.runs_on(compute));
+    let fitting = IMAGES.iter().filter(|image| image.family == family && runs_on(image.target, compute));
     fitting.max_by_key(|image| image.number()).ok_or_else(|| {
         let cause = if MISSING.iter().any(|name| name.split('.').next() == Some(family)) {
             format!(
@@ -39,13 +39,14 @@ pub fn find(family: &str, compute: u32) -> Result<&'static Image> {
     })
 }
 
-/// Whether every kernel is there for a device of this compute capability (times ten).
+/// Whether this build has every kernel that is made for a device of this compute capability (times ten). Some families
+/// begin with a newer one.
 ///
 /// # Errors
 /// The first that is not.
 pub fn check(compute: u32) -> Result<()> {
-    let missing = MISSING.iter().filter_map(|name| name.split('.').next());
-    IMAGES.iter().map(|image| image.family).chain(missing).try_for_each(|family| find(family, compute).map(|_| ()))
+    let missing = MISSING.iter().filter_map(|name| name.split_once('.'));
+    missing.filter(|(_, target)| runs_on(target, compute)).try_for_each(|(family, _)| find(family, compute).map(|_| ()))
 }
 
 impl Image {
@@ -60,12 +61,16 @@ impl Image {
 
     /// The number in `compute_90a`.
     pub fn number(&self) -> u32 {
-        self.target.trim_start_matches("compute_").trim_end_matches('a').parse().unwrap_or(u32::MAX)
+        number(self.target)
     }
+}
 
-    fn runs_on(&self, compute: u32) -> bool {
-        if self.target.ends_with('a') { self.number() == compute } else { self.number() <= compute }
-    }
+fn number(target: &str) -> u32 {
+    target.trim_start_matches("compute_").trim_end_matches('a').parse().unwrap_or(u32::MAX)
+}
+
+fn runs_on(target: &str, compute: u32) -> bool {
+    if target.ends_with('a') { number(target) == compute } else { number(target) <= compute }
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub struct Kernel<A> {
     family: &'static str,
     name: &'static str,
     threads: u32,
+    compute: u32,
     arguments: PhantomData<fn(A)>,
 }
 
@@ -67,6 +68,8 @@ pub struct KernelAbi {
     pub name: &'static str,
     /// Threads of a CTA.
     pub threads: u32,
+    /// The least compute capability, times ten, that has it.
+    pub compute: u32,
     /// Name of the argument struct.
     pub arguments: &'static str,
     /// Bytes of the argument struct.
@@ -78,7 +81,17 @@ pub struct KernelAbi {
 impl<A: Arguments> Kernel<A> {
     /// The entry `name` of `kernels/<family>.cu`, with this many threads in a CTA.
     pub const fn new(family: &'static str, name: &'static str, threads: u32) -> Self {
-        Self { family, name, threads, arguments: PhantomData }
+        Self { family, name, threads, compute: super::OLDEST, arguments: PhantomData }
+    }
+
+    /// The same for devices of this compute capability (times ten) and newer ones alone.
+    pub const fn since(self, compute: u32) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// The least compute capability, times ten, that has it.
+    pub const fn compute(&self) -> u32 {
+        self.compute
     }
 
     /// The `.cu` file without extension.
@@ -102,6 +115,7 @@ impl<A: Arguments> Kernel<A> {
             family: self.family,
             name: self.name,
             threads: self.threads,
+            compute: self.compute,
             arguments: A::NAME,
             bytes: size_of::<A>(),
             fields: A::FIELDS,
@@ -127,6 +141,8 @@ pub struct Launch {
     pub family: &'static str,
     /// The entry.
     pub kernel: &'static str,
+    /// The least compute capability, times ten, that has it.
+    pub compute: u32,
     /// CTAs in x, y, z.
     pub grid: [u32; 3],
     /// Threads of a CTA.

@@ -6,11 +6,7 @@
 use std::sync::Arc;
 
 use super::{Access, Arguments, Kernel, Launch};
-use crate::{
-    Error, Result,
-    graph::Op,
-    tensor::{DType, Spec},
-};
+use crate::{Error, Result, graph::Op, tensor::Spec};
 
 /// The most CTAs of a kernel whose threads stride over all elements: enough to fill any GPU several times over, few enough
 /// that starting them costs nothing.
@@ -70,6 +66,18 @@ pub fn refusal(op: &dyn Op, inputs: &[Spec]) -> Option<Error> {
     op.launches(&mut Lower::new(op.kind(), &inputs, &outputs, 0)).err()
 }
 
+/// The least compute capability (times ten) of a GPU that can run the operation on these operands; none if none can.
+///
+/// # Panics
+/// If the operation refuses the operands themselves.
+pub fn least_compute(op: &dyn Op, inputs: &[Spec]) -> Option<u32> {
+    let outputs = op.infer(inputs).unwrap_or_else(|cause| panic!("{}: {cause}", op.kind()));
+    let (inputs, outputs) = (placed(inputs), placed(&outputs));
+    let mut cx = Lower::new(op.kind(), &inputs, &outputs, 0);
+    op.launches(&mut cx).ok()?;
+    cx.launches.iter().map(|launch| launch.compute).max()
+}
+
 /// Operands at addresses that no rule about alignment or neighbourhood can object to.
 fn placed(specs: &[Spec]) -> Vec<Operand> {
     let mut next = 0;
@@ -116,22 +124,6 @@ impl<'a> Lower<'a> {
         self.outputs[index]
     }
 
-    /// Refuses 16-bit operands: for operations that have fp32 kernels alone.
-    ///
-    /// # Errors
-    /// If an operand is bf16 or fp16.
-    pub fn fp32_only(&self) -> Result<()> {
-        let is_narrow = |operand: &&Operand| matches!(operand.spec.dtype, DType::Bf16 | DType::F16);
-        match self.inputs.iter().chain(self.outputs).find(is_narrow) {
-            None => Ok(()),
-            Some(operand) => {
-                let cause =
-                    format!("no GPU kernel for {} yet; use --precision fp32 or --device cpu", operand.spec.dtype);
-                Err(Error::shape(self.name, cause))
-            }
-        }
-    }
-
     /// The address of so many scratch bytes. Each call gives other ones.
     pub fn workspace(&mut self, bytes: usize) -> u64 {
         let address = self.workspace + self.workspace_bytes as u64;
@@ -149,6 +141,7 @@ impl<'a> Lower<'a> {
         self.launches.push(Launch {
             family: kernel.family(),
             kernel: kernel.name(),
+            compute: kernel.compute(),
             grid: grid.map(|extent| extent as u32),
             block: [kernel.threads(), 1, 1],
             shared: 0,

@@ -21,7 +21,7 @@ pub use null::Null;
 use crate::{Error, Result};
 
 /// Oldest compute capability (times ten) that there are kernels for.
-const OLDEST: u32 = 75;
+pub const OLDEST: u32 = 75;
 
 /// What a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod batch_norm;
 pub mod batch_norm_fused;
+mod by_type;
 pub mod case;
 pub mod concat;
 pub mod conv3d;
@@ -84,6 +85,7 @@ pub fn kernels() -> Vec<KernelAbi> {
         activation::launch::kernels(),
         dice::launch::kernels(),
         elementwise::launch::kernels(),
+        non_finite::launch::kernels(),
         optimizer::launch::kernels(),
     ]
     .into_iter()

@@ -15,7 +15,7 @@ const SMALLEST_SLICE: usize = 256;
 
 arguments!(
     /// The tail of `ChannelSumArguments` and `BiasSumArguments`; see `kernels/common/channel_sums.cuh`.
-    pub(super) SlicedVoxels { voxels: i64, slice: i64, channels: i32, width: i32 }
+    pub(super) SlicedVoxels { voxels: i64, slice: i64, channels: i32, width: i32, run: i32, unused: i32 }
 );
 arguments!(
     /// See `kernels/common/slices.cuh`.
@@ -28,12 +28,14 @@ pub(super) fn slices(pieces: usize, ctas: usize, smallest: usize) -> usize {
 }
 
 impl SlicedVoxels {
-    /// `[voxels, channels]` for the kernels that sum per channel.
-    pub(super) fn new(voxels: usize, channels: usize) -> Self {
-        let width = channels.next_power_of_two().min(32);
-        let count = slices(voxels, channels.div_ceil(width), SMALLEST_SLICE);
+    /// `[voxels, channels]` for the kernels that sum per channel, `run` channels per lane where that divides them.
+    pub(super) fn new(voxels: usize, channels: usize, run: usize) -> Self {
+        let run = if channels.is_multiple_of(run) { run } else { 1 };
+        let width = (channels / run).next_power_of_two().min(32);
+        let count = slices(voxels, channels.div_ceil(width * run), SMALLEST_SLICE);
         let slice = voxels.div_ceil(count) as i64;
-        Self { voxels: voxels as i64, slice, channels: channels as i32, width: width as i32 }
+        let (channels, width, run) = (channels as i32, width as i32, run as i32);
+        Self { voxels: voxels as i64, slice, channels, width, run, unused: 0 }
     }
 
     /// Number of slices. None is empty.
@@ -43,7 +45,7 @@ impl SlicedVoxels {
 
     /// A CTA per slice and tile of channels.
     pub(super) fn grid(&self) -> [u64; 3] {
-        [self.slices() as u64, (self.channels as u64).div_ceil(self.width as u64), 1]
+        [self.slices() as u64, (self.channels as u64).div_ceil(self.width as u64 * self.run as u64), 1]
     }
 }
 
@@ -73,12 +75,12 @@ mod tests {
     #[test]
     fn slices_cover_every_voxel_and_none_is_empty() {
         for voxels in [1, 2, 255, 256, 257, 1009, 100_003, 9_216_000] {
-            for channels in [1, 3, 16, 17, 32, 33, 512] {
-                let cut = SlicedVoxels::new(voxels, channels);
+            for (channels, run) in [1, 3, 16, 17, 32, 33, 512].into_iter().flat_map(|c| [(c, 4), (c, 8)]) {
+                let cut = SlicedVoxels::new(voxels, channels, run);
                 let last = voxels as i64 - (cut.slices() as i64 - 1) * cut.slice;
                 assert!(last >= 1 && last <= cut.slice, "{cut:?}");
                 assert!(cut.width.count_ones() == 1 && cut.width <= 32);
-                assert!(cut.grid()[1] as i32 * cut.width >= cut.channels);
+                assert!(cut.grid()[1] as i32 * cut.width * cut.run >= cut.channels);
             }
         }
     }

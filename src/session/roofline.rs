@@ -63,6 +63,7 @@ fn flops(machine: &mut dyn Machine, kernel: &Kernel<RooflineArguments>, ctas: u3
     let launch = Launch {
         family: kernel.family(),
         kernel: kernel.name(),
+        compute: kernel.compute(),
         grid: [ctas, 1, 1],
         block: [kernel.threads(), 1, 1],
         shared: 0,

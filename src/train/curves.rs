@@ -96,6 +96,7 @@ mod tests {
                     seconds: 1.0,
                     ms_per_step: 1.0,
                     waiting: 0.0,
+                    skipped: 0,
                 })
                 .unwrap();
         }

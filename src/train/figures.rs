@@ -37,6 +37,10 @@ pub struct EpochFigures {
     pub step_seconds: f64,
     /// Share of the training time that was spent waiting for data.
     pub waited: f64,
+    /// Steps that were skipped because their gradients overflowed.
+    pub skipped: u64,
+    /// The scale of the loss at its end, where the precision asks for one.
+    pub loss_scale: Option<f64>,
     /// Whether the validation Dice coefficient is the best so far.
     pub is_best: bool,
 }

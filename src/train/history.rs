@@ -65,6 +65,9 @@ pub struct Row {
     pub ms_per_step: f64,
     /// The share of the training time that steps waited for data.
     pub waiting: f64,
+    /// Steps that were skipped because their gradients overflowed, which fp16 may do.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 /// The rows of a run, and where they are kept.
@@ -191,7 +194,7 @@ impl History {
         for class in &self.classes {
             let _ = write!(csv, ",{}", quoted(&format!("dice_{class}")));
         }
-        csv.push_str(",mean_dice,seconds,ms_per_step,waiting\n");
+        csv.push_str(",mean_dice,seconds,ms_per_step,waiting,skipped\n");
         for row in &self.rows {
             let _ = write!(csv, "{},{},{}", row.epoch, row.step, cell(Some(row.lr)));
             for scores in [Some(row.train), row.validation] {
@@ -203,7 +206,7 @@ impl History {
             for &value in row.dice.iter().chain(&rest) {
                 let _ = write!(csv, ",{}", cell(value));
             }
-            csv.push('\n');
+            let _ = writeln!(csv, ",{}", row.skipped);
         }
         csv
     }
@@ -245,6 +248,7 @@ mod tests {
             seconds: 12.5,
             ms_per_step: 1250.0,
             waiting: 0.0,
+            skipped: 0,
         }
     }
 
@@ -260,10 +264,10 @@ mod tests {
         history.push(row(2)).unwrap();
         let expected = "epoch,step,lr,train_loss,train_dice,train_iou,train_accuracy,validation_loss,validation_dice,\
             validation_iou,validation_accuracy,dice_anterior,\"dice_posterior, \"\"tail\"\"\",mean_dice,seconds,\
-            ms_per_step,waiting\n\
-            1,10,1e-4,0.75,0.30000000000000004,0.25,1,,,,,0.5,,0.5,12.5,1250,0\n\
+            ms_per_step,waiting,skipped\n\
+            1,10,1e-4,0.75,0.30000000000000004,0.25,1,,,,,0.5,,0.5,12.5,1250,0,0\n\
             2,20,1e-4,0.75,0.30000000000000004,0.25,1,0.3333333333333333,0.30000000000000004,0.25,1,0.5,,0.5,12.5,\
-            1250,0\n";
+            1250,0,0\n";
         assert_eq!(fs::read_to_string(folder.path().join(CSV)).unwrap(), expected);
         let refused = History::create(folder.path(), &classes(), Existing::Keep).unwrap_err();
         assert!(refused.to_string().contains("already exists"), "{refused}");
@@ -282,6 +286,19 @@ mod tests {
         resumed.push(row(4)).unwrap();
         resumed.push(row(5)).unwrap();
         assert_eq!((files(), resumed), (before, whole));
+    }
+
+    #[test]
+    fn a_history_from_before_steps_could_be_skipped_reads_as_one_without_skipped_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut history = History::create(folder.path(), &classes(), Existing::Keep).unwrap();
+        history.push(row(1)).unwrap();
+        let path = folder.path().join(JSON);
+        let text = fs::read_to_string(&path).unwrap();
+        let older = text.replace("\"waiting\": 0.0,\n", "\"waiting\": 0.0\n").replace("      \"skipped\": 0\n", "");
+        assert!(older.len() < text.len() && !older.contains("skipped"));
+        fs::write(&path, older).unwrap();
+        assert_eq!(History::read(folder.path()).unwrap(), history);
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub trait Observer {
     /// A step is done: its loss, its soft Dice coefficient and its duration, waiting for data included.
     fn step(&mut self, loss: f64, dice: f64, took: Duration);
 
+    /// After a step, where the loss is scaled: the scale of the next one, and steps of the epoch that were skipped.
+    fn loss_scale(&mut self, _scale: f32, _skipped_in_epoch: u64) {}
+
     /// An epoch is done. The checkpoint that says so is written after this returns.
     ///
     /// # Errors

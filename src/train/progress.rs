@@ -20,6 +20,7 @@ pub struct Running {
     loss: f64,
     dice: f64,
     busy: Duration,
+    skipped: u64,
 }
 
 /// The display of one epoch's training steps.
@@ -71,6 +72,11 @@ impl Progress {
         }
     }
 
+    /// Steps of the epoch that were skipped so far.
+    pub fn skipped(&mut self, steps: u64) {
+        self.running.skipped = steps;
+    }
+
     /// Says something while the bar stays below, such as what validation is doing.
     pub fn say(&mut self, line: &str) {
         match &mut self.output {
@@ -110,7 +116,17 @@ impl Running {
         let per_step = self.busy.as_secs_f64() / self.steps.max(1) as f64;
         let left = per_step * steps.saturating_sub(self.steps) as f64;
         let (loss, dice) = (self.loss, self.dice);
-        format!("loss {loss:.4}  dice {dice:.4}  {}  ETA {}", milliseconds(per_step), clock(left))
+        let skipped = skipped(self.skipped);
+        format!("loss {loss:.4}  dice {dice:.4}{skipped}  {}  ETA {}", milliseconds(per_step), clock(left))
+    }
+}
+
+/// `  2 steps skipped`, and nothing if none was.
+pub fn skipped(steps: u64) -> String {
+    match steps {
+        0 => String::new(),
+        1 => "  1 step skipped".to_owned(),
+        _ => format!("  {steps} steps skipped"),
     }
 }
 
@@ -182,5 +198,6 @@ mod tests {
         assert_eq!([0.0, 6.2, 754.0, 3723.0].map(clock), ["0:00", "0:07", "12:34", "1:02:03"]);
         assert_eq!([0.000_53, 0.0123].map(milliseconds), ["0.53 ms/step", "12 ms/step"]);
         assert!(Running::default().message(3).contains("ETA 0:00"));
+        assert!(Running { skipped: 2, ..Running::default() }.message(3).contains("  2 steps skipped  "));
     }
 }

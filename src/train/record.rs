@@ -11,7 +11,7 @@ use super::{
     figures::{EpochFigures, Figures},
     history::{self, History, Row, Scores},
     observer::Observer,
-    progress::Progress,
+    progress::{self, Progress},
     tensorboard::Events,
     trainer::{BEST, LAST},
 };
@@ -55,7 +55,7 @@ impl Record {
         Ok(Self { folder: folder.to_owned(), history, events, progress: None })
     }
 
-    fn write_events(&mut self, row: &Row) -> Result<()> {
+    fn write_events(&mut self, row: &Row, loss_scale: Option<f64>) -> Result<()> {
         let mut scalars = vec![
             ("loss/train".to_owned(), row.train.loss),
             ("dice/train".to_owned(), row.train.dice),
@@ -66,6 +66,9 @@ impl Record {
             ("time/ms_per_step".to_owned(), row.ms_per_step),
             ("time/waiting_for_data".to_owned(), row.waiting),
         ];
+        if let Some(scale) = loss_scale {
+            scalars.extend([("loss_scale".to_owned(), scale), ("skipped_steps".to_owned(), row.skipped as f64)]);
+        }
         if let Some(scores) = &row.validation {
             scalars.extend([
                 ("loss/validation".to_owned(), scores.loss),
@@ -108,12 +111,18 @@ impl Observer for Record {
         }
     }
 
+    fn loss_scale(&mut self, _scale: f32, skipped_in_epoch: u64) {
+        if let Some(progress) = &mut self.progress {
+            progress.skipped(skipped_in_epoch);
+        }
+    }
+
     fn epoch_ends(&mut self, figures: &EpochFigures) -> Result<()> {
         let row = row(figures);
         if let Some(progress) = self.progress.take() {
             progress.finish(&summary(&row, self.history.classes(), figures.is_best));
         }
-        self.write_events(&row)?;
+        self.write_events(&row, figures.loss_scale)?;
         self.history.push(row)?;
         curves::write(&self.history, &self.folder)
     }
@@ -137,6 +146,7 @@ fn row(figures: &EpochFigures) -> Row {
         seconds: figures.seconds,
         ms_per_step: figures.step_seconds * 1e3,
         waiting: figures.waited,
+        skipped: figures.skipped,
     }
 }
 
@@ -155,5 +165,6 @@ fn summary(row: &Row, classes: &[String], is_best: bool) -> String {
         row.ms_per_step,
         100.0 * row.waiting
     );
+    line += &progress::skipped(row.skipped);
     line + if is_best { "  (best)" } else { "" }
 }

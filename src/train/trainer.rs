@@ -15,6 +15,7 @@ use super::{
     budget::Limit,
     checkpoint::{Checkpoint, Label, Meta, Position},
     figures::{EpochFigures, Figures},
+    loss_scale::LossScale,
     observer::Observer,
     schedule::{EarlyStopState, ScheduleState},
     state::{self, Saved},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     Error, Result,
     data::{loader::Loader, preprocess::Preprocessing},
-    nn::{initial_parameters, names},
+    nn::{initial_parameters, names, record_training},
     ops::dice::Sums,
     optim::OptimizerState,
     plan::budget::Budget,
@@ -65,6 +66,9 @@ struct Configuration {
     class_weights: Vec<f32>,
     /// What the epoch under way has added up to.
     partial: Figures,
+    /// Where the precision asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<LossScale>,
 }
 
 /// A run: the session that computes, and where it stands.
@@ -83,6 +87,9 @@ pub struct Trainer {
     early_stop: EarlyStopState,
     best: Option<(f64, u64)>,
     partial: Figures,
+    loss_scale: Option<LossScale>,
+    /// Before the step under way, in case it turns out to have been skipped.
+    optimizer_before: OptimizerState,
 }
 
 impl Trainer {
@@ -115,19 +122,23 @@ impl Trainer {
     ) -> Result<Self> {
         config.check()?;
         let runs_on = runs_on.into();
+        // What a run starts from and saves is that of the step as it was recorded, however it is laid out.
+        let recorded = record_training(&config.training_step())?;
         let fitted = config.program().fit(runs_on.options(), limit)?;
         let (forgotten, extra_percent) = (fitted.forgotten, fitted.extra_flops_percent());
         let graphs = fitted.graphs;
         let mut session = Executor::bind_planned(&graphs, fitted.plan, runs_on)?;
-        state::initialise(&mut session, &initial_parameters(&graphs[TRAINING], config.seed))?;
+        state::initialise(&mut session, &initial_parameters(&recorded, config.seed))?;
         session.write(names::CLASS_WEIGHTS, &class_weights)?;
         session.write(names::LOSS_SCALE, &[1.0f32])?;
         Ok(Self {
             schedule: config.schedule.start(),
-            saved: state::saved_values(&graphs[TRAINING]),
+            saved: state::saved_values(&recorded),
             partial: Figures::new(config.network.outputs()),
             early_stop: EarlyStopState::default(),
+            loss_scale: config.network.precision.scales_loss().then(LossScale::default),
             optimizer: OptimizerState::default(),
+            optimizer_before: OptimizerState::default(),
             position: Position::default(),
             best: None,
             config,
@@ -160,7 +171,14 @@ impl Trainer {
         self.early_stop = meta.early_stop.unwrap_or_default();
         self.best = meta.best_metric.zip(meta.best_epoch);
         self.partial = configuration.partial;
-        self.optimizer = OptimizerState::after(&self.config.rule, meta.position.global_step);
+        if let Some(mine) = &mut self.loss_scale {
+            *mine = configuration.loss_scale.ok_or_else(|| {
+                let cause = "does not say how the loss was scaled";
+                Error::input(path, cause, "give a checkpoint that `gyrus train` wrote")
+            })?;
+        }
+        let skipped = self.loss_scale.map_or(0, |state| state.skipped());
+        self.optimizer = OptimizerState::after(&self.config.rule, meta.position.global_step.saturating_sub(skipped));
         Ok(())
     }
 
@@ -214,6 +232,9 @@ impl Trainer {
                     let (loss, dice) = self.finish_step()?;
                     let now = Instant::now();
                     observer.step(loss, dice, now - previous);
+                    if let Some(state) = self.loss_scale {
+                        observer.loss_scale(state.scale(), state.skipped_in_epoch());
+                    }
                     previous = now;
                 }
                 let Some(batch) = batch else { break };
@@ -251,11 +272,16 @@ impl Trainer {
     /// Starts an optimizer step on the batch that was written last.
     fn start_step(&mut self) -> Result<()> {
         let rate = self.config.schedule.rate(&self.schedule, self.position.global_step);
-        let hyper = self.optimizer.advance(&self.config.rule, rate, 1.0);
+        let scale = self.loss_scale.map_or(1.0, |state| state.scale());
+        self.optimizer_before = self.optimizer;
+        let hyper = self.optimizer.advance(&self.config.rule, rate, f64::from(scale));
         let (seed, step) = (self.config.seed, self.position.global_step);
         self.session.write(names::HYPER, &hyper)?;
         let rng = [seed as u32, (seed >> 32) as u32, step as u32, (step >> 32) as u32];
         self.session.write(names::RNG, &rng)?;
+        if self.loss_scale.is_some() {
+            self.session.write(names::LOSS_SCALE, &[scale])?;
+        }
         self.session.run(TRAINING)
     }
 
@@ -265,7 +291,26 @@ impl Trainer {
         let (loss, dice) = self.partial.add_batch(&samples, self.config.loss, &self.class_weights);
         self.position.step_in_epoch += 1;
         self.position.global_step += 1;
-        if loss.is_finite() { Ok((loss, dice)) } else { Err(self.diverged()) }
+        if !loss.is_finite() {
+            return Err(self.diverged());
+        }
+        if let Some(state) = self.loss_scale {
+            self.loss_scale = Some(self.next_scale(state)?);
+        }
+        Ok((loss, dice))
+    }
+
+    /// Lowers the scale of the loss and takes the optimizer's step back if the device skipped it.
+    fn next_scale(&mut self, state: LossScale) -> Result<LossScale> {
+        if self.session.read::<u32>(names::OVERFLOW)?[0] == 0 {
+            return Ok(state.after_good_step());
+        }
+        self.optimizer = self.optimizer_before;
+        state.after_skipped_step().ok_or_else(|| {
+            let Position { epoch, step_in_epoch, .. } = self.position;
+            let cause = format!("gradients exceed what fp16 holds (epoch {}, step {step_in_epoch})", epoch + 1);
+            Error::usage("--precision", cause, "train anew with --precision bf16, or with a lower --lr")
+        })
     }
 
     /// What the last run left about each sample.
@@ -326,7 +371,11 @@ impl Trainer {
         if is_best {
             self.best = Some((metric, self.position.epoch));
         }
+        let skipped = self.loss_scale.map_or(0, |state| state.skipped_in_epoch());
+        self.loss_scale = self.loss_scale.map(LossScale::in_new_epoch);
         EpochFigures {
+            skipped,
+            loss_scale: self.loss_scale.map(|state| f64::from(state.scale())),
             epoch: self.position.epoch,
             global_step: self.position.global_step,
             learning_rate,
@@ -349,6 +398,7 @@ impl Trainer {
             run: self.config.clone(),
             class_weights: self.class_weights.clone(),
             partial: self.partial.clone(),
+            loss_scale: self.loss_scale,
         };
         let meta = Meta {
             position: self.position,

@@ -5,20 +5,23 @@ use std::sync::{Mutex, PoisonError};
 use ptx_emulator::Counters;
 use serde_json::{Map, Value, json};
 
-use crate::{Result, machine::Tally};
+use crate::{Result, cli::output::SaveOptions, machine::Tally, plan::budget::Fitted};
 
-/// Prints what one step did.
-pub fn print((device, name): (String, String), arena: usize, tally: &Mutex<Tally>, as_json: bool) -> Result<()> {
+/// Reports what one step did.
+pub fn report((device, name): (String, String), step: &Fitted, tally: &Mutex<Tally>, save: &SaveOptions) -> Result<()> {
     let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
     let mut kernels: Vec<(&str, u64, &Counters)> =
         tally.iter().map(|(kernel, (launches, counters))| (*kernel, *launches, counters)).collect();
     kernels.sort_by_key(|(_, _, counters)| std::cmp::Reverse(counters.total_instructions()));
-    if as_json {
-        let lines: Vec<Value> =
-            kernels.iter().map(|(kernel, launches, counters)| line(kernel, *launches, counters)).collect();
-        let report = json!({"device": device, "name": name, "arena_bytes": arena, "kernels": lines});
-        return crate::cli::output::print_json(&report);
-    }
+    let arena = step.plan.total;
+    let lines: Vec<Value> =
+        kernels.iter().map(|&(kernel, launches, counters)| line(kernel, launches, counters)).collect();
+    let report =
+        json!({"device": device, "name": name, "arena_bytes": arena, "flops": step.work.flops, "kernels": lines});
+    save.report(&report, || print(&name, arena, &kernels))
+}
+
+fn print(name: &str, arena: usize, kernels: &[(&str, u64, &Counters)]) -> Result<()> {
     say!("{name}: no clock; what one step does");
     say!(
         "{:<34} {:>8} {:>14} {:>12} {:>12} {:>10} {:>9} {:>9}",
@@ -31,7 +34,7 @@ pub fn print((device, name): (String, String), arena: usize, tally: &Mutex<Tally
         "sectors",
         "conflicts"
     );
-    for (kernel, launches, counters) in kernels {
+    for &(kernel, launches, counters) in kernels {
         let moved = counters.global_load_bytes + counters.global_store_bytes;
         say!(
             "{kernel:<34} {launches:>8} {:>14} {:>12.2} {:>12.2} {:>10.2} {:>9.2} {:>9.3}",

@@ -13,6 +13,7 @@ use super::{
     fuse::FuseOptions,
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
+    output::SaveOptions,
 };
 use crate::{
     Error, Result,
@@ -33,13 +34,13 @@ const MOST_STEPS: usize = 100_000;
 /// Time a training step on random data: per operation and as a whole, as `train` would run it.
 ///
 /// Peaks are measured on the spot: arithmetic and copying. An operation's roofline is the time that its arithmetic or its
-/// memory traffic would take at those peaks, whichever is longer. On the CPU the arithmetic peak is a matrix product by a
+/// memory traffic would take at those peaks, whichever is longer; 16-bit operations are held against 16-bit arithmetic. On the CPU the arithmetic peak is a matrix product by a
 /// 1x1x1 convolution of 256 to 256 channels; on a GPU, kernels that do nothing else. There, times come from the GPU's own
 /// clock, and the whole step is a captured one. The emulated GPU has no clock: it counts what one step does instead.
 ///
 /// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs, arena_bytes, step_ms (median), step_gflops,
-/// steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
-/// device, name, arena_bytes, kernels (kernel, launches, and every counter by its name).
+/// step_roofline, steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
+/// device, name, arena_bytes, flops (of a step), kernels (kernel, launches, and every counter by its name).
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -73,9 +74,8 @@ pub struct Options {
     #[arg(long)]
     nodes: bool,
 
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    save: SaveOptions,
 }
 
 /// Runs the command.
@@ -102,10 +102,10 @@ pub fn run(options: Options) -> Result<()> {
     let about = (opened.device.to_string(), opened.description.clone());
     match opened {
         Opened { tally: Some(tally), runs_on, .. } => {
-            let mut session = Executor::bind_planned(&step.graphs, step.plan, runs_on)?;
+            let mut session = Executor::bind_planned(&step.graphs, step.plan.clone(), runs_on)?;
             fill(&mut session, &step.graphs[0], network.classes)?;
             session.run(0)?;
-            counters::print(about, session.plan().total, &tally, options.json)
+            counters::report(about, &step, &tally, &options.save)
         }
         Opened { runs_on: RunsOn::Cpu(threads), .. } => {
             let session = Session::bind_planned(&step.graphs, step.plan.clone(), threads)?;
@@ -122,10 +122,7 @@ impl Options {
     fn print(&self, (device, name): (String, String), step: &Fitted, measured: (Yardstick, Times)) -> Result<()> {
         let (yardstick, times) = measured;
         let report = Report::new(device, name, yardstick, step, times, self.nodes);
-        if self.json {
-            return super::output::print_json(&serde_json::to_value(&report).expect("plain data"));
-        }
-        report.print()
+        self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())
     }
 }
 

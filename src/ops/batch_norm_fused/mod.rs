@@ -17,11 +17,16 @@ mod reference;
 pub use cases::cases;
 pub use pooled::PooledBatchNormBackward;
 
-use super::{activation, batch_norm::BatchNormBackward, operands, vector};
+use super::{
+    activation,
+    batch_norm::{BatchNormBackward, launch},
+    operands, vector,
+};
 use crate::{
     Result,
     cpu::Statistics,
     graph::{CpuTarget, Op},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -81,6 +86,10 @@ impl Op for BatchNormStatistics {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::statistics(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::statistics(cx)
+    }
 }
 
 impl Op for BatchNormFinish {
@@ -101,6 +110,10 @@ impl Op for BatchNormFinish {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::finish(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::finish(self.epsilon, cx)
     }
 }
 
@@ -137,5 +150,9 @@ impl Op for FusedBatchNormBackward {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fused_backward(self.epsilon, self.accumulate, self.relu, cx)
     }
 }

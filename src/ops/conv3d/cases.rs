@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         // Between the widths of the GPU's tiles.
         ([1, 1, 1], 1, [2, 3, 4], 12, 20),
         ([1, 1, 1], 1, [2, 3, 4], 20, 12),
+        ([1, 1, 1], 1, [5, 3, 9], 40, 33),
         ([2, 2, 2], 1, [2, 3, 9], 12, 12),
         // Not a cube: what no network here has, and the general code must do.
         ([1, 3, 2], 2, [3, 4, 5], 3, 4),

@@ -12,6 +12,7 @@
 
 mod cases;
 mod cpu;
+mod launch;
 mod reference;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     Result,
     graph::{CpuTarget, Op, ValueId, reference::Dense},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -153,6 +155,10 @@ impl Op for FusedConv3d {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fprop(self, cx)
+    }
 }
 
 impl Op for FusedConv3dWgrad {
@@ -189,6 +195,10 @@ impl Op for FusedConv3dWgrad {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::wgrad(self, cx)
     }
 }
 
@@ -228,5 +238,9 @@ impl Op for FusedConv3dDgrad {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::dgrad(self, cx)
     }
 }

@@ -5,6 +5,7 @@
 
 mod cases;
 mod cpu;
+mod launch;
 mod reference;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     Result,
     graph::{CpuTarget, Op, ValueId, reference::Dense},
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::Spec,
@@ -79,6 +81,10 @@ impl Op for FusedConvTranspose3d {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fprop(self, cx)
+    }
 }
 
 impl Op for FusedConvTranspose3dWgrad {
@@ -107,5 +113,9 @@ impl Op for FusedConvTranspose3dWgrad {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::wgrad(self, cx)
     }
 }

@@ -3,19 +3,19 @@
 use super::Dropout;
 use crate::{
     Result,
-    machine::{Kernel, KernelAbi, arguments, lower::Lower},
+    machine::{KernelAbi, arguments, lower::Lower},
+    ops::by_type::{ByType, by_type, run},
 };
 
-const KERNEL: Kernel<DropoutArguments> = Kernel::new("dropout", "dropout", 256);
+static KERNEL: ByType<DropoutArguments> = by_type!("dropout", "dropout", 256);
 
 arguments!(DropoutArguments { x: u64, rng: u64, y: u64, count: i64, layer: u32, rate: f32, scale: f32, unused: i32 });
 
 pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
-    vec![KERNEL.abi()]
+    KERNEL.abi().into()
 }
 
 pub(super) fn lower(op: &Dropout, cx: &mut Lower<'_>) -> Result<()> {
-    cx.fp32_only()?;
     let count = cx.output(0).spec.shape.elements();
     let arguments = DropoutArguments {
         x: cx.input(0).address,
@@ -27,5 +27,6 @@ pub(super) fn lower(op: &Dropout, cx: &mut Lower<'_>) -> Result<()> {
         scale: 1.0 / (1.0 - op.rate),
         unused: 0,
     };
-    cx.launch_over(&KERNEL, count.div_ceil(4), &arguments)
+    let x = cx.input(0);
+    cx.launch_over(KERNEL.of(x), count.div_ceil(run(x)), &arguments)
 }

@@ -11,12 +11,13 @@ mod reference;
 pub use cases::cases;
 
 use super::{
-    max_pool::{MaxPool, MaxPoolBackward},
+    max_pool::{MaxPool, MaxPoolBackward, launch},
     sources::Load,
 };
 use crate::{
     Result,
     graph::Op,
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{Spec, Volume},
@@ -64,6 +65,10 @@ impl Op for FusedMaxPool {
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::forward(call);
     }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fused_forward(cx, Load::Normalised)
+    }
 }
 
 impl Op for FusedMaxPoolBackward {
@@ -89,5 +94,9 @@ impl Op for FusedMaxPoolBackward {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::backward(self, call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::fused_backward(cx, self.load, self.accumulate)
     }
 }

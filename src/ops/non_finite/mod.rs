@@ -6,12 +6,15 @@
 
 mod cases;
 mod cpu;
+pub(super) mod launch;
 mod reference;
 
 pub use cases::cases;
 
 use crate::{
+    Result,
     graph::Op,
+    machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
     tensor::{DType, Shape, Spec},
@@ -42,5 +45,9 @@ impl Op for NonFinite {
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::run(call);
+    }
+
+    fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
+        launch::lower(cx)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Optimizer, Rule, shares};
 use crate::{
-    Error, Result,
+    Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
     plan,
 };
@@ -16,6 +16,7 @@ const NADAM: Kernel<OptimizerArguments> = Kernel::new(FAMILY, "optimizer_nadam",
 
 arguments!(OptimizerArguments {
     hyper: u64,
+    flag: u64,
     parameter: u64,
     gradient: u64,
     first: u64,
@@ -49,10 +50,7 @@ pub(super) fn lower(op: &Optimizer, cx: &mut Lower<'_>) -> Result<()> {
         }
         Rule::Nadam { beta1, beta2, epsilon } => (NADAM, 0.0, shares(beta1, beta2, epsilon)),
     };
-    if op.flag(cx.inputs()).is_some() {
-        let cause = "no GPU kernel skips a step yet; use --precision bf16 or --device cpu";
-        return Err(Error::shape(cx.name(), cause));
-    }
+    let flag = op.flag(cx.inputs()).map_or(0, |index| cx.input(index).address);
     let parameters = op.parameters(cx.inputs());
     let tensors = (0..parameters).map(|index| {
         let (parameter, gradient, state) = op.positions(parameters, index);
@@ -65,6 +63,7 @@ pub(super) fn lower(op: &Optimizer, cx: &mut Lower<'_>) -> Result<()> {
         let count = run.bytes / 4;
         let arguments = OptimizerArguments {
             hyper: cx.input(0).address,
+            flag,
             parameter: address(0),
             gradient: address(1),
             first: address(2),

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Voxels of a CTA along D, H, W.
-const TILE: [usize; 3] = [4, 8, 8];
+pub(super) const TILE: [usize; 3] = [4, 8, 8];
 /// Pieces of a chunk of source channels: sixteen channels, the summed axis of one tensor-core instruction.
 const CHUNK_PIECES: usize = 2;
 
@@ -110,6 +110,7 @@ impl Correlate {
     /// Packs the filter and correlates.
     pub(in crate::ops) fn launch(&self, cx: &mut Lower<'_>, problem: &Correlation) -> Result<()> {
         let (sources, results) = (problem.sources.channels(), problem.targets.channels());
+        super::check_planes(cx, problem.volume, &problem.sources, self.sources)?;
         let cut = self.cut(sources, results);
         let taps = problem.extent.pow(3);
         let rows = cut.result_tiles * cut.chunks * taps * CHUNK_PIECES * cut.width;

@@ -2,13 +2,20 @@
 //! `kernels/common/wgrad.cuh` take. Operands are 16-bit tensors in pieces of eight channels; see `kernels/common/pieces.cuh`.
 
 mod correlate;
+mod statistics;
 mod wgrad;
 
 pub(in crate::ops) use correlate::{Correlate, CorrelateArguments, Correlation, PackFilterArguments, Pass};
+pub(in crate::ops) use statistics::{TileStatistics, TileSums};
 pub(in crate::ops) use wgrad::{Wgrad, WgradArguments, WgradProblem};
 
+use super::sources::{self, Load};
 use crate::{
-    machine::{arguments, lower::Operand},
+    Error, Result,
+    machine::{
+        arguments,
+        lower::{Lower, Operand},
+    },
     tensor::Volume,
 };
 
@@ -57,12 +64,36 @@ impl Source {
     pub(in crate::ops) fn plain(operand: Operand) -> Self {
         Self { data: operand.address, channels: channels(operand) as i32, ..Self::NONE }
     }
+
+    /// A tensor as the operation reads it: its scale and shift are the operands behind it.
+    fn read(cx: &Lower<'_>, source: sources::Source) -> Self {
+        let plain = Self::plain(cx.input(source.tensor));
+        match source.load {
+            Load::Plain => plain,
+            Load::Normalised => {
+                let [scale, shift] = [1, 2].map(|behind| cx.input(source.tensor + behind).address);
+                Self { scale, shift, ..plain }
+            }
+        }
+    }
 }
 
 impl Sources {
     /// One tensor as it is.
     pub(in crate::ops) fn plain(operand: Operand) -> Self {
         Self { first: Source::plain(operand), second: Source::NONE }
+    }
+
+    /// The tensors as the operation reads them.
+    pub(in crate::ops) fn read(cx: &Lower<'_>, sources: sources::Sources) -> Self {
+        let mut list = sources.list().map(|source| Source::read(cx, source));
+        Self { first: list.next().unwrap_or(Source::NONE), second: list.next().unwrap_or(Source::NONE) }
+    }
+
+    /// One gradient, zero where the ReLU's result is not positive, if there is one.
+    pub(in crate::ops) fn masked(gradient: Operand, relu: Option<Operand>) -> Self {
+        let mask = relu.map_or(0, |relu| relu.address);
+        Self { first: Source { mask, ..Source::plain(gradient) }, second: Source::NONE }
     }
 
     fn channels(&self) -> [usize; 2] {
@@ -73,12 +104,22 @@ impl Sources {
 impl Targets {
     /// One tensor.
     pub(in crate::ops) fn one(operand: Operand) -> Self {
-        let none = Target { data: 0, channels: 0, unused: 0 };
-        Self { first: Target { data: operand.address, channels: channels(operand) as i32, unused: 0 }, second: none }
+        Self { first: Target::of(operand), second: Target { data: 0, channels: 0, unused: 0 } }
+    }
+
+    /// Two tensors side by side.
+    pub(in crate::ops) fn two(first: Operand, second: Operand) -> Self {
+        Self { first: Target::of(first), second: Target::of(second) }
     }
 
     fn channels(&self) -> [usize; 2] {
         [self.first.channels as usize, self.second.channels as usize]
+    }
+}
+
+impl Target {
+    fn of(operand: Operand) -> Self {
+        Self { data: operand.address, channels: channels(operand) as i32, unused: 0 }
     }
 }
 
@@ -91,6 +132,17 @@ impl Parts {
             Self::Taps => 8 * first,
         }
     }
+}
+
+/// Refuses sources whose planes have 2^31 elements or more: tiles count them in 32 bits, and their number in 64.
+fn check_planes(cx: &Lower<'_>, volume: Volume, sources: &Sources, parts: Parts) -> Result<()> {
+    let [_, h, w] = volume.extent;
+    let doubled = if parts == Parts::Taps { 4 } else { 1 };
+    let largest = sources.channels().map(|channels| doubled * h * w * channels).into_iter().max().unwrap_or(0);
+    if i32::try_from(largest).is_ok() {
+        return Ok(());
+    }
+    Err(Error::shape(cx.name(), format!("a plane of {largest} elements is too large for tensor cores (2^31)")))
 }
 
 fn channels(operand: Operand) -> usize {

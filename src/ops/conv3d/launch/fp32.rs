@@ -106,7 +106,7 @@ pub(super) fn kernels() -> Vec<KernelAbi> {
 }
 
 /// The position of a cube in the tables of kernels.
-pub(super) fn cube(kernel: [usize; 3]) -> Option<usize> {
+pub(in crate::ops) fn cube(kernel: [usize; 3]) -> Option<usize> {
     let [d, h, w] = kernel;
     (d == h && h == w && (1..=3).contains(&d)).then(|| d - 1)
 }

@@ -3,6 +3,9 @@
 mod fp32;
 mod tensor;
 
+pub(in crate::ops) use fp32::cube;
+pub(in crate::ops) use tensor::Kernels;
+
 use super::{Conv3d, Conv3dDgrad, Conv3dWgrad};
 use crate::{
     Result,
@@ -14,9 +17,9 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
     fp32::kernels().into_iter().chain(tensor::kernels()).collect()
 }
 
-/// The tensor-core kernels for the element type of the first operand; none for fp32.
-fn narrow(cx: &Lower<'_>) -> Option<&'static tensor::Kernels> {
-    match cx.input(0).spec.dtype {
+/// The tensor-core kernels for an element type; none for fp32.
+pub(in crate::ops) fn narrow(dtype: DType) -> Option<&'static tensor::Kernels> {
+    match dtype {
         DType::Bf16 => Some(&tensor::BF16),
         DType::F16 => Some(&tensor::FP16),
         _ => None,
@@ -24,21 +27,21 @@ fn narrow(cx: &Lower<'_>) -> Option<&'static tensor::Kernels> {
 }
 
 pub(super) fn fprop(op: &Conv3d, cx: &mut Lower<'_>) -> Result<()> {
-    match narrow(cx) {
+    match narrow(cx.input(0).spec.dtype) {
         Some(kernels) => kernels.fprop(op, cx),
         None => fp32::fprop(op, cx),
     }
 }
 
 pub(super) fn dgrad(op: &Conv3dDgrad, cx: &mut Lower<'_>) -> Result<()> {
-    match narrow(cx) {
+    match narrow(cx.input(0).spec.dtype) {
         Some(kernels) => kernels.dgrad(op, cx),
         None => fp32::dgrad(op, cx),
     }
 }
 
 pub(super) fn wgrad(op: &Conv3dWgrad, cx: &mut Lower<'_>) -> Result<()> {
-    match narrow(cx) {
+    match narrow(cx.input(0).spec.dtype) {
         Some(kernels) => kernels.wgrad(op, cx),
         None => fp32::wgrad(op, cx),
     }

@@ -6,19 +6,21 @@ use super::{
 };
 use crate::{
     Result,
-    machine::{Kernel, KernelAbi, lower::Lower},
+    machine::{Kernel, KernelAbi, OLDEST, lower::Lower},
     ops::{
+        by_type::BF16_COMPUTE,
         slices::SliceSumArguments,
         tensor_core::{
-            Correlate, CorrelateArguments, Correlation, PackFilterArguments, Parts, Pass, Sources, Targets, Wgrad,
-            WgradArguments, WgradProblem,
+            Correlate, CorrelateArguments, Correlation, PackFilterArguments, Parts, Pass, Sources, Targets,
+            TileStatistics, Wgrad, WgradArguments, WgradProblem,
         },
     },
 };
 
 /// The kernels for one element type.
 #[derive(Debug)]
-pub(super) struct Kernels {
+pub(in crate::ops) struct Kernels {
+    pub(in crate::ops) statistics: TileStatistics,
     pack: Kernel<PackFilterArguments>,
     /// By extent of the cube, then by width.
     correlate: [[(usize, Kernel<CorrelateArguments>); 4]; 3],
@@ -30,39 +32,43 @@ pub(super) struct Kernels {
 }
 
 macro_rules! kernels {
-    ($family:literal, $type:literal) => {
+    ($family:literal, $type:literal, $compute:expr) => {
         Kernels {
-            pack: Kernel::new($family, concat!("conv3d_pack_filter_", $type), 256),
+            statistics: TileStatistics {
+                tile: Kernel::new($family, concat!("conv3d_tile_statistics_", $type), 256).since($compute),
+                merge: Kernel::new($family, concat!("conv3d_merge_statistics_", $type), 32).since($compute),
+            },
+            pack: Kernel::new($family, concat!("conv3d_pack_filter_", $type), 256).since($compute),
             correlate: [
-                kernels!($family, $type, "1x1x1"),
-                kernels!($family, $type, "2x2x2"),
-                kernels!($family, $type, "3x3x3"),
+                kernels!($family, $type, $compute, "1x1x1"),
+                kernels!($family, $type, $compute, "2x2x2"),
+                kernels!($family, $type, $compute, "3x3x3"),
             ],
             // Warps: taps along D, times channels, times results.
             wgrad: [
-                Kernel::new($family, concat!("conv3d_wgrad_1x1x1_", $type), 128),
-                Kernel::new($family, concat!("conv3d_wgrad_2x2x2_", $type), 128),
-                Kernel::new($family, concat!("conv3d_wgrad_3x3x3_", $type), 192),
+                Kernel::new($family, concat!("conv3d_wgrad_1x1x1_", $type), 128).since($compute),
+                Kernel::new($family, concat!("conv3d_wgrad_2x2x2_", $type), 128).since($compute),
+                Kernel::new($family, concat!("conv3d_wgrad_3x3x3_", $type), 192).since($compute),
             ],
-            slice_sum: Kernel::new($family, concat!("conv3d_slice_sum_", $type), 256),
-            fprop_analytic: Kernel::new($family, concat!("conv3d_fprop_analytic_", $type), 256),
-            dgrad_analytic: Kernel::new($family, concat!("conv3d_dgrad_analytic_", $type), 256),
-            wgrad_analytic: Kernel::new($family, concat!("conv3d_wgrad_analytic_", $type), 256),
+            slice_sum: Kernel::new($family, concat!("conv3d_slice_sum_", $type), 256).since($compute),
+            fprop_analytic: Kernel::new($family, concat!("conv3d_fprop_analytic_", $type), 256).since($compute),
+            dgrad_analytic: Kernel::new($family, concat!("conv3d_dgrad_analytic_", $type), 256).since($compute),
+            wgrad_analytic: Kernel::new($family, concat!("conv3d_wgrad_analytic_", $type), 256).since($compute),
         }
     };
     // A warp for each plane of a tile, and for each 32 results.
-    ($family:literal, $type:literal, $cube:literal) => {
+    ($family:literal, $type:literal, $compute:expr, $cube:literal) => {
         [
-            (8, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k8_", $type), 128)),
-            (16, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k16_", $type), 128)),
-            (32, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k32_", $type), 128)),
-            (64, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k64_", $type), 256)),
+            (8, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k8_", $type), 128).since($compute)),
+            (16, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k16_", $type), 128).since($compute)),
+            (32, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k32_", $type), 128).since($compute)),
+            (64, Kernel::new($family, concat!("conv3d_correlate_", $cube, "_k64_", $type), 256).since($compute)),
         ]
     };
 }
 
-pub(super) static BF16: Kernels = kernels!("conv3d_bf16", "bf16");
-pub(super) static FP16: Kernels = kernels!("conv3d_fp16", "fp16");
+pub(super) static BF16: Kernels = kernels!("conv3d_bf16", "bf16", BF16_COMPUTE);
+pub(super) static FP16: Kernels = kernels!("conv3d_fp16", "fp16", OLDEST);
 
 pub(super) fn kernels() -> Vec<KernelAbi> {
     [&BF16, &FP16].into_iter().flat_map(Kernels::abi).collect()
@@ -74,10 +80,11 @@ impl Kernels {
         let analytic = [self.fprop_analytic, self.dgrad_analytic].map(|kernel| kernel.abi());
         let wgrad = self.wgrad.iter().map(|kernel| kernel.abi());
         let others = [self.wgrad_analytic.abi(), self.pack.abi(), self.slice_sum.abi()];
-        correlate.chain(analytic).chain(wgrad).chain(others).collect()
+        correlate.chain(analytic).chain(wgrad).chain(others).chain(self.statistics.abi()).collect()
     }
 
-    fn correlate(&'static self, cube: usize) -> Correlate {
+    /// The kernels of a cube of `cube + 1` taps along an axis, for fprop and dgrad.
+    pub(in crate::ops) fn correlate(&'static self, cube: usize) -> Correlate {
         Correlate { pack: self.pack, kernels: &self.correlate[cube], sources: Parts::Tensors, results: Parts::Tensors }
     }
 
@@ -132,8 +139,11 @@ impl Kernels {
             dfilter: cx.output(0).address,
             dbias: cx.output(1).address,
         };
-        let wgrad =
-            Wgrad { kernel: self.wgrad[cube], slice_sum: self.slice_sum, results: Parts::Tensors, extent: cube + 1 };
-        wgrad.launch(cx, &problem)
+        self.wgrad_of(cube).launch(cx, &problem)
+    }
+
+    /// The kernels of a cube of `cube + 1` taps along an axis, for wgrad.
+    pub(in crate::ops) fn wgrad_of(&self, cube: usize) -> Wgrad {
+        Wgrad { kernel: self.wgrad[cube], slice_sum: self.slice_sum, results: Parts::Tensors, extent: cube + 1 }
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn wgrad(cx: &mut Lower<'_>) -> Result<()> {
     let [dfilter, dbias] = [0, 1].map(|index| cx.output(index).address);
     add_slices(cx, &SLICE_SUM, partials, dfilter, [weights, weights, slices])?;
 
-    let sliced = SlicedVoxels::new(dy.voxels(), dy.c);
+    let sliced = SlicedVoxels::new(dy.voxels(), dy.c, 4);
     let partials = cx.workspace(4 * sliced.slices() * dy.c);
     cx.launch(&BIAS_SUMS, sliced.grid(), &BiasSumArguments { dy: cx.input(1).address, partials, sliced })?;
     add_slices(cx, &SLICE_SUM, partials, dbias, [dy.c, dy.c, sliced.slices()])

@@ -3,6 +3,8 @@
 mod fp32;
 mod tensor;
 
+pub(in crate::ops) use tensor::Kernels;
+
 use crate::{
     Result,
     machine::{KernelAbi, lower::Lower},
@@ -13,9 +15,9 @@ pub(in crate::ops) fn kernels() -> Vec<KernelAbi> {
     fp32::kernels().into_iter().chain(tensor::kernels()).collect()
 }
 
-/// The tensor-core kernels for the element type of the first operand; none for fp32.
-fn narrow(cx: &Lower<'_>) -> Option<&'static tensor::Kernels> {
-    match cx.input(0).spec.dtype {
+/// The tensor-core kernels for an element type; none for fp32.
+pub(in crate::ops) fn narrow(dtype: DType) -> Option<&'static tensor::Kernels> {
+    match dtype {
         DType::Bf16 => Some(&tensor::BF16),
         DType::F16 => Some(&tensor::FP16),
         _ => None,
@@ -23,21 +25,21 @@ fn narrow(cx: &Lower<'_>) -> Option<&'static tensor::Kernels> {
 }
 
 pub(super) fn fprop(cx: &mut Lower<'_>) -> Result<()> {
-    match narrow(cx) {
+    match narrow(cx.input(0).spec.dtype) {
         Some(kernels) => kernels.fprop(cx),
         None => fp32::fprop(cx),
     }
 }
 
 pub(super) fn dgrad(cx: &mut Lower<'_>) -> Result<()> {
-    match narrow(cx) {
+    match narrow(cx.input(0).spec.dtype) {
         Some(kernels) => kernels.dgrad(cx),
         None => fp32::dgrad(cx),
     }
 }
 
 pub(super) fn wgrad(cx: &mut Lower<'_>) -> Result<()> {
-    match narrow(cx) {
+    match narrow(cx.input(0).spec.dtype) {
         Some(kernels) => kernels.wgrad(cx),
         None => fp32::wgrad(cx),
     }
