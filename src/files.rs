@@ -6,7 +6,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
@@ -46,6 +46,55 @@ pub fn write(path: &Path, existing: Existing, fill: impl FnOnce(&mut dyn Write) 
         return Err(Error::io(path, source));
     }
     sync_folder(path)
+}
+
+/// Bytes that do not fit into memory: a file beside the one that they are for, gone when this is dropped.
+pub struct Spool {
+    file: File,
+    path: PathBuf,
+}
+
+impl Spool {
+    /// An empty one, on the file system of `beside`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn new(beside: &Path) -> Result<Self> {
+        let path = temporary_beside(beside)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        file.map(|file| Self { file, path: path.clone() }).map_err(|error| Error::io(path, error))
+    }
+
+    /// Writes bytes at a place.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn put(&mut self, place: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.file.seek(SeekFrom::Start(place)).and_then(|_| self.file.write_all(bytes));
+        written.map_err(|error| Error::io(&self.path, error))
+    }
+
+    /// Hands all bytes, from the first on, to `take`.
+    ///
+    /// # Errors
+    /// The operating system's, and those of `take`.
+    pub fn play(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut piece = vec![0; 1 << 18];
+        self.file.seek(SeekFrom::Start(0)).map_err(|error| Error::io(&self.path, error))?;
+        loop {
+            match self.file.read(&mut piece).map_err(|error| Error::io(&self.path, error))? {
+                0 => return Ok(()),
+                length => take(&piece[..length])?,
+            }
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // A temporary file that cannot be removed is only untidy.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Refuses a path at which something exists: for commands that check all their outputs before they begin.

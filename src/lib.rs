@@ -10,7 +10,7 @@
 //!
 //! | module | what it holds | uses |
 //! |---|---|---|
-//! | [`tensor`], [`random`], [`error`], [`files`] | extents and element types; Philox; the error type; atomic writing | |
+//! | [`tensor`], [`random`], [`error`], [`files`], [`size`] | extents and element types; Philox; the error type; atomic writing; bytes as text | |
 //! | [`cpu`] | threads, SIMD microkernels, direct convolutions | nothing above |
 //! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, rematerialisation, the f64 interpreter | [`tensor`] |
 //! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`cpu`] |
@@ -49,6 +49,7 @@ pub mod plan;
 pub mod random;
 pub mod selftest;
 pub mod session;
+pub mod size;
 pub mod tensor;
 pub mod train;
 

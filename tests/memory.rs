@@ -9,13 +9,18 @@ use std::{
 
 use gyrus::{
     cpu::Threads,
-    graph::Role,
-    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation},
+    graph::{Role, fuse::Fuse},
+    nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training},
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
+    plan::{
+        Options,
+        budget::{self, Budget, Fitted, Rematerialise},
+    },
     session::Session,
+    train::budget::Run,
 };
 
 /// Counts allocations while it is watching, and keeps the largest.
@@ -90,26 +95,43 @@ fn watch<T>(work: impl FnOnce() -> T) -> Watched<T> {
 
 #[test]
 fn planned_allocated_and_measured_bytes_are_the_same_and_steps_allocate_nothing() {
+    let mut checked = 0;
     for architecture in Architecture::ALL {
-        for batch in [1, 2] {
-            check(architecture, batch);
+        for (precision, batch) in [Precision::Fp32, Precision::Bf16, Precision::Fp16]
+            .into_iter()
+            .flat_map(|precision| [(precision, 1), (precision, 2)])
+        {
+            let levels = [Rematerialise::None, Rematerialise::Fraction(0.5), Rematerialise::Full];
+            let outcomes = levels.map(|level| check(architecture, precision, batch, level));
+            // What is computed again has the same bits, so whatever a level does, training ends the same.
+            let same = outcomes.iter().all(|(_, weights)| *weights == outcomes[0].1);
+            assert!(same, "{architecture}, {precision}, batch {batch}");
+            assert!(outcomes.iter().is_sorted_by_key(|(bytes, _)| std::cmp::Reverse(*bytes)));
+            checked += levels.len();
         }
     }
+    assert_eq!(checked, 72);
     // The instrument itself: an allocation on another thread is seen.
     let seen = watch(|| std::thread::spawn(|| vec![1u8; 4321].len()).join().unwrap());
     assert!(seen.allocations > 0 && seen.largest >= 4321);
 }
 
-fn check(architecture: Architecture, batch: usize) {
-    let what = format!("{architecture}, batch {batch}");
-    let network = UNetConfig { architecture, resize_factor: 16, channels: 2, classes: 3, ..UNetConfig::default() };
+/// Trains for three steps; returns the arena's bytes and the bits of what was trained.
+fn check(architecture: Architecture, precision: Precision, batch: usize, level: Rematerialise) -> (usize, Vec<u32>) {
+    let what = format!("{architecture}, {precision}, batch {batch}, rematerialise {level}");
+    let (channels, classes) = (2, 3);
+    let network = UNetConfig { architecture, resize_factor: 16, channels, classes, precision, ..UNetConfig::default() };
     let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: true };
     let optimizer = Optimizer { rule, clip: 50.0 };
     let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };
-    let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
+    let recorded = record_training(&config).unwrap();
+    let run = Run { training: config, validation_batch: batch, fuse: Fuse::Auto };
+    let program = run.graphs_for(Options::for_threads(2).target).unwrap();
     let threads = Threads::new(2);
+    let budget = Budget { rematerialise: level, ..Budget::default() };
+    let Fitted { graphs, plan, .. } = budget::fit(&program, Options::for_threads(2), budget).unwrap();
 
-    let bind = watch(|| Session::bind(&program, threads).unwrap());
+    let bind = watch(|| Session::bind_planned(&graphs, plan, threads).unwrap());
     let mut session = bind.result;
     let planned = session.plan().total;
     assert_eq!(session.arena_bytes(), planned, "{what}: the arena is not the plan");
@@ -119,7 +141,7 @@ fn check(architecture: Architecture, batch: usize) {
     let described = bind.peak - planned;
     assert!(described < 2 << 20, "{what}: {described} bytes beside the arena");
 
-    for (name, data) in initial_parameters(&program[0], 3) {
+    for (name, data) in initial_parameters(&recorded, 3) {
         session.f32_mut(&name).copy_from_slice(&data);
     }
     session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
@@ -150,4 +172,7 @@ fn check(architecture: Architecture, batch: usize) {
         "{what}: {planned} bytes planned = allocated = measured; {gradients} gradients; 3 steps, {} allocations",
         steps.allocations
     );
+    let weights = program[0].with_role(Role::Parameter);
+    let bits = weights.iter().flat_map(|&id| session.f32(&program[0].value(id).name).iter().map(|x| x.to_bits()));
+    (planned, bits.collect())
 }

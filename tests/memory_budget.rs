@@ -23,8 +23,14 @@ fn text(bytes: &[u8]) -> String {
 
 fn trained(folder: &Path) -> (Checkpoint, String) {
     let history = std::fs::read_to_string(folder.join("history.csv")).unwrap();
-    // All columns but those of time.
-    let figures = history.lines().map(|line| line.rsplitn(4, ',').last().unwrap().to_owned());
+    let header: Vec<&str> = history.lines().next().unwrap().split(',').collect();
+    let timed = ["seconds", "ms_per_step", "waiting"];
+    assert!(timed.iter().all(|column| header.contains(column)), "{header:?}");
+    let untimed = |line: &str| {
+        let fields = header.iter().zip(line.split(',')).filter(|(column, _)| !timed.contains(column));
+        fields.map(|(_, field)| field).collect::<Vec<_>>().join(",")
+    };
+    let figures = history.lines().map(untimed);
     (Checkpoint::load(&folder.join("last.safetensors")).unwrap(), figures.collect::<Vec<_>>().join("\n"))
 }
 
@@ -93,4 +99,39 @@ fn pictures_name_every_value_and_stand_alone() {
     assert!(svg.contains(&format!("at {}</text>", plan["peak_at"].as_str().unwrap())));
     // Nothing is fetched: the only address is the name of the SVG format.
     assert_eq!(html.matches("http").count(), html.matches("http://www.w3.org/2000/svg").count());
+}
+
+#[test]
+fn a_card_brings_its_memory_and_its_rates_and_the_layout_of_gpus() {
+    let plan = |card: &[&str]| {
+        let run = gyrus(&[&["plan", "--json"][..], card].concat());
+        assert!(run.status.success(), "{}", text(&run.stderr));
+        serde_json::from_slice::<serde_json::Value>(&run.stdout).unwrap()
+    };
+    let (slow, fast) = (plan(&["--card", "rtx3060"]), plan(&["--card", "RTX 4090"]));
+    assert_eq!((&slow["card"], &fast["card"]), (&"rtx3060".into(), &"rtx4090".into()));
+    assert!(fast["budget_bytes"].as_u64() > slow["budget_bytes"].as_u64());
+    let times = |plan: &serde_json::Value| -> Vec<f64> {
+        plan["levels"].as_array().unwrap().iter().map(|level| level["roofline_seconds"].as_f64().unwrap()).collect()
+    };
+    // Less memory never comes for less time, and the faster card is faster at every level.
+    assert!(times(&slow).is_sorted() && times(&slow).len() > 3);
+    assert!(times(&slow).iter().zip(times(&fast)).all(|(slow, fast)| fast < *slow));
+    let bytes = plan(&["--card", "11GiB"]);
+    assert_eq!(bytes["budget_bytes"].as_u64(), Some(11 << 30));
+    assert!(bytes["card"].is_null() && bytes["levels"][0]["roofline_seconds"].is_null());
+    // A GPU's workspaces do not depend on threads; the CPU's do.
+    assert_ne!(bytes["total_bytes"], plan(&[])["total_bytes"]);
+    assert_eq!(bytes["total_bytes"], slow["total_bytes"]);
+}
+
+#[test]
+fn a_card_that_cannot_be_used_is_refused_with_what_can() {
+    for (card, cause) in [("v100", "7.0"), ("voodoo2", "rtx3090")] {
+        let refusal = gyrus(&["plan", "--card", card]);
+        assert_eq!(refusal.status.code(), Some(2));
+        assert!(text(&refusal.stderr).contains(cause), "{}", text(&refusal.stderr));
+    }
+    let refusal = gyrus(&["plan", "--card", "t4", "--memory-budget", "1MiB"]);
+    assert!(text(&refusal.stderr).contains(", the budget is 1 MiB ("));
 }

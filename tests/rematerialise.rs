@@ -14,7 +14,8 @@ use gyrus::{
     },
     plan::{
         self, Options,
-        budget::{self, Budget, Rematerialise},
+        budget::{self, Budget, Offload, Rematerialise},
+        roofline::Rates,
     },
     session::Session,
     train::budget::{Limit, Run},
@@ -36,7 +37,7 @@ fn options() -> Options {
 }
 
 fn unlimited(rematerialise: Rematerialise) -> Budget {
-    Budget { bytes: None, rematerialise }
+    Budget { bytes: None, rematerialise, ..Budget::default() }
 }
 
 const TINY: [usize; 3] = [16, 32, 16];
@@ -132,21 +133,24 @@ fn the_arena_has_exactly_the_planned_bytes() {
 
 #[test]
 fn layouts_of_the_default_training_are_within_two_percent_of_their_lower_bounds() {
-    for architecture in Architecture::ALL {
-        for level in budget::levels(&program(&step(architecture, 2, 1, DEFAULT)), options()) {
-            plan::verify(&level.graphs, &level.plan).unwrap();
-            let entry = &level.plan.entries[0];
-            let fixed = level.plan.persistent_bytes;
-            let (peak, bound) = ((fixed + entry.transient) as f64, (fixed + entry.lower_bound) as f64);
-            println!(
-                "{architecture}: {} forgotten, {:.0} MiB, {:.4} of the bound, +{:.2} % FLOP, +{:.2} % bytes",
-                level.forgotten,
-                level.plan.total as f64 / f64::from(1 << 20),
-                peak / bound,
-                level.extra_flops_percent(),
-                level.extra_traffic_percent(),
-            );
-            assert!(peak <= 1.02 * bound, "{architecture}, {} forgotten: {peak} against {bound}", level.forgotten);
+    for (target, options) in [("CPU", options()), ("GPU", Options::for_gpu())] {
+        for architecture in Architecture::ALL {
+            let program = program(&step(architecture, 2, 1, DEFAULT));
+            for level in budget::levels(&program, options, Offload::Auto, &Rates::default()) {
+                plan::verify(&level.graphs, &level.plan).unwrap();
+                let entry = &level.plan.entries[0];
+                let fixed = level.plan.persistent_bytes;
+                let (peak, bound) = ((fixed + entry.transient) as f64, (fixed + entry.lower_bound) as f64);
+                println!(
+                    "{target}, {architecture}: {} forgotten, {:.0} MiB, {:.4} of the bound, +{:.2} % FLOP, +{:.2} % bytes",
+                    level.forgotten,
+                    level.plan.total as f64 / f64::from(1 << 20),
+                    peak / bound,
+                    level.extra_flops_percent(),
+                    level.extra_traffic_percent(),
+                );
+                assert!(peak <= 1.02 * bound, "{architecture}, {} forgotten: {peak} against {bound}", level.forgotten);
+            }
         }
     }
 }
@@ -170,10 +174,10 @@ fn the_default_training_is_planned_in_less_than_a_second() {
 #[test]
 fn a_budget_gets_the_cheapest_level_that_fits() {
     let graphs = program(&step(Architecture::default(), 8, 1, [64, 64, 64]));
-    let levels = budget::levels(&graphs, options());
+    let levels = budget::levels(&graphs, options(), Offload::None, &Rates::default());
     assert!(levels.len() > 5);
     for (index, level) in levels.iter().enumerate().rev().step_by(6) {
-        let within = |bytes| Budget { bytes: Some(bytes), rematerialise: Rematerialise::Auto };
+        let within = |bytes| Budget { bytes: Some(bytes), ..Budget::default() };
         let fitted = budget::fit(&graphs, options(), within(level.plan.total)).unwrap();
         assert_eq!((fitted.plan.total, fitted.work), (level.plan.total, level.work));
         match budget::fit(&graphs, options(), within(level.plan.total - 1)) {
@@ -195,7 +199,7 @@ fn a_refusal_names_runs_that_really_fit() {
         .plan
         .total;
     for (rematerialise, bytes) in [(Rematerialise::None, least + 1), (Rematerialise::Auto, least - 1)] {
-        let budget = Budget { bytes: Some(bytes), rematerialise };
+        let budget = Budget { bytes: Some(bytes), rematerialise, ..Budget::default() };
         let alternatives = run.alternatives(options(), budget);
         assert!(alternatives.len() >= 3, "{alternatives:?}");
         for (change, needs) in &alternatives {

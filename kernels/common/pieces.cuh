@@ -77,16 +77,24 @@ struct Box {
     static constexpr int VOXELS = BOX_D * BOX_H * BOX_W, STRIDE = PIECE_STRIDE<VOXELS, PIECES>, ROWS = PIECES * STRIDE;
     static_assert(THREADS % PIECES == 0, "a thread keeps to one piece");
 
-    // Calls row(index in shared memory, element of the piece's first channel, whether the voxel is in the volume).
+    // Calls row(index in shared memory, element of the piece's first channel, whether the voxel is in the volume). Planes of a
+    // tensor have fewer than 2^31 elements, so only their number needs 64 bits.
     template <int UNROLL, typename Row>
     static __device__ __forceinline__ void for_each_row(const Volume& volume, const Piece& piece, int channels, int n, int d0,
                                                         int h0, int w0, Row row) {
-        const int column = threadIdx.x % PIECES;
+        constexpr int STEP = PARTS == Parts::TAPS ? 2 : 1;
+        const int column = threadIdx.x % PIECES, by_w = STEP * channels, by_h = STEP * by_w * volume.w;
+        const int by_d = STEP * by_h * volume.h;
+        const long long origin = place<PARTS>(volume, piece.part, n, d0, h0, w0) * channels + piece.channel;
+        // The boxes of three taps have the most rows; smaller ones do not earn the registers for strides.
+        constexpr bool HAS_STRIDES = BOX_W > 9;
 #pragma unroll UNROLL
         for (int voxel = threadIdx.x / PIECES; voxel < VOXELS; voxel += THREADS / PIECES) {
-            const int w = w0 + voxel % BOX_W, h = h0 + voxel / BOX_W % BOX_H, d = d0 + voxel / (BOX_W * BOX_H);
-            row(column * STRIDE + voxel, place<PARTS>(volume, piece.part, n, d, h, w) * channels + piece.channel,
-                contains(volume, d, h, w));
+            const int w = voxel % BOX_W, h = voxel / BOX_W % BOX_H, d = voxel / (BOX_W * BOX_H);
+            const long long element =
+                HAS_STRIDES ? origin + (static_cast<long long>(d) * by_d + (h * by_h + w * by_w))
+                            : place<PARTS>(volume, piece.part, n, d0 + d, h0 + h, w0 + w) * channels + piece.channel;
+            row(column * STRIDE + voxel, element, contains(volume, d0 + d, h0 + h, w0 + w));
         }
     }
 

@@ -106,13 +106,15 @@ __device__ __forceinline__ void store_results(const CorrelateArguments& g, const
     }
     if (g.statistics == nullptr) return;
 
-    // Sums of distances from the tile's first voxel, which is always there: a large mean then cancels nothing away.
+    // Of what was stored: that is what will be normalised. Sums of distances from the tile's first voxel, which is always there:
+    // a large mean then cancels nothing away.
+    auto stored = [&](int pair, int half, int block, int i) { return widen(narrow<T>(result(pair, half, block, i))); };
     float* sum_of = reinterpret_cast<float*>(scratch);  // [plane, 2, WIDTH]
     __shared__ float shifts[WIDTH];
     const int first_column = warp / TILE_D * Warps<WIDTH>::WIDTH_EACH + lane % 4 * 2;
     if (plane == 0 && lane < 4) {
 #pragma unroll
-        for (int i = 0; i < 2 * BLOCKS; ++i) shifts[first_column + i / 2 * PIECE + i % 2] = result(0, 0, i / 2, i % 2);
+        for (int i = 0; i < 2 * BLOCKS; ++i) shifts[first_column + i / 2 * PIECE + i % 2] = stored(0, 0, i / 2, i % 2);
     }
     __syncthreads();
 #pragma unroll
@@ -123,7 +125,7 @@ __device__ __forceinline__ void store_results(const CorrelateArguments& g, const
             float sum = 0.0f, squares = 0.0f;
 #pragma unroll
             for (int row = 0; row < TILE_H; ++row) {
-                const float distance = result(row / 2, row % 2, block, i) - shifts[k];
+                const float distance = stored(row / 2, row % 2, block, i) - shifts[k];
                 if (!contains(g.volume, d, tile.h + row, w)) continue;
                 sum += distance;
                 squares = fmaf(distance, distance, squares);

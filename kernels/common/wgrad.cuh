@@ -9,8 +9,9 @@
 //
 // A CTA walks over the tiles of 2 x 8 x 8 voxels of its slice: x with its halo and dy come into shared memory, one tile ahead
 // of the products. ldmatrix turns both about (eight voxels along w become the summed axis), and the rows of x that one
-// (voxel d, tap w) meets serve all taps along h: 76 matrices feed 144 products of 16 x 16 x 8. The bias's gradient is one more
-// product, of ones with dy. Tensor cores bound it for 16 channels and more.
+// (voxel d, tap w) meets serve all taps along h: 76 matrices feed 144 products of 16 x 16 x 8. The bias's gradient is summed by
+// one warp from the fragments of dy that it holds anyway. Tensor cores bound it for 16 channels and more, and the second-level
+// cache where there is but one tap.
 #pragma once
 
 #include "pieces.cuh"
@@ -38,13 +39,6 @@ struct WgradWarps {
 
 // Threads that a multiprocessor should hold: 384 of up to 168 registers, of which 72 are sums.
 constexpr int WGRAD_RESIDENT = 384;
-
-template <typename T>
-constexpr unsigned PAIR_OF_ONES = 0;
-template <>
-constexpr unsigned PAIR_OF_ONES<bf16> = 0x3f803f80u;
-template <>
-constexpr unsigned PAIR_OF_ONES<fp16> = 0x3c003c00u;
 
 // ROWS rows of eight voxels, each with two pieces, turned about: rows[row][piece].
 template <int ROWS, int ROW_BYTES, int PIECE_BYTES>
@@ -94,7 +88,7 @@ __device__ __forceinline__ void wgrad(const WgradArguments& g) {
     };
 
     float sums[EXTENT][EXTENT][BLOCKS][4] = {};
-    float bias[BLOCKS][4] = {};
+    float bias[BLOCKS] = {};  // of result lane / 4, over voxels 2 (lane % 4) and the next of each row
     load(begin);
     commit_copies();
     for (long long index = begin; index < end; ++index) {
@@ -113,12 +107,13 @@ __device__ __forceinline__ void wgrad(const WgradArguments& g) {
             load_turned<WGRAD_TILE_H, WGRAD_TILE_W * 16, Gradient::STRIDE * 16>(
                 b, shared_address(gradient[buffer] + my_results * Gradient::STRIDE + d * WGRAD_TILE_H * WGRAD_TILE_W));
             if (sums_bias) {
-                constexpr unsigned ONES = PAIR_OF_ONES<T>;
 #pragma unroll
-                for (int h = 0; h < WGRAD_TILE_H; h += 2) {
+                for (int h = 0; h < WGRAD_TILE_H; ++h) {
 #pragma unroll
-                    for (int block = 0; block < BLOCKS; ++block)
-                        multiply16<T>(bias[block], ONES, ONES, ONES, ONES, b[h][block], b[h + 1][block]);
+                    for (int block = 0; block < BLOCKS; ++block) {
+                        const float2 pair = widen_pair<T>(b[h][block]);
+                        bias[block] += pair.x + pair.y;
+                    }
                 }
             }
 #pragma unroll
@@ -173,11 +168,13 @@ __device__ __forceinline__ void wgrad(const WgradArguments& g) {
                 }
             }
         }
-        if (sums_bias && lane < 4) {
+        if (sums_bias) {
+            float sum = bias[block];
+            sum += __shfl_xor_sync(ALL_LANES, sum, 1);
+            sum += __shfl_xor_sync(ALL_LANES, sum, 2);
             const int parts = RESULTS == Parts::TAPS ? 8 : 1;
-            float* to = g.bias_partials + (blockIdx.x * static_cast<long long>(parts) + result.part) * g.out + result.channel + k;
-            if (k < live) to[0] = bias[block][0];
-            if (k + 1 < live) to[1] = bias[block][1];
+            float* to = g.bias_partials + (blockIdx.x * static_cast<long long>(parts) + result.part) * g.out + result.channel;
+            if (lane % 4 == 0 && lane / 4 < live) to[lane / 4] = sum;
         }
     }
 }

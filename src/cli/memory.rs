@@ -3,9 +3,11 @@
 use clap::Args;
 
 use crate::{
-    Result,
-    plan::budget::{Budget, Rematerialise},
+    Error, Result,
+    cpu::memory::available,
+    plan::budget::{Budget, Offload, Rematerialise},
     session::RunsOn,
+    size::parse,
     train::budget::Limit,
 };
 
@@ -14,16 +16,55 @@ use crate::{
 pub struct MemoryOptions {
     /// Memory for all values of a step, such as 6GiB, 800MiB or 1.5GB
     /// [default: what the device has left; plan on the CPU or the emulated GPU: 24GiB]
-    #[arg(long, value_parser = size, value_name = "SIZE", help_heading = "Memory", verbatim_doc_comment)]
+    #[arg(long, value_parser = parse, value_name = "SIZE", help_heading = "Memory", verbatim_doc_comment)]
     memory_budget: Option<usize>,
 
     /// Which activations are forgotten and computed again: auto (as few as the budget allows), none, full, or the share
     /// (0 to 1) of what full saves. Results do not depend on it
     #[arg(long, default_value_t = Rematerialise::Auto, value_name = "HOW_MUCH", help_heading = "Memory")]
     rematerialise: Rematerialise,
+
+    /// What lives on the host and is copied to a GPU only while it is used: auto (optimizer state, if that is faster than
+    /// computing activations again), none, optimizer. Results do not depend on it
+    #[arg(long, value_enum, default_value_t = Offload::Auto, value_name = "WHAT", help_heading = "Memory")]
+    offload: Offload,
+}
+
+/// What the host may use for data.
+#[derive(Debug, Args)]
+pub struct HostMemoryOptions {
+    /// Memory for data on its way: cases being checked and loaded, slices being labelled. The CPU device's arena has a
+    /// budget of its own [default: what the machine has left]
+    #[arg(long, value_parser = parse, value_name = "SIZE", help_heading = "Memory")]
+    host_memory_budget: Option<usize>,
+}
+
+impl HostMemoryOptions {
+    /// The budget, where `taken` bytes of what the machine has left will be used for something else.
+    pub fn bytes(&self, taken: usize) -> usize {
+        let left = || available().map_or(usize::MAX, |left| left.saturating_sub(taken));
+        self.host_memory_budget.unwrap_or_else(left)
+    }
 }
 
 impl MemoryOptions {
+    /// What may live on the host.
+    pub fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// Checks the options for this device.
+    ///
+    /// # Errors
+    /// If something is to be on the host, and the device is the CPU, whose values are there as they are.
+    pub fn check(&self, runs_on: &RunsOn) -> Result<()> {
+        if self.offload == Offload::Optimizer && matches!(runs_on, RunsOn::Cpu(_)) {
+            let cause = "the CPU device keeps everything on the host as it is";
+            return Err(Error::usage("--offload", cause, "leave it out, or choose a GPU"));
+        }
+        Ok(())
+    }
+
     /// The limit of a run here. On the CPU a sixteenth of what is left stays free for loading; on a GPU there must be room
     /// for the kernels' code and for what the driver needs while they run.
     ///
@@ -40,51 +81,21 @@ impl MemoryOptions {
             RunsOn::Machine(_) => (FOR_THE_DRIVER + free.map_or(0, |free| free / 256), "the GPU has left"),
         };
         let bytes = free.map(|free| free.saturating_sub(kept));
-        Ok(Limit { budget: Budget { bytes, rematerialise: self.rematerialise }, name })
+        Ok(Limit { budget: Budget { bytes, rematerialise: self.rematerialise, offload: self.offload }, name })
     }
 
     /// The limit of a run on no particular machine.
     pub fn chosen(&self, default: usize) -> Limit {
-        let bytes = Some(self.memory_budget.unwrap_or(default));
-        Limit { budget: Budget { bytes, rematerialise: self.rematerialise }, name: "the budget is" }
+        self.named(default, "the budget is")
     }
-}
 
-/// A number of bytes such as `16GiB`, `800 MiB`, `1.5GB` or `1000000`.
-fn size(text: &str) -> Result<usize, String> {
-    let refuse = || "give a number with KiB, MiB, GiB, TiB, KB, MB, GB, TB or no unit for bytes".to_owned();
-    let split = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let (number, unit) = (&text[..split], text[split..].trim());
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1u64,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        _ => return Err(refuse()),
-    };
-    let bytes = number.parse::<f64>().map_err(|_| refuse())? * factor as f64;
-    // Beyond 2^53 a double no longer counts bytes; nobody has so many.
-    if bytes >= 1.0 && bytes < 2f64.powi(53) { Ok(bytes as usize) } else { Err(refuse()) }
-}
+    /// The limit of a run on a card with this much memory, unless the user sets another.
+    pub fn of_card(&self, free: usize) -> Limit {
+        self.named(free, if self.memory_budget.is_some() { "the budget is" } else { "the card has" })
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_binary_and_decimal_units_and_nonsense_is_refused() {
-        assert_eq!(size("24GiB"), Ok(24 << 30));
-        assert_eq!(size("1.5 gib"), Ok(3 << 29));
-        assert_eq!(size("800MiB"), Ok(800 << 20));
-        assert_eq!(size("2GB"), Ok(2_000_000_000));
-        assert_eq!(size("4096"), Ok(4096));
-        for nonsense in ["", "GiB", "-1GiB", "1e9", "5 apples", "0", "1.2.3MB", "99999999999TiB", "NaN", "inf"] {
-            assert!(size(nonsense).is_err(), "{nonsense}");
-        }
+    fn named(&self, default: usize, name: &'static str) -> Limit {
+        let bytes = Some(self.memory_budget.unwrap_or(default));
+        Limit { budget: Budget { bytes, rematerialise: self.rematerialise, offload: self.offload }, name }
     }
 }

@@ -12,17 +12,20 @@ use super::{
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
 use crate::{
-    Result,
+    Error, Result,
     files::{self, Existing},
     nn::StepConfig,
     ops::optimizer::Optimizer,
     plan::{
-        Report,
+        self, Report,
         budget::{self, Fitted},
+        cards::{self, Card},
         page,
+        roofline::Rates,
         timeline::Timeline,
     },
-    train::budget::Run,
+    size,
+    train::budget::{Limit, Run},
 };
 
 /// The budget when none is given: the memory of a large desktop GPU.
@@ -34,11 +37,12 @@ const BUDGET: usize = 24 << 30;
 /// even so is refused, with the nearest runs that would.
 ///
 /// JSON keys: parameters, flops, peak_bytes, transient_bytes, transient_lower_bound, peak_at, roles, layers, total_bytes,
-/// budget_bytes; rematerialised {activations, extra_flops_percent, extra_traffic_percent}; merged {patterns: a list of
-/// {name, count}, before and after: {passes, traffic_bytes, total_bytes}}; levels: a list of
-/// {activations, total_bytes, flops, extra_flops_percent, extra_traffic_percent, chosen}; timeline {steps: a list of
-/// {name, stage, flops, traffic, start, end}, blocks: a list of {name, kind, offset, bytes, first, last}, peak_bytes,
-/// peak_node}, where start and end are shares of the predicted time, first and last count steps.
+/// budget_bytes; card: name or null; rematerialised {activations, offloaded, extra_flops_percent, extra_traffic_percent};
+/// merged {patterns: a list of {name, count}, before and after: {passes, traffic_bytes, total_bytes}}; levels: a list of
+/// {activations, offloaded, total_bytes, flops, extra_flops_percent, extra_traffic_percent, roofline_seconds (null without
+/// a named card), chosen}; timeline {steps: a list of {name, stage, flops, traffic, start, end}, blocks: a list of {name,
+/// kind, offset, bytes, first, last}, peak_bytes, peak_node}, where start and end are shares of the predicted time, first
+/// and last count steps.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -51,6 +55,11 @@ pub struct Options {
     fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
+
+    /// Plan for a GPU that need not be here: its name (rtx3090, h200, ...; a wrong one lists all) or the bytes that it has
+    /// free (11GiB). Without it the layout is that of the CPU device
+    #[arg(long, value_parser = target, value_name = "NAME|SIZE", help_heading = "Device")]
+    card: Option<CardName>,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice)]
@@ -77,9 +86,47 @@ pub struct Options {
     svg: Option<PathBuf>,
 }
 
+/// The GPU that a plan is for.
+#[derive(Clone, Copy, Debug)]
+enum CardName {
+    /// One of the table.
+    Known(Card),
+    /// Any, with this many bytes free.
+    Bytes(usize),
+}
+
+fn target(text: &str) -> Result<CardName, String> {
+    match size::parse(text) {
+        Ok(bytes) => Ok(CardName::Bytes(bytes)),
+        Err(_) => cards::find(text).map(CardName::Known),
+    }
+}
+
+impl CardName {
+    fn free_bytes(&self) -> usize {
+        match self {
+            Self::Known(card) => card.free_bytes(),
+            Self::Bytes(bytes) => *bytes,
+        }
+    }
+
+    fn rates(&self) -> Option<&Rates> {
+        match self {
+            Self::Known(card) => Some(&card.rates),
+            Self::Bytes(_) => None,
+        }
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Known(card) => Some(card.name),
+            Self::Bytes(_) => None,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(options: Options) -> Result<()> {
-    let mut device = options.device.open()?;
     let network = options.network.network(options.device.precision, None, None);
     let extent = options.network.extent();
     network.check(extent)?;
@@ -94,13 +141,11 @@ pub fn run(options: Options) -> Result<()> {
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     };
     let run = Run { training, validation_batch: options.val_batch_size, fuse: options.fuse.fuse };
-    let layout = device.runs_on.options();
-    let limit = match device.device {
-        Device::Cuda(_) => options.memory.of_device(&mut device.runs_on)?,
-        _ => options.memory.chosen(BUDGET),
-    };
+    let (layout, limit) = options.target()?;
+    let rates = options.card.as_ref().and_then(CardName::rates);
     let chosen = run.fit(layout, limit)?;
-    let levels = budget::levels(&run.graphs_for(layout.target)?, layout);
+    let graphs = run.graphs_for(layout.target)?;
+    let levels = budget::levels(&graphs, layout, options.memory.offload(), &rates.copied().unwrap_or_default());
     let merged = run.merged(layout)?;
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);
     let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
@@ -114,19 +159,21 @@ pub fn run(options: Options) -> Result<()> {
         files::write(path, Existing::Replace, |file| file.write_all(timeline.svg(&title).as_bytes()))?;
     }
     if let Some(path) = &options.html {
-        let page = page::html(&title, &report, &chosen, &levels, &timeline);
+        let page = page::html(&title, &report, &chosen, &levels, &timeline, rates);
         files::write(path, Existing::Replace, |file| file.write_all(page.as_bytes()))?;
     }
     if options.json {
         let mut value = serde_json::to_value(&report).expect("plain data");
         value["total_bytes"] = chosen.plan.total.into();
         value["budget_bytes"] = limit.budget.bytes.into();
+        value["card"] = options.card.as_ref().and_then(CardName::name).into();
         value["rematerialised"] = level_json(&chosen);
         value["merged"] = serde_json::to_value(&merged).expect("plain data");
         let line = |level: &Fitted| {
             let mut line = level_json(level);
             line["total_bytes"] = level.plan.total.into();
             line["flops"] = level.work.flops.into();
+            line["roofline_seconds"] = rates.map(|rates| rates.step_seconds(level)).into();
             line["chosen"] = is_same(level, &chosen).into();
             line
         };
@@ -137,33 +184,71 @@ pub fn run(options: Options) -> Result<()> {
     }
     print_table(&report, chosen.plan.total)?;
     print_merged(&merged)?;
-    print_levels(&levels, &chosen)
+    print_levels(&levels, &chosen, rates)
+}
+
+impl Options {
+    /// What is planned for, and what there is.
+    fn target(&self) -> Result<(plan::Options, Limit)> {
+        let Some(card) = &self.card else {
+            let mut device = self.device.open()?;
+            self.memory.check(&device.runs_on)?;
+            let limit = match device.device {
+                Device::Cuda(_) => self.memory.of_device(&mut device.runs_on)?,
+                _ => self.memory.chosen(BUDGET),
+            };
+            return Ok((device.runs_on.options(), limit));
+        };
+        self.device.check()?;
+        if self.device.device == Device::Cpu {
+            return Err(Error::usage("--card", "contradicts --device cpu", "leave one of them out"));
+        }
+        Ok((plan::Options::for_gpu(), self.memory.of_card(card.free_bytes())))
+    }
 }
 
 fn level_json(level: &Fitted) -> serde_json::Value {
     json!({
         "activations": level.forgotten,
+        "offloaded": level.is_offloaded(),
         "extra_flops_percent": level.extra_flops_percent(),
         "extra_traffic_percent": level.extra_traffic_percent(),
     })
 }
 
 fn is_same(level: &Fitted, chosen: &Fitted) -> bool {
-    (level.plan.total, level.work) == (chosen.plan.total, chosen.work)
+    (level.plan.total, level.work, level.plan.staged) == (chosen.plan.total, chosen.work, chosen.plan.staged)
 }
 
 /// What less memory costs: one line per level of rematerialisation.
-fn print_levels(levels: &[Fitted], chosen: &Fitted) -> Result<()> {
+fn print_levels(levels: &[Fitted], chosen: &Fitted, rates: Option<&Rates>) -> Result<()> {
+    let time = |text: String| if rates.is_some() { format!(" {text:>14}") } else { String::new() };
     say!("");
-    say!("{:<34} {:>10} {:>14} {:>14}", "activations computed again", "MiB", "extra FLOP %", "extra bytes %");
+    say!(
+        "{:<28} {:<6} {:>9}{} {:>14} {:>14}",
+        "activations computed again",
+        "state",
+        "MiB",
+        time("ms at peak".to_owned()),
+        "extra FLOP %",
+        "extra bytes %"
+    );
     for level in levels {
+        let milliseconds = rates.map_or(0.0, |rates| 1e3 * rates.step_seconds(level));
         say!(
-            "{:<34} {:>10.0} {:>14.2} {:>14.2}{}",
+            "{:<28} {:<6} {:>9.0}{} {:>14.2} {:>14.2}{}",
             level.forgotten,
+            if level.is_offloaded() { "host" } else { "device" },
             mib(level.plan.total),
+            time(format!("{milliseconds:.1}")),
             level.extra_flops_percent(),
             level.extra_traffic_percent(),
             if is_same(level, chosen) { "  <- chosen" } else { "" },
+        );
+    }
+    if rates.is_some() {
+        say!(
+            "ms at peak: each operation at the card's peak arithmetic or bandwidth, whichever binds; no run is faster"
         );
     }
     Ok(())

@@ -5,23 +5,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
-use super::device::DeviceOptions;
+use super::{
+    device::{Device, DeviceOptions},
+    memory::HostMemoryOptions,
+    options::mirrored_axes,
+};
 use crate::{
     Error, Result,
+    cpu::memory,
     data::{
         dataset::{Case, Dataset, case_name, images_in},
         nifti,
     },
     files,
     infer::{self, Predictor},
+    size::bytes,
     train::trainer::BEST,
 };
 
 /// Label images with a trained network.
 ///
-/// Writes one label map per image, under the image's own file name and on its own grid, with its geometry.
+/// Writes one label map per image, under the image's own file name and on its own grid, with its geometry. Images pass
+/// through memory slice by slice, so that their length does not matter; what an image takes is known before it starts.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Checkpoint, or the folder of a run (its best checkpoint)
@@ -68,12 +75,15 @@ pub struct Options {
     #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
     overlap: f64,
 
-    /// Average over mirrored copies along all three axes: eight times the work
-    #[arg(long, default_value_t = false, action = ArgAction::Set, value_name = "BOOL")]
-    mirror: bool,
+    /// Average over copies mirrored along these axes: any of H, W, D, the file's first, second and third axis, or true for
+    /// all; each doubles the work. Mirror only what training mirrored (its --flip)
+    #[arg(long, default_value = "false", value_parser = mirrored_axes, value_name = "AXES")]
+    mirror: [bool; 3],
 
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    host: HostMemoryOptions,
 }
 
 /// The folder of the probabilities, within that of the label maps.
@@ -92,35 +102,58 @@ pub fn run(options: Options) -> Result<()> {
     let device = options.device.open()?;
     let infer_options = infer::Options {
         overlap: options.overlap,
-        mirror: [options.mirror; 3],
+        mirror: options.mirror,
         precision: options.device.precision,
         ..infer::Options::default()
     };
+    let is_on_host = !matches!(device.device, Device::Cuda(_));
     let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.runs_on)?;
     note!("device: {}", device.description);
-    // Every image is read twice, so that the last one cannot end the command when the others are written. Beside the
-    // network's work that is little.
+    let host = options.host.bytes(if is_on_host { predictor.arena_bytes() } else { 0 });
     for job in &jobs {
-        predictor.check(&nifti::read_image(&job.case.image)?, &job.case.image)?;
+        let header = nifti::read_header(&job.case.image)?;
+        options.require(&predictor, &header, host, &job.case.name)?;
     }
+    // Every image is read before the first is labelled, so that the last one cannot end the command when the others are
+    // written. Beside the network's work that is little.
+    let examined = jobs.iter().map(|job| predictor.examine(&job.case.image)).collect::<Result<Vec<_>>>()?;
     let folder = if options.probabilities { options.output.join(PROBABILITIES) } else { options.output.clone() };
     std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
-    for (index, job) in jobs.iter().enumerate() {
-        let image = nifti::read_image(&job.case.image)?;
-        let header = image.header.clone();
-        note!("{}/{} {} ({} windows)", index + 1, jobs.len(), job.case.name, predictor.runs(header.extents));
-        let prediction = predictor.predict(image, &job.case.image, options.probabilities)?;
-        if let Some(probabilities) = &prediction.probabilities {
-            let channels = probabilities.len() / header.voxels();
-            nifti::write_f32(&job.probabilities, &header, channels, probabilities)?;
-        }
-        nifti::write_labels(&job.labels, &header, &prediction.labels[..])?;
+    for (index, (job, examined)) in jobs.iter().zip(&examined).enumerate() {
+        let windows = predictor.runs(examined.header.extents);
+        note!("{}/{} {} ({windows} windows)", index + 1, jobs.len(), job.case.name);
+        let probabilities = options.probabilities.then_some(&*job.probabilities);
+        predictor.predict_file(&job.case.image, examined, &job.labels, probabilities)?;
+    }
+    let planned = examined.iter().map(|examined| predictor.host_memory(&examined.header).peak()).max().unwrap_or(0);
+    if let Some(peak) = memory::peak() {
+        note!(
+            "memory: at most {} in use; planned were {} and the network's {}",
+            bytes(peak),
+            bytes(planned),
+            bytes(predictor.arena_bytes())
+        );
     }
     say!("{} label maps in {}", jobs.len(), options.output.display());
     Ok(())
 }
 
 impl Options {
+    /// Refuses an image that takes more host memory than there is, with what would fit.
+    fn require(&self, predictor: &Predictor, header: &nifti::Header, budget: usize, name: &str) -> Result<()> {
+        let needs = predictor.host_memory(header);
+        if needs.peak() <= budget {
+            return Ok(());
+        }
+        let plain = predictor.host_memory_unmirrored(header).peak();
+        let advice = if self.mirror.contains(&true) && plain <= budget {
+            format!("--mirror false fits in {}", bytes(plain))
+        } else {
+            format!("--host-memory-budget {} is enough", bytes(needs.peak().next_multiple_of(1 << 20)))
+        };
+        Err(needs.refusal(header, budget, name, advice))
+    }
+
     /// All images with their outputs, checked before anything is computed or written.
     fn jobs(&self) -> Result<Vec<Job>> {
         let mut jobs: Vec<Job> = Vec::new();

@@ -1,21 +1,23 @@
 //! `gyrus train`: from a dataset to a trained network.
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use clap::{ArgAction, Args};
 
 use super::{
-    device::{DeviceOptions, check_threads},
+    device::{Device, DeviceOptions, check_threads},
     fuse::FuseOptions,
-    memory::MemoryOptions,
-    options::{LossName, NetworkOptions, OptimizerOptions, duration},
+    memory::{HostMemoryOptions, MemoryOptions},
+    options::{LossName, NetworkOptions, OptimizerOptions, axes, duration},
 };
 use crate::{
     Error, Result,
@@ -23,6 +25,7 @@ use crate::{
         augment::{Augment, Augmentation},
         dataset::{Case, Dataset, Split},
         loader::{Loader, LoaderSettings, Order},
+        memory::{Largest, LoaderShape},
         preprocess::{Fit, Normalization, Preprocessing},
         validate::{Expectation, survey},
     },
@@ -52,6 +55,8 @@ pub struct Options {
     fuse: FuseOptions,
     #[command(flatten)]
     memory: MemoryOptions,
+    #[command(flatten)]
+    host: HostMemoryOptions,
 
     /// The loss
     #[arg(long, value_enum, default_value_t = LossName::LogDice, help_heading = "Training")]
@@ -158,7 +163,7 @@ struct DataOptions {
     #[arg(long, value_enum, default_value_t = Augment::None, help_heading = "Data")]
     augment: Augment,
 
-    /// Axes to mirror in half of the cases: any of D, H, W
+    /// Axes to mirror in half of the cases: any of H, W, D, the file's first, second and third axis
     #[arg(long, value_name = "AXES", value_parser = axes, help_heading = "Data")]
     flip: Option<[bool; 3]>,
 
@@ -232,12 +237,17 @@ pub fn run(options: Options) -> Result<()> {
     check_threads("--num-workers", options.data.num_workers)?;
     let start = options.start()?;
     let mut device = options.device.open()?;
+    options.memory.check(&device.runs_on)?;
+    let is_on_host = !matches!(device.device, Device::Cuda(_));
 
     let labels = label_names(&source.labels, network.classes);
+    let largest = Largest::of(train.iter().chain(&validation));
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let expectation = Expectation {
         channels: Some(network.channels),
         classes: Some(network.classes),
         class_names: labels.clone(),
+        threads: Some(largest.survey_threads(cores, options.host.bytes(0))?),
         ..Expectation::default()
     };
     note!("checking {} training and {} validation cases", train.len(), validation.len());
@@ -257,6 +267,16 @@ pub fn run(options: Options) -> Result<()> {
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
     }
+    let shape = |batch, augmentation: Augmentation| {
+        let is_augmented = augmentation != Augmentation::default();
+        LoaderShape { extent: options.network.extent(), batch, is_augmented }
+    };
+    let shapes = [shape(train_batch, augmentation), shape(validation_batch, Augmentation::default())];
+    let host = options.host.bytes(if is_on_host { trainer.session().plan().total } else { 0 });
+    let workers = largest.workers(&shapes, options.data.num_workers, host)?;
+    if workers < options.data.num_workers {
+        note!("memory: {workers} threads prepare batches instead of {}, to stay within it", options.data.num_workers);
+    }
     let loader = |cases: Vec<Case>, order, batch, augmentation| {
         Loader::new(
             cases,
@@ -267,7 +287,7 @@ pub fn run(options: Options) -> Result<()> {
                 seed: options.seed,
                 order,
                 batch,
-                workers: options.data.num_workers,
+                workers,
                 cache: options.data.cache.clone(),
             },
         )
@@ -283,6 +303,12 @@ pub fn run(options: Options) -> Result<()> {
     );
     if let (forgotten @ 1.., percent) = trainer.rematerialised() {
         note!("memory: {forgotten} activations are computed again to stay within it: {percent:.1} % more work");
+    }
+    if let Some(staged) = trainer.session().plan().staged {
+        note!(
+            "memory: {:.2} GiB of optimizer state are on the host, and copied for each update",
+            gib(staged.place.bytes)
+        );
     }
     let mut record = Record::open(folder, labels[1..].to_vec(), start, trainer.position())?;
     let stop = stop_flag();
@@ -419,13 +445,4 @@ fn report(ending: &Result<Ending>, folder: &Path, best: Option<(f64, u64)>) -> R
     }
     say!("history and curves: {}", folder.display());
     Ok(())
-}
-
-fn axes(text: &str) -> Result<[bool; 3], String> {
-    let mut axes = [false; 3];
-    for letter in text.chars().filter(|letter| *letter != ',') {
-        let axis = "DHW".find(letter.to_ascii_uppercase()).ok_or("give any of the letters D, H, W")?;
-        axes[axis] = true;
-    }
-    Ok(axes)
 }

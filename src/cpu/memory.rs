@@ -10,6 +10,13 @@ pub fn available() -> Option<usize> {
     machine.into_iter().chain(groups.ok().flatten()).min()
 }
 
+/// The most bytes that this process had in memory at any time so far. None where the system does not say.
+pub fn peak() -> Option<usize> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+}
+
 /// `MemAvailable` of /proc/meminfo, which counts what caches would give back.
 fn of_machine(meminfo: &str) -> Option<usize> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

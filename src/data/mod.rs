@@ -4,6 +4,7 @@ pub mod augment;
 pub mod dataset;
 pub mod fingerprint;
 pub mod loader;
+pub mod memory;
 pub mod nifti;
 pub mod preprocess;
 pub mod validate;

@@ -10,6 +10,7 @@ mod node;
 mod op;
 pub mod reference;
 pub mod rematerialise;
+mod split;
 mod tape;
 
 pub use backward::Backward;
@@ -18,4 +19,5 @@ pub use fuse::fuse;
 pub use node::{Graph, Node, NodeId, Role, Stage, Value, ValueId};
 pub use op::{CpuTarget, Op};
 pub use rematerialise::rematerialise;
+pub use split::split_optimizer;
 pub use tape::Tape;

@@ -24,8 +24,11 @@ pub enum Role {
     OptimizerState,
     /// Moving averages that inference uses. Survives runs.
     Running,
-    /// Written by the host before a run.
+    /// Written by the host, and there until it is written again.
     Input,
+    /// Written by the host before every run of this graph. The first such values of a program's graphs share their bytes, as
+    /// do the second, and so on: no two graphs run at once.
+    Batch,
     /// Read by the host after a run.
     Output,
     /// Lives from the node that makes it to the last node that reads it.

@@ -66,6 +66,12 @@ impl Accumulator {
         (self.mean.len() + self.total.len()) * size_of::<f32>() + self.labels.len()
     }
 
+    /// [`Self::bytes`] of one that is yet to be made.
+    pub fn bytes_for(extent: [usize; 3], patch: [usize; 3], classes: usize) -> usize {
+        let plane = extent[1] * extent[2];
+        patch[0].min(extent[0]) * plane * (classes + 1) * size_of::<f32>() + plane
+    }
+
     /// Blends in the probabilities `[D, H, W, classes]` of the window at `start` of the padded volume.
     ///
     /// # Errors
@@ -143,7 +149,8 @@ impl Accumulator {
     }
 }
 
-fn decide(probabilities: &[f32]) -> u8 {
+/// The most probable class, the lowest of equals; with one probability, whether it exceeds one half.
+pub(super) fn decide(probabilities: &[f32]) -> u8 {
     if let &[p] = probabilities {
         return u8::from(p > 0.5);
     }
@@ -156,7 +163,7 @@ fn decide(probabilities: &[f32]) -> u8 {
     best as u8
 }
 
-fn not_finite(p: f32, voxel: [usize; 3]) -> Error {
+pub(super) fn not_finite(p: f32, voxel: [usize; 3]) -> Error {
     let cause = format!("a probability is {p} at voxel {voxel:?} (D, H, W): the weights have diverged");
     Error::shape("network", cause)
 }
@@ -187,6 +194,7 @@ mod tests {
     fn memory_does_not_grow_with_the_depth_of_the_volume() {
         let bytes = |depth| Accumulator::new([depth, 30, 20], [16; 3], 4).bytes();
         assert_eq!(bytes(16), bytes(1_000_000));
+        assert_eq!(bytes(16), Accumulator::bytes_for([16, 30, 20], [16; 3], 4));
         assert!(bytes(15) < bytes(16));
     }
 

@@ -6,13 +6,19 @@
 //! enter at the other: memory holds as many slices as a window is deep, however deep the volume.
 
 mod blend;
+mod files;
+mod memory;
 mod mirror;
 mod predictor;
+mod stream;
 mod windows;
 
 pub use blend::{Accumulator, Slice, gaussian};
+pub use files::Examined;
+pub use memory::HostMemory;
 pub use mirror::{flip, flips};
 pub use predictor::{Prediction, Predictor};
+pub use stream::{Volume, segment_stream};
 pub use windows::{padding_before, starts, windows};
 
 use crate::{Error, Result, nn::Precision};
@@ -90,54 +96,19 @@ pub fn segment(
     network: &mut Network,
     sink: &mut Sink,
 ) -> Result<()> {
-    options.validate()?;
-    check(image, classes, patch)?;
-    let mut predictor = WindowRunner::new(image.channels, classes, patch, options);
-    let mut accumulator = Accumulator::new(image.extent, patch, classes);
-    for window in windows(image.extent, patch, options.overlap) {
-        accumulator.finish_before(window[0], sink)?;
-        image.cut(window, patch, options.fill, &mut predictor.window);
-        accumulator.add(window, predictor.predict(network)?)?;
+    let &Image { voxels, extent, channels } = image;
+    let volume = Volume { extent, channels, classes };
+    volume.check(patch)?;
+    if stream::elements(extent, channels) != Some(voxels.len()) {
+        let cause = format!("{} voxels for extents {extent:?} x {channels}", voxels.len());
+        return Err(Error::shape("segmentation", cause));
     }
-    accumulator.finish(sink)
-}
-
-fn check(image: &Image, classes: usize, patch: [usize; 3]) -> Result<()> {
-    let Image { voxels, extent, channels } = *image;
-    let elements = |extent: [usize; 3], c: usize| extent.iter().try_fold(c, |n, &e| n.checked_mul(e));
-    let refuse = |cause: String| Err(Error::shape("segmentation", cause));
-    if extent.contains(&0) || patch.contains(&0) || channels == 0 {
-        return refuse(format!("a volume of {extent:?} x {channels} with windows of {patch:?} is empty"));
-    }
-    if !(1..=256).contains(&classes) {
-        return refuse(format!("{classes} classes do not fit label maps of 8 bits"));
-    }
-    if elements(extent, channels) != Some(voxels.len()) {
-        return refuse(format!("{} voxels for extents {extent:?} x {channels}", voxels.len()));
-    }
-    match elements(patch, channels.max(classes)).and_then(|n| n.checked_mul(size_of::<f32>())) {
-        Some(_) => Ok(()),
-        None => refuse(format!("windows of {patch:?} are larger than any memory")),
-    }
-}
-
-impl Image<'_> {
-    /// Copies the window that begins at `start` of the padded volume.
-    fn cut(&self, start: [usize; 3], patch: [usize; 3], fill: f32, window: &mut [f32]) {
-        let [_, height, width] = self.extent;
-        let c = self.channels;
-        let [d, h, w] = [0, 1, 2].map(|axis| windows::overlap(self.extent[axis], patch[axis], start[axis]));
-        if w.count < patch[2] || h.count < patch[1] || d.count < patch[0] {
-            window.fill(fill);
-        }
-        for z in 0..d.count {
-            for y in 0..h.count {
-                let from = (((d.volume + z) * height + h.volume + y) * width + w.volume) * c;
-                let to = (((d.window + z) * patch[1] + h.window + y) * patch[2] + w.window) * c;
-                window[to..to + w.count * c].copy_from_slice(&self.voxels[from..from + w.count * c]);
-            }
-        }
-    }
+    let mut slices = voxels.chunks_exact(extent[1] * extent[2] * channels);
+    let mut read = |out: &mut [f32]| {
+        out.copy_from_slice(slices.next().expect("no more slices than there are"));
+        Ok(())
+    };
+    segment_stream(volume, patch, options, &mut read, network, sink)
 }
 
 /// Buffers for one window and its mirrored copies.
@@ -168,6 +139,12 @@ impl WindowRunner {
             output: vec![0.0; voxels * classes],
             mean: vec![0.0; voxels * classes * copies],
         }
+    }
+
+    /// Bytes of its buffers.
+    fn bytes_for(channels: usize, classes: usize, patch: [usize; 3], options: &Options) -> usize {
+        let copies = if options.mirror.contains(&true) { 2 } else { 1 };
+        patch.iter().product::<usize>() * (channels + classes) * copies * size_of::<f32>()
     }
 
     /// The probabilities of the window, averaged over its mirrored copies.

@@ -25,6 +25,8 @@ pub struct Predictor {
     preprocessing: Preprocessing,
     labels: Vec<String>,
     options: Options,
+    /// Host memory that loading took: the checkpoint, and its weights converted.
+    loading: usize,
 }
 
 /// A labelled image on the grid of its file.
@@ -58,8 +60,11 @@ impl Predictor {
         let saved = state::saved_values(&graph);
         let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on)?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
+        let elements = |shape: &[usize]| shape.iter().product::<usize>() * size_of::<f32>();
+        let loading = checkpoint.tensors.values().map(|tensor| elements(&tensor.shape)).sum::<usize>()
+            + saved.iter().map(|value| elements(&value.extents)).sum::<usize>();
         let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
-        Ok(Self { session, network, preprocessing, labels, options })
+        Ok(Self { session, network, preprocessing, labels, options, loading })
     }
 
     /// Names of the classes, background first.
@@ -70,6 +75,11 @@ impl Predictor {
     /// How often the network will run for an image of these extents x, y, z.
     pub fn runs(&self, [x, y, z]: [usize; 3]) -> usize {
         self.options.runs(self.grid([z, y, x]), self.preprocessing.extent)
+    }
+
+    /// Bytes of the network's arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.session.plan().total
     }
 
     /// Labels an image. `path` is for messages.
@@ -88,15 +98,42 @@ impl Predictor {
     /// # Errors
     /// An image with other channels than the network's, or with voxels that are not finite.
     pub fn check(&self, image: &nifti::Image, path: &Path) -> Result<()> {
-        let found = image.header.channels;
-        if found != self.network.channels {
-            let cause = format!("{found} channels, where the network expects {}", self.network.channels);
-            return Err(Error::input(path, cause, "give images like those of the training set"));
-        }
+        self.check_header(&image.header, path)?;
         if image.voxels.iter().any(|value| !value.is_finite()) {
             return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
         }
         Ok(())
+    }
+
+    pub(super) fn check_header(&self, header: &nifti::Header, path: &Path) -> Result<()> {
+        let found = header.channels;
+        if found != self.network.channels {
+            let cause = format!("{found} channels, where the network expects {}", self.network.channels);
+            return Err(Error::input(path, cause, "give images like those of the training set"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn loading_bytes(&self) -> usize {
+        self.loading
+    }
+
+    /// Probabilities per voxel.
+    pub(super) fn classes(&self) -> usize {
+        self.network.outputs()
+    }
+
+    /// Runs the network over one window.
+    pub(super) fn run(&mut self, window: &[f32], output: &mut [f32]) -> Result<()> {
+        run(&mut self.session, window, output)
     }
 
     /// At the image's own resolution, window by window.

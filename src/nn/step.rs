@@ -84,8 +84,8 @@ impl StepConfig {
 /// If the extents do not fit the network.
 pub fn record_training(config: &StepConfig) -> Result<Graph> {
     let mut tape = Tape::new();
-    let images = tape.source(names::IMAGES, Spec::f32(config.images().shape()), Role::Input);
-    let labels = tape.source(names::LABELS, config.labels(), Role::Input);
+    let images = tape.source(names::IMAGES, Spec::f32(config.images().shape()), Role::Batch);
+    let labels = tape.source(names::LABELS, config.labels(), Role::Batch);
     let weights = class_weights(&mut tape, config);
     let rng = tape.source(names::RNG, dropout::rng_spec(), Role::Input);
     let hyper = tape.source(names::HYPER, optimizer::hyper_spec(), Role::Input);
@@ -122,8 +122,8 @@ pub fn record_training(config: &StepConfig) -> Result<Graph> {
 /// If the extents do not fit the network.
 pub fn record_validation(config: &StepConfig) -> Result<Graph> {
     let mut tape = Tape::new();
-    let images = tape.source(names::VALIDATION_IMAGES, Spec::f32(config.images().shape()), Role::Input);
-    let labels = tape.source(names::VALIDATION_LABELS, config.labels(), Role::Input);
+    let images = tape.source(names::VALIDATION_IMAGES, Spec::f32(config.images().shape()), Role::Batch);
+    let labels = tape.source(names::VALIDATION_LABELS, config.labels(), Role::Batch);
     let weights = class_weights(&mut tape, config);
     let logits = UNet::new(&mut tape, config.network, Mode::Inference).record(images)?;
     tape.set_stage(Stage::Loss);
@@ -139,7 +139,7 @@ pub fn record_validation(config: &StepConfig) -> Result<Graph> {
 pub fn record_prediction(network: UNetConfig, batch: usize, extent: [usize; 3]) -> Result<Graph> {
     let mut tape = Tape::new();
     let shape = Volume { n: batch, extent, c: network.channels }.shape();
-    let images = tape.source(names::IMAGES, Spec::f32(shape), Role::Input);
+    let images = tape.source(names::IMAGES, Spec::f32(shape), Role::Batch);
     let logits = UNet::new(&mut tape, network, Mode::Inference).record(images)?;
     let probabilities = if network.outputs() == 1 {
         tape.record1("head.sigmoid", Sigmoid, &[logits])?

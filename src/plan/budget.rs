@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{MemoryPlan, Options, ladder, ladder::Level, plan};
-use crate::graph::Graph;
+use super::{MemoryPlan, Options, Target, ladder, ladder::Level, plan, roofline::Rates};
+use crate::graph::{Graph, rematerialise::Forgotten, split_optimizer};
 
 /// How much may be computed again.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,6 +19,18 @@ pub enum Rematerialise {
     Full,
 }
 
+/// What may live on the host between the steps in which it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Offload {
+    /// Optimizer state, if that is faster than computing again what would not fit beside it. Never on the CPU.
+    #[default]
+    Auto,
+    /// Nothing.
+    None,
+    /// Optimizer state.
+    Optimizer,
+}
+
 /// What a program may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Budget {
@@ -26,12 +38,15 @@ pub struct Budget {
     pub bytes: Option<usize>,
     /// How much may be computed again.
     pub rematerialise: Rematerialise,
+    /// What may live on the host.
+    pub offload: Offload,
 }
 
 /// A program with its layout, and what it cost to make it fit.
 #[derive(Clone, Debug)]
 pub struct Fitted {
-    /// The graphs; the first is the training step, with copies of what it forgets.
+    /// The graphs; the first is the training step, with copies of what it forgets. If optimizer state is on the host, the
+    /// last is the optimizer, which the first lacks.
     pub graphs: Vec<Graph>,
     /// Their layout.
     pub plan: MemoryPlan,
@@ -53,8 +68,10 @@ pub struct Work {
 }
 
 impl Work {
-    fn of(graph: &Graph) -> Self {
-        Self { flops: graph.flops(), traffic: graph.traffic() }
+    /// Of a training step in one graph, or in two.
+    fn of(graphs: &[&Graph]) -> Self {
+        let sum = |of: fn(&Graph) -> u64| graphs.iter().map(|graph| of(graph)).sum();
+        Self { flops: sum(Graph::flops), traffic: sum(Graph::traffic) }
     }
 }
 
@@ -78,35 +95,74 @@ impl Fitted {
         percent(self.work.traffic, self.plain.traffic)
     }
 
+    /// Whether optimizer state is on the host.
+    pub fn is_offloaded(&self) -> bool {
+        self.plan.staged.is_some()
+    }
+
     /// The layout of a program of which the first graph is at this level.
     fn new(level: &Level, others: &[Graph], plain: Work, options: Options) -> Self {
         let mut graphs = vec![level.graph.clone()];
         graphs.extend_from_slice(others);
         let plan = plan(&graphs, options);
-        Self { graphs, plan, forgotten: level.forgotten.len(), work: Work::of(&level.graph), plain }
+        let update = plan.staged.map(|staged| &graphs[staged.entry]);
+        let work = Work::of(&[&level.graph].into_iter().chain(update).collect::<Vec<_>>());
+        Self { graphs, plan, forgotten: level.forgotten.len(), work, plain }
     }
+}
+
+/// The same program with its optimizer in a graph of its own behind the others, and the layout of its state on the host.
+fn offloaded(graphs: &[Graph], options: Options) -> (Vec<Graph>, Options) {
+    let (training, others) = graphs.split_first().expect("a program has a training step");
+    let [step, update] = split_optimizer(training);
+    let graphs = [step].into_iter().chain(others.iter().cloned()).chain([update]).collect();
+    (graphs, Options { offload: true, ..options })
 }
 
 fn percent(with: u64, without: u64) -> f64 {
     100.0 * (with as f64 / without.max(1) as f64 - 1.0)
 }
 
-/// Lays out a program whose first graph is a training step, so that it fits into the budget with as little work done
-/// again as the ladder of levels allows.
+/// Lays out a program whose first graph is a training step, so that it fits into the budget and takes as little time as that
+/// allows.
 ///
 /// # Errors
 /// The smallest layout that was allowed, if it is too big.
 ///
 /// # Panics
-/// Without a graph.
+/// Without a graph. If optimizer state is to be on the host and the host is where the program runs.
 pub fn fit(graphs: &[Graph], options: Options, budget: Budget) -> Result<Fitted, Box<TooMuch>> {
+    let may_offload = options.target == Target::Gpu;
+    assert!(may_offload || budget.offload != Offload::Optimizer, "the CPU's state is on the host as it is");
+    let elsewhere = || {
+        let (graphs, options) = offloaded(graphs, options);
+        fit_here(&graphs, options, budget)
+    };
+    if budget.offload == Offload::Optimizer {
+        return elsewhere();
+    }
+    let here = fit_here(graphs, options, budget);
+    let is_plain = here.as_ref().is_ok_and(|fitted| fitted.forgotten == 0);
+    if is_plain || !may_offload || budget.offload == Offload::None {
+        return here;
+    }
+    let rates = Rates::default();
+    match (here, elsewhere()) {
+        (Ok(here), Ok(there)) if rates.step_seconds(&there) < rates.step_seconds(&here) => Ok(there),
+        (Ok(here), _) => Ok(here),
+        (Err(_), there) => there,
+    }
+}
+
+/// The same with optimizer state where the options say.
+fn fit_here(graphs: &[Graph], options: Options, budget: Budget) -> Result<Fitted, Box<TooMuch>> {
     let (training, others) = graphs.split_first().expect("a program has a training step");
     let bytes = budget.bytes.unwrap_or(usize::MAX);
-    let plain = Work::of(training);
     let fits = |fitted: &Fitted| fitted.plan.total <= bytes;
+    let kept = || Level { forgotten: Forgotten::default(), graph: training.clone(), lower_bound: 0 };
+    let plain = plain_work(training, others, options);
     if matches!(budget.rematerialise, Rematerialise::Auto | Rematerialise::None) {
-        let plan = plan(graphs, options);
-        let fitted = Fitted { graphs: graphs.to_vec(), plan, forgotten: 0, work: plain, plain };
+        let fitted = Fitted::new(&kept(), others, plain, options);
         if fits(&fitted) {
             return Ok(fitted);
         }
@@ -132,18 +188,39 @@ pub fn fit(graphs: &[Graph], options: Options, budget: Budget) -> Result<Fitted,
     if fits(&fitted) { Ok(fitted) } else { Err(Box::new(TooMuch { least: fitted, budget: bytes })) }
 }
 
-/// Every level of a program, laid out, without those that cost more than one before them and save nothing.
-pub fn levels(graphs: &[Graph], options: Options) -> Vec<Fitted> {
-    let (training, others) = graphs.split_first().expect("a program has a training step");
-    let plain = Work::of(training);
-    let mut kept: Vec<Fitted> = Vec::new();
-    for level in ladder::ladder(training, options) {
-        let fitted = Fitted::new(&level, others, plain, options);
-        if kept.last().is_none_or(|best| fitted.plan.total < best.plan.total) {
-            kept.push(fitted);
-        }
+/// What a step costs when everything is kept.
+fn plain_work(training: &Graph, others: &[Graph], options: Options) -> Work {
+    let update = others.last().filter(|_| options.offload);
+    Work::of(&[training].into_iter().chain(update).collect::<Vec<_>>())
+}
+
+/// Every way to run a program that this choice of offloading allows, laid out, without those that save nothing over one that
+/// is faster by these rates: from the fastest to the smallest.
+pub fn levels(graphs: &[Graph], options: Options, offload: Offload, rates: &Rates) -> Vec<Fitted> {
+    let mut all = Vec::new();
+    if offload != Offload::Optimizer {
+        all = levels_here(graphs, options);
     }
-    kept
+    if offload == Offload::Optimizer || (offload == Offload::Auto && options.target == Target::Gpu) {
+        let (graphs, options) = offloaded(graphs, options);
+        all.extend(levels_here(&graphs, options));
+    }
+    // Stable: of two that take the same time, the one with its state on the device comes first.
+    all.sort_by(|a, b| rates.step_seconds(a).total_cmp(&rates.step_seconds(b)).then(a.plan.total.cmp(&b.plan.total)));
+    let mut least = usize::MAX;
+    all.retain(|fitted| {
+        let saves = fitted.plan.total < least;
+        least = least.min(fitted.plan.total);
+        saves
+    });
+    all
+}
+
+fn levels_here(graphs: &[Graph], options: Options) -> Vec<Fitted> {
+    let (training, others) = graphs.split_first().expect("a program has a training step");
+    let plain = plain_work(training, others, options);
+    let levels = ladder::ladder(training, options);
+    levels.iter().map(|level| Fitted::new(level, others, plain, options)).collect()
 }
 
 /// The first level that gives this share of what the last one saves.

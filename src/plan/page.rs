@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Report, budget::Fitted, picture::bytes, timeline::Timeline};
-use crate::chart::escape;
+use super::{Report, budget::Fitted, roofline::Rates, timeline::Timeline};
+use crate::{chart::escape, size::bytes};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; }
@@ -18,8 +18,15 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr.chosen { font-weight: 600; }
 ";
 
-/// The page of a plan: `chosen` is the layout in force, `levels` are all that there would be.
-pub fn html(title: &str, report: &Report, chosen: &Fitted, levels: &[Fitted], timeline: &Timeline) -> String {
+/// The page of a plan: `chosen` is the layout in force, `levels` are all that there would be. With rates, levels have times.
+pub fn html(
+    title: &str,
+    report: &Report,
+    chosen: &Fitted,
+    levels: &[Fitted],
+    timeline: &Timeline,
+    rates: Option<&Rates>,
+) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
@@ -32,18 +39,25 @@ pub fn html(title: &str, report: &Report, chosen: &Fitted, levels: &[Fitted], ti
         escape(&report.peak_at),
     );
     page.push_str(&timeline.svg("Memory over one training step"));
-    page.push_str(
-        "<h2>What less memory costs</h2>\n<p>Activations that are forgotten and computed again.</p>\n<table>\n\
-         <tr><th>activations</th><th>allocated</th><th>extra FLOP</th><th>extra bytes moved</th></tr>\n",
-    );
+    let time_heading = if rates.is_some() { "<th>at peak rates</th>" } else { "" };
+    write!(
+        page,
+        "<h2>What less memory costs</h2>\n<p>Activations that are forgotten and computed again; optimizer state on the device or on the host.</p>\n<table>\n\
+         <tr><th>activations</th><th>state</th><th>allocated</th>{time_heading}<th>extra FLOP</th><th>extra bytes moved</th></tr>\n",
+    )
+    .expect("text");
     for level in levels {
-        let is_chosen = (level.plan.total, level.work) == (chosen.plan.total, chosen.work);
+        let of = |fitted: &Fitted| (fitted.plan.total, fitted.work, fitted.plan.staged);
+        let is_chosen = of(level) == of(chosen);
+        let time = |rates: &Rates| format!("<td>{:.1} ms</td>", 1e3 * rates.step_seconds(level));
         writeln!(
             page,
-            "<tr{}><td>{}</td><td>{}</td><td>{:.2} %</td><td>{:.2} %</td></tr>",
+            "<tr{}><td>{}</td><td>{}</td><td>{}</td>{}<td>{:.2} %</td><td>{:.2} %</td></tr>",
             if is_chosen { " class=\"chosen\"" } else { "" },
             level.forgotten,
+            if level.is_offloaded() { "host" } else { "device" },
             bytes(level.plan.total),
+            rates.map(time).unwrap_or_default(),
             level.extra_flops_percent(),
             level.extra_traffic_percent(),
         )

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::timeline::{Block, Kind, Timeline};
-use crate::chart::escape;
+use crate::{chart::escape, size::bytes};
 
 const WIDTH: f64 = 1200.0;
 const HEIGHT: f64 = 620.0;
@@ -160,16 +160,4 @@ fn class(kind: Kind) -> &'static str {
         Kind::Gradient => "gradient",
         Kind::Workspace => "workspace",
     }
-}
-
-/// Bytes for people, in the largest binary unit that keeps a digit before the point.
-pub fn bytes(bytes: usize) -> String {
-    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    for (power, unit) in units {
-        if bytes >= 1 << power {
-            let number = bytes as f64 / f64::from(1 << power);
-            return if number.fract() == 0.0 { format!("{number} {unit}") } else { format!("{number:.2} {unit}") };
-        }
-    }
-    format!("{bytes} B")
 }

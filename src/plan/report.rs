@@ -57,14 +57,19 @@ impl Report {
     pub fn new(graphs: &[Graph], plan: &MemoryPlan, entry: usize) -> Self {
         let (graph, layout) = (&graphs[entry], &plan.entries[entry]);
         let mut roles: Vec<RoleLine> = Vec::new();
+        let mut covered = 0;
         for value in &plan.persistent {
-            let bytes = super::align(value.place.bytes);
+            // Batches of different graphs share bytes, which count once.
+            let end = super::align(value.place.end());
+            let bytes = end.saturating_sub(value.place.offset.max(covered));
+            covered = covered.max(end);
+            let role = if plan.is_staged(value) { "optimizer state, on the host" } else { value.role };
             match roles.last_mut() {
-                Some(line) if line.role == value.role => {
+                Some(line) if line.role == role => {
                     line.values += 1;
                     line.bytes += bytes;
                 }
-                _ => roles.push(RoleLine { role: value.role.to_owned(), values: 1, bytes }),
+                _ => roles.push(RoleLine { role: role.to_owned(), values: 1, bytes }),
             }
         }
         let values = layout.values.iter().filter(|place| place.offset >= plan.persistent_bytes).count();

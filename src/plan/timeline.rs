@@ -109,10 +109,10 @@ impl Timeline {
 /// The persistent region, one block per role.
 fn persistent(plan: &MemoryPlan, nodes: usize) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
-    for value in &plan.persistent {
+    for value in plan.persistent.iter().filter(|value| !plan.is_staged(value)) {
         let end = super::align(value.place.end());
         match blocks.last_mut() {
-            Some(block) if block.name == value.role => block.bytes = end - block.offset,
+            Some(block) if block.name == value.role => block.bytes = block.bytes.max(end - block.offset),
             _ => blocks.push(Block {
                 name: value.role.to_owned(),
                 kind: Kind::Persistent,

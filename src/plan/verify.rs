@@ -1,10 +1,10 @@
 //! Checks a layout from the other direction: not by lifetimes, but by playing the run and asking, at every read, whose
 //! bytes these are. It shares no code with the planner.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{ALIGNMENT, EntryPlan, MemoryPlan, Place};
-use crate::graph::{Graph, ValueId};
+use super::{ALIGNMENT, EntryPlan, MemoryPlan, Persistent, Place};
+use crate::graph::{Graph, Role, ValueId};
 
 /// Who wrote each byte last, as disjoint ranges: start -> (end, owner).
 #[derive(Default)]
@@ -25,9 +25,19 @@ enum Owner {
 /// declared in place, a range that is misaligned or outside the arena, a persistent value that is not where the host and
 /// the other graphs look for it, transient bytes among the persistent ones.
 pub fn verify(graphs: &[Graph], plan: &MemoryPlan) -> Result<(), String> {
-    for (a, b) in plan.persistent.iter().zip(plan.persistent.iter().skip(1)) {
-        if a.place.end() > b.place.offset {
-            return Err(format!("persistent {} reaches into {}", a.name, b.name));
+    verify_apart(graphs, plan)?;
+    if let Some(staged) = plan.staged {
+        let stray = graphs.iter().enumerate().find(|(index, graph)| {
+            let names_one = |value: &crate::graph::Value| {
+                value.role.is_persistent()
+                    && plan.persistent.iter().any(|other| {
+                        other.name == value.name && other.place.bytes > 0 && other.place.overlaps(&staged.place)
+                    })
+            };
+            *index != staged.entry && graph.values.iter().any(names_one)
+        });
+        if let Some((index, _)) = stray {
+            return Err(format!("graph {index} uses a value that is on the host while it runs"));
         }
     }
     graphs.iter().zip(&plan.entries).try_for_each(|(graph, entry)| {
@@ -36,14 +46,38 @@ pub fn verify(graphs: &[Graph], plan: &MemoryPlan) -> Result<(), String> {
     })
 }
 
+/// Persistent values lie apart, but for batches of different graphs, of which only one is there at a time.
+fn verify_apart(graphs: &[Graph], plan: &MemoryPlan) -> Result<(), String> {
+    let apart = |mut values: Vec<&Persistent>| {
+        values.sort_by_key(|value| (value.place.offset, value.place.end()));
+        match values.windows(2).find(|pair| pair[0].place.end() > pair[1].place.offset) {
+            Some(pair) => Err(format!("persistent {} reaches into {}", pair[0].name, pair[1].name)),
+            None => Ok(()),
+        }
+    };
+    let batches_of = |graph: &Graph| -> HashSet<String> {
+        graph.with_role(Role::Batch).into_iter().map(|id| graph.value(id).name.clone()).collect()
+    };
+    let batches: Vec<HashSet<String>> = graphs.iter().map(batches_of).collect();
+    let lasts = |value: &&Persistent| batches.iter().all(|names| !names.contains(&value.name));
+    // Everything that lasts, with the batches of one graph at a time.
+    batches.iter().try_for_each(|names| {
+        apart(plan.persistent.iter().filter(|value| names.contains(&value.name) || lasts(value)).collect())
+    })
+}
+
 /// What one graph cannot see: a pass that knows nothing of the optimizer must still not use its bytes, and all graphs
 /// and the host must look for a value of one name in one place.
 fn verify_regions(graph: &Graph, entry: &EntryPlan, plan: &MemoryPlan) -> Result<(), String> {
     let directory: HashMap<&str, Place> =
         plan.persistent.iter().map(|value| (value.name.as_str(), value.place)).collect();
-    let inside = plan.persistent.iter().find(|value| value.place.end() > plan.persistent_bytes);
-    if let Some(value) = inside {
-        return Err(format!("persistent {} reaches into the transient region", value.name));
+    for value in &plan.persistent {
+        let is_staged = plan
+            .staged
+            .is_some_and(|staged| value.place.offset >= staged.place.offset && value.place.end() <= staged.place.end());
+        if value.place.end() > plan.persistent_bytes && !is_staged {
+            return Err(format!("persistent {} reaches into the transient region", value.name));
+        }
     }
     let values = graph.values.iter().zip(&entry.values);
     for (value, place) in values.clone().filter(|(value, _)| value.role.is_persistent()) {

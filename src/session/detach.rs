@@ -16,7 +16,7 @@ pub fn detach_inputs(graph: &Graph) -> Graph {
     let is_read_late =
         |id: ValueId| graph.nodes.iter().any(|node| matches!(node.stage, Stage::Backward) && node.inputs.contains(&id));
     let is_volume = |value: &Value| value.spec.dtype == DType::F32 && value.spec.shape.volume().is_some();
-    let inputs: Vec<ValueId> = graph.with_role(Role::Input);
+    let inputs: Vec<ValueId> = graph.with_role(Role::Batch);
     let detached: Vec<ValueId> =
         inputs.into_iter().filter(|&id| is_volume(graph.value(id)) && is_read_late(id)).collect();
     let mut result = Graph { values: graph.values.clone(), nodes: Vec::new() };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::offload::Offloaded;
 use crate::{
     Error, Result,
     graph::{Graph, Node, Role, ValueId},
@@ -45,6 +46,8 @@ pub struct DeviceSession {
     directory: HashMap<String, (Spec, Place)>,
     /// Inputs that are written ahead.
     ahead: BTreeSet<String>,
+    /// Optimizer state, if it is on the host.
+    offloaded: Option<Offloaded>,
 }
 
 impl DeviceSession {
@@ -82,7 +85,9 @@ impl DeviceSession {
             }
         }
         let directory = plan.persistent.iter().map(|value| (value.name.clone(), (value.spec, value.place))).collect();
-        let mut session = Self { machine, plan, base, entries, directory, ahead: BTreeSet::new() };
+        let offloaded = Offloaded::of(&plan);
+        let ahead = BTreeSet::new();
+        let mut session = Self { machine, plan, base, entries, directory, ahead, offloaded };
         session.clear_persistent()?;
         session.machine.mark()?;
         Ok(session)
@@ -98,11 +103,17 @@ impl DeviceSession {
         &*self.machine
     }
 
-    /// Starts the graph at this position of the program. It runs behind the caller's back; reading a value waits for it.
+    /// Starts the graph at this position of the program. It runs behind the caller's back; reading a value waits for it. If
+    /// optimizer state is on the host, the first graph is followed by the optimizer, and this waits for its end.
     ///
     /// # Errors
     /// If the machine fails.
     pub fn run(&mut self, entry: usize) -> Result<()> {
+        self.launch(entry)?;
+        self.update(entry, Self::launch)
+    }
+
+    fn launch(&mut self, entry: usize) -> Result<()> {
         let (before, after) = self.entries[entry].nodes.split_at(self.cut(entry));
         for (half, nodes) in [before, after].into_iter().enumerate() {
             let mut launches = nodes.iter().flat_map(|node| &node.launches);
@@ -130,7 +141,9 @@ impl DeviceSession {
             }
         }
         self.machine.mark()?;
-        let Some(stamps) = self.machine.stamps()? else { return Ok(false) };
+        let stamps = self.machine.stamps()?;
+        self.update(entry, Self::launch)?;
+        let Some(stamps) = stamps else { return Ok(false) };
         for ((node, kernel), pair) in launched.into_iter().zip(stamps.windows(2)) {
             observe(node, kernel, pair[1] - pair[0]);
         }
@@ -156,6 +169,22 @@ impl DeviceSession {
     /// # Errors
     /// If the machine fails.
     pub fn run_captured(&mut self, entry: usize) -> Result<()> {
+        self.replay(entry)?;
+        self.update(entry, Self::replay)
+    }
+
+    /// Runs the optimizer behind the first graph, if it is a graph of its own because its state is on the host.
+    fn update(&mut self, entry: usize, run: fn(&mut Self, usize) -> Result<()>) -> Result<()> {
+        let Some(mut offloaded) = self.offloaded.take_if(|_| entry == 0) else { return Ok(()) };
+        let outcome = offloaded
+            .bring(&mut *self.machine, self.base)
+            .and_then(|()| run(self, offloaded.entry()))
+            .and_then(|()| offloaded.take_back(&mut *self.machine, self.base));
+        self.offloaded = Some(offloaded);
+        outcome
+    }
+
+    fn replay(&mut self, entry: usize) -> Result<()> {
         let [before, after] = match self.entries[entry].recording {
             Some(recording) => recording,
             None => {
@@ -215,6 +244,10 @@ impl DeviceSession {
         let (spec, place) = self.locate(name);
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         assert_eq!(bytes.len(), place.bytes, "{name} ({spec}) gets {} bytes", bytes.len());
+        if let Some(on_host) = self.offloaded.as_mut().and_then(|offloaded| offloaded.of_place(place)) {
+            on_host.copy_from_slice(bytes);
+            return Ok(());
+        }
         self.machine.upload(self.base + place.offset as u64, bytes)?;
         // What is written ahead later must not come before this.
         self.machine.mark()
@@ -267,6 +300,10 @@ impl DeviceSession {
         let (spec, place) = self.locate(name);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(elements);
         assert_eq!(bytes.len(), place.bytes, "{name} ({spec}) is read into {} bytes", bytes.len());
+        if let Some(on_host) = self.offloaded.as_mut().and_then(|offloaded| offloaded.of_place(place)) {
+            bytes.copy_from_slice(on_host);
+            return Ok(());
+        }
         self.machine.download(self.base + place.offset as u64, bytes)
     }
 
@@ -328,7 +365,11 @@ fn bind_entry(graph: &Graph, entry: &EntryPlan, base: u64) -> Result<Entry> {
     let nodes = graph.nodes.iter().enumerate().map(bind).collect::<Result<Vec<BoundNode>>>()?;
     let mut read_until = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        let inputs = node.inputs.iter().map(|&id| graph.value(id)).filter(|value| value.role == Role::Input);
+        let inputs = node
+            .inputs
+            .iter()
+            .map(|&id| graph.value(id))
+            .filter(|value| matches!(value.role, Role::Input | Role::Batch));
         read_until.extend(inputs.map(|value| (value.name.clone(), index + 1)));
     }
     Ok(Entry { nodes, read_until, recording: None })

@@ -6,6 +6,7 @@ mod detach;
 mod device;
 mod executor;
 mod memory;
+mod offload;
 pub mod roofline;
 
 use std::collections::HashMap;
@@ -59,6 +60,7 @@ impl Session {
         if let Err(violation) = plan::verify(graphs, &plan) {
             panic!("the memory plan is wrong: {violation}");
         }
+        assert!(plan.staged.is_none(), "the CPU's optimizer state is on the host as it is");
         let arena = Arena::new(plan.total).ok_or_else(|| memory::refused(plan.total, None))?;
         let entries = graphs
             .iter()

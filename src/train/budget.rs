@@ -11,11 +11,11 @@ use crate::{
     nn::{StepConfig, record_training, record_validation},
     plan::{
         Options, Target,
-        budget::{self, Budget, Fitted, Rematerialise, TooMuch},
-        picture::bytes,
+        budget::{self, Budget, Fitted, Offload, Rematerialise, TooMuch},
         plan,
     },
     session::detach_inputs,
+    size::bytes,
 };
 
 /// What a run may use, and how the user knows that number.
@@ -143,6 +143,10 @@ impl Run {
         if matches!(budget.rematerialise, Rematerialise::None | Rematerialise::Fraction(_)) {
             let full = Budget { rematerialise: Rematerialise::Full, ..budget };
             list.extend(needs(self, full).map(|bytes| ("--rematerialise full".to_owned(), bytes)));
+        }
+        if budget.offload == Offload::None && options.target == Target::Gpu {
+            let optimizer = Budget { offload: Offload::Optimizer, ..budget };
+            list.extend(needs(self, optimizer).map(|bytes| ("--offload optimizer".to_owned(), bytes)));
         }
         // A change that another one makes as well is kept out of it: each is the smallest of its own kind.
         let mut first_that_fits = |runs: Vec<(String, Self)>| {

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Error, Result,
     data::{loader::Loader, preprocess::Preprocessing},
-    nn::{initial_parameters, names},
+    nn::{initial_parameters, names, record_training},
     ops::dice::Sums,
     optim::OptimizerState,
     plan::budget::Budget,
@@ -122,16 +122,18 @@ impl Trainer {
     ) -> Result<Self> {
         config.check()?;
         let runs_on = runs_on.into();
+        // What a run starts from and saves is that of the step as it was recorded, however it is laid out.
+        let recorded = record_training(&config.training_step())?;
         let fitted = config.program().fit(runs_on.options(), limit)?;
         let (forgotten, extra_percent) = (fitted.forgotten, fitted.extra_flops_percent());
         let graphs = fitted.graphs;
         let mut session = Executor::bind_planned(&graphs, fitted.plan, runs_on)?;
-        state::initialise(&mut session, &initial_parameters(&graphs[TRAINING], config.seed))?;
+        state::initialise(&mut session, &initial_parameters(&recorded, config.seed))?;
         session.write(names::CLASS_WEIGHTS, &class_weights)?;
         session.write(names::LOSS_SCALE, &[1.0f32])?;
         Ok(Self {
             schedule: config.schedule.start(),
-            saved: state::saved_values(&graphs[TRAINING]),
+            saved: state::saved_values(&recorded),
             partial: Figures::new(config.network.outputs()),
             early_stop: EarlyStopState::default(),
             loss_scale: config.network.precision.scales_loss().then(LossScale::default),

@@ -10,6 +10,7 @@
 
 mod affine;
 mod header;
+mod slices;
 mod source;
 mod voxels;
 mod write;
@@ -18,8 +19,9 @@ use std::path::Path;
 
 pub use affine::{Affine, orientation_code};
 pub use header::{Geometry, Header, Scaling, Version};
+pub use slices::SliceReader;
 pub use voxels::VoxelType;
-pub use write::{LabelSlice, write_f32, write_labels};
+pub use write::{LabelSlice, SliceWriter, write_f32, write_labels, write_slices};
 
 use self::source::Source;
 use crate::Result;
@@ -87,7 +89,7 @@ pub fn read_labels_into(path: &Path, buffer: Vec<u16>) -> Result<Labels> {
 /// # Errors
 /// As [`read_image`].
 pub fn decode_image(path: &Path, bytes: &[u8]) -> Result<Image> {
-    image(Source::from_bytes(path, bytes)?, Vec::new())
+    image(Source::from_bytes(path, bytes), Vec::new())
 }
 
 /// [`read_labels`] from bytes in memory; `path` only names them in errors.
@@ -95,14 +97,26 @@ pub fn decode_image(path: &Path, bytes: &[u8]) -> Result<Image> {
 /// # Errors
 /// As [`read_labels`].
 pub fn decode_labels(path: &Path, bytes: &[u8]) -> Result<Labels> {
-    labels(Source::from_bytes(path, bytes)?, Vec::new())
+    labels(Source::from_bytes(path, bytes), Vec::new())
 }
 
 fn image(mut source: Source, mut voxels: Vec<f32>) -> Result<Image> {
     let header = source.header()?;
-    voxels.clear();
+    reserve(&mut voxels, header.voxels() * header.channels);
     source.voxels(&header, |bytes| voxels::decode(&header, bytes, &mut voxels))?;
     Ok(Image { header, voxels })
+}
+
+/// Empties a buffer and makes room for exactly this many values: growing piece by piece would take up to twice as much. The
+/// number is only what a header says, so it is asked for and not insisted on; pages that no voxel reaches are never touched.
+fn reserve<T>(buffer: &mut Vec<T>, count: usize) {
+    buffer.clear();
+    if buffer.capacity() < count {
+        // Given back first: there is no room for both.
+        *buffer = Vec::new();
+    }
+    // If it cannot be had, growing finds out whether the file really holds so much.
+    let _ = buffer.try_reserve_exact(count);
 }
 
 fn labels(mut source: Source, mut voxels: Vec<u16>) -> Result<Labels> {
@@ -111,7 +125,7 @@ fn labels(mut source: Source, mut voxels: Vec<u16>) -> Result<Labels> {
         let cause = format!("a label map with {} channels", header.channels);
         return Err(source.bad(cause, "give one volume of whole numbers per case"));
     }
-    voxels.clear();
+    reserve(&mut voxels, header.voxels());
     let mut stray = None;
     source.voxels(&header, |bytes| {
         if stray.is_none() {

@@ -77,6 +77,44 @@ fn write(
     voxels: &[u8],
 ) -> Result<()> {
     assert_eq!(count, like.voxels() * channels, "voxels for {:?} x {channels}", like.extents);
+    write_slices(path, like, channels, voxel_type, |file| file.write(voxels))
+}
+
+/// Takes the voxels of a file being written, in order.
+pub struct SliceWriter<'a> {
+    path: &'a Path,
+    file: &'a mut dyn Write,
+    left: u64,
+}
+
+impl SliceWriter<'_> {
+    /// Writes the next voxels, as little-endian bytes.
+    ///
+    /// # Errors
+    /// The operating system's.
+    ///
+    /// # Panics
+    /// For more voxels than the grid has.
+    pub fn write(&mut self, voxels: &[u8]) -> Result<()> {
+        self.left = self.left.checked_sub(voxels.len() as u64).expect("no more voxels than the grid has");
+        self.file.write_all(voxels).map_err(|error| Error::io(self.path, error))
+    }
+}
+
+/// Writes a file as [`write_labels`] does, with the voxels that `fill` hands over piece by piece: memory need not hold them.
+///
+/// # Errors
+/// As [`write_labels`], and whatever `fill` returns; then no file is left, and an older one stays.
+///
+/// # Panics
+/// When `fill` hands over fewer or more voxels than the grid has.
+pub fn write_slices(
+    path: &Path,
+    like: &Header,
+    channels: usize,
+    voxel_type: VoxelType,
+    fill: impl FnOnce(&mut SliceWriter<'_>) -> Result<()>,
+) -> Result<()> {
     let header = header_bytes(&like.geometry, like.extents, channels, voxel_type).ok_or_else(|| {
         let [x, y, z] = like.extents;
         Error::input(
@@ -85,21 +123,33 @@ fn write(
             "crop the image",
         )
     })?;
+    let left = (like.voxels() * channels) as u64 * voxel_type.bytes() as u64;
+    // What `fill` says is told as it is, not as a failure to write.
+    let mut failure = None;
+    let fill = |file: &mut dyn Write| {
+        file.write_all(&header)?;
+        let mut writer = SliceWriter { path, file, left };
+        if let Err(error) = fill(&mut writer) {
+            failure = Some(error);
+            return Err(io::Error::other("no voxels"));
+        }
+        assert_eq!(writer.left, 0, "voxels for {:?} x {channels}", like.extents);
+        Ok(())
+    };
     let is_gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-    files::write(path, Existing::Replace, |file| {
+    let outcome = files::write(path, Existing::Replace, |file| {
         if !is_gzip {
-            return put(file, &header, voxels);
+            return fill(file);
         }
         // No name and no time in the gzip header: the same labels give the same file.
         let mut gzip = GzBuilder::new().write(file, Compression::default());
-        put(&mut gzip, &header, voxels)?;
+        fill(&mut gzip)?;
         gzip.finish().map(|_| ())
-    })
-}
-
-fn put(file: &mut dyn Write, header: &[u8], voxels: &[u8]) -> io::Result<()> {
-    file.write_all(header)?;
-    file.write_all(voxels)
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => outcome,
+    }
 }
 
 /// The 348 bytes of the header and the four that say "no extensions"; none when an extent is too large. Offsets from

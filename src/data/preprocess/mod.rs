@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use normalize::{CtStatistics, Normalization, normalize};
+pub use normalize::{CtStatistics, Normalization, Scores, Visit, normalize};
 pub use place::{Fit, Placement};
 
 use super::{

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::fingerprint::{Intensity, PERCENTILES};
+use crate::{
+    Result,
+    data::fingerprint::{Intensity, PERCENTILES},
+};
 
 /// How intensities are made comparable. A region without contrast becomes 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -47,26 +50,142 @@ impl CtStatistics {
 /// # Panics
 /// When `ct` is needed and has no entry for a channel.
 pub fn normalize(image: &mut [f32], [d, h, w]: [usize; 3], normalization: Normalization, ct: &[CtStatistics]) {
-    let channels = image.chunks_exact_mut(d * h * w);
-    match normalization {
-        Normalization::None => {}
-        Normalization::Volume => channels.for_each(|channel| {
-            let score = ZScore::over(channel.iter().copied().filter(|value| *value != 0.0));
-            channel.iter_mut().filter(|value| **value != 0.0).for_each(|value| *value = score.of(*value));
-        }),
-        Normalization::Slice => channels.flat_map(|channel| channel.chunks_exact_mut(h * w)).for_each(|slice| {
-            let score = ZScore::over(slice.iter().copied());
-            slice.iter_mut().for_each(|value| *value = score.of(*value));
-        }),
-        Normalization::Ct => channels.enumerate().for_each(|(index, channel)| {
-            let CtStatistics { low, high, mean, deviation } = ct[index];
-            let score = ZScore::new(mean, deviation);
-            // Not `clamp`, which panics when low > high: a fingerprint comes from a file.
-            channel.iter_mut().for_each(|value| *value = score.of(value.max(low).min(high)));
-        }),
+    let channels = image.len() / (d * h * w);
+    let play = |visit: &mut Visit<'_>| {
+        image.chunks_exact(d * h * w).enumerate().for_each(|(channel, values)| visit(channel, values));
+        Ok(())
+    };
+    let scores = Scores::of(normalization, ct, channels, play).expect("memory can be read");
+    for (channel, values) in image.chunks_exact_mut(d * h * w).enumerate() {
+        values.chunks_exact_mut(h * w).for_each(|slice| scores.apply(channel, slice));
     }
 }
 
+/// Takes values of a channel.
+pub type Visit<'a> = dyn FnMut(usize, &[f32]) + 'a;
+
+/// How one image's values are to be changed. Made from the image's values as they pass by, so that memory need not hold
+/// them, and applied slice by slice.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    normalization: Normalization,
+    ct: Vec<CtStatistics>,
+    /// Per channel; for [`Normalization::Volume`] and [`Normalization::Ct`].
+    channels: Vec<ZScore>,
+}
+
+impl Scores {
+    /// The scores of an image. `play` hands all values, all of them finite, to its argument, each channel's in the file's
+    /// order. It is called as often as it takes: twice for [`Normalization::Volume`], else never.
+    ///
+    /// # Errors
+    /// What `play` returns.
+    ///
+    /// # Panics
+    /// When `ct` is needed and has no entry for a channel.
+    pub fn of(
+        normalization: Normalization,
+        ct: &[CtStatistics],
+        channels: usize,
+        mut play: impl FnMut(&mut Visit<'_>) -> Result<()>,
+    ) -> Result<Self> {
+        let channels = match normalization {
+            Normalization::None | Normalization::Slice => Vec::new(),
+            Normalization::Ct => ct[..channels].iter().map(|ct| ZScore::new(ct.mean, ct.deviation)).collect(),
+            Normalization::Volume => {
+                let mut moments = vec![Moments::default(); channels];
+                play(&mut |channel, values| moments[channel].add(non_zero(values)))?;
+                let mut spreads: Vec<Spread> = moments.into_iter().map(Spread::about).collect();
+                play(&mut |channel, values| spreads[channel].add(non_zero(values)))?;
+                spreads.iter().map(Spread::score).collect()
+            }
+        };
+        Ok(Self { normalization, ct: ct.to_vec(), channels })
+    }
+
+    /// Changes the values of an axial slice of a channel.
+    pub fn apply(&self, channel: usize, slice: &mut [f32]) {
+        match self.normalization {
+            Normalization::None => {}
+            Normalization::Volume => {
+                let score = &self.channels[channel];
+                slice.iter_mut().filter(|value| **value != 0.0).for_each(|value| *value = score.of(*value));
+            }
+            Normalization::Slice => {
+                let mut moments = Moments::default();
+                moments.add(slice.iter().copied());
+                let mut spread = Spread::about(moments);
+                spread.add(slice.iter().copied());
+                let score = spread.score();
+                slice.iter_mut().for_each(|value| *value = score.of(*value));
+            }
+            Normalization::Ct => {
+                let (score, CtStatistics { low, high, .. }) = (&self.channels[channel], self.ct[channel]);
+                // Not `clamp`, which panics when low > high: a fingerprint comes from a file.
+                slice.iter_mut().for_each(|value| *value = score.of(value.max(low).min(high)));
+            }
+        }
+    }
+}
+
+fn non_zero(values: &[f32]) -> impl Iterator<Item = f32> {
+    values.iter().copied().filter(|value| *value != 0.0)
+}
+
+/// What a first pass over values finds, in double precision.
+#[derive(Clone, Debug)]
+struct Moments {
+    count: u64,
+    sum: f64,
+    minimum: f32,
+    maximum: f32,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self { count: 0, sum: 0.0, minimum: f32::INFINITY, maximum: f32::NEG_INFINITY }
+    }
+}
+
+impl Moments {
+    fn add(&mut self, values: impl Iterator<Item = f32>) {
+        for value in values {
+            self.count += 1;
+            self.sum += f64::from(value);
+            self.minimum = self.minimum.min(value);
+            self.maximum = self.maximum.max(value);
+        }
+    }
+}
+
+/// What a second pass adds: squares about the mean.
+#[derive(Clone, Debug)]
+struct Spread {
+    moments: Moments,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    fn about(moments: Moments) -> Self {
+        Self { mean: moments.sum / moments.count as f64, moments, squares: 0.0 }
+    }
+
+    fn add(&mut self, values: impl Iterator<Item = f32>) {
+        values.for_each(|value| self.squares += (f64::from(value) - self.mean).powi(2));
+    }
+
+    /// Equal values can leave a deviation of rounding errors, which would blow these errors up to 1, so they are recognised
+    /// as equal.
+    fn score(&self) -> ZScore {
+        if self.moments.minimum >= self.moments.maximum {
+            return ZScore { mean: 0.0, scale: 0.0 };
+        }
+        ZScore::new(self.mean, (self.squares / self.moments.count as f64).sqrt())
+    }
+}
+
+#[derive(Clone, Debug)]
 struct ZScore {
     mean: f64,
     scale: f64,
@@ -77,25 +196,6 @@ impl ZScore {
         // Without contrast there is nothing to scale: everything is the mean, which becomes 0.
         let scale = if deviation > 0.0 && deviation.is_finite() { 1.0 / deviation } else { 0.0 };
         Self { mean, scale }
-    }
-
-    /// Mean and deviation in double precision and two passes. Equal values can leave a deviation of rounding errors,
-    /// which would blow these errors up to 1, so they are recognised as equal.
-    fn over(values: impl Iterator<Item = f32> + Clone) -> Self {
-        let (mut count, mut sum) = (0u64, 0.0);
-        let (mut minimum, mut maximum) = (f32::INFINITY, f32::NEG_INFINITY);
-        for value in values.clone() {
-            count += 1;
-            sum += f64::from(value);
-            minimum = minimum.min(value);
-            maximum = maximum.max(value);
-        }
-        if minimum >= maximum {
-            return Self { mean: 0.0, scale: 0.0 };
-        }
-        let mean = sum / count as f64;
-        let squares: f64 = values.map(|value| (f64::from(value) - mean).powi(2)).sum();
-        Self::new(mean, (squares / count as f64).sqrt())
     }
 
     fn of(&self, value: f32) -> f32 {

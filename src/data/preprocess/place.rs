@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
+
 /// How a volume comes to the network's extents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -52,10 +54,63 @@ impl Placement {
                 });
             }
             Fit::Resize => {
-                let layout = Layout { voxel: 1, channel: voxels };
-                interpolate(image, self.source, layout, channels, self.target, out);
+                let plane = self.source[1] * self.source[2];
+                let mut next = 0;
+                let read = |slice: &mut [f32]| {
+                    let channels = slice.chunks_exact_mut(plane).enumerate();
+                    channels.for_each(|(c, slice)| slice.copy_from_slice(&image[c * voxels + next..][..plane]));
+                    next += plane;
+                    Ok(())
+                };
+                self.stretch_slices(channels, read, out).expect("memory can be read");
             }
         }
+    }
+
+    /// Stretches an image that comes slice by slice to the network's grid, `[D, H, W, C]`. `read` fills in the next slice
+    /// `[C, H, W]` of the volume; two of them are kept.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    ///
+    /// # Panics
+    /// When `out` does not have its grid's extents.
+    pub fn stretch_slices(
+        &self,
+        channels: usize,
+        mut read: impl FnMut(&mut [f32]) -> Result<()>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let ([_, h, w], plane) = (self.source, self.source[1] * self.source[2]);
+        assert_eq!(out.len(), elements(self.target) * channels);
+        let layout = Layout { voxel: 1, channel: plane };
+        let mut two = [vec![0.0; plane * channels], vec![0.0; plane * channels]];
+        let mut have = 0;
+        let slices = out.chunks_exact_mut(out.len() / self.target[0]);
+        for (tap, out) in taps(self.source[0], self.target[0]).into_iter().zip(slices) {
+            while have <= tap.high {
+                read(&mut two[have % 2])?;
+                have += 1;
+            }
+            let pair = [&two[tap.low % 2][..], &two[tap.high % 2][..]];
+            interpolate_slice(pair, tap.weight, [h, w], layout, channels, [self.target[1], self.target[2]], out);
+        }
+        // The rest is read too: only a file read to its end is a verified one.
+        (have..self.source[0]).try_for_each(|slice| read(&mut two[slice % 2]))
+    }
+
+    /// One slice of values `[D, H, W, C]` on the network's grid, stretched back to the volume's.
+    ///
+    /// # Panics
+    /// When `values` or `out` do not have their grid's extents.
+    pub fn stretch_back_slice(&self, values: &[f32], channels: usize, slice: usize, out: &mut [f32]) {
+        assert_eq!(values.len(), elements(self.target) * channels);
+        let tap = taps(self.target[0], self.source[0])[slice];
+        let plane = values.len() / self.target[0];
+        let pair = [tap.low, tap.high].map(|z| &values[z * plane..][..plane]);
+        let layout = Layout { voxel: channels, channel: 1 };
+        let [extent, to] = [self.target, self.source].map(|[_, h, w]| [h, w]);
+        interpolate_slice(pair, tap.weight, extent, layout, channels, to, out);
     }
 
     /// Labels below 256 on the volume's grid to the network's.
@@ -109,8 +164,8 @@ impl Placement {
             }
             Fit::Resize => {
                 let mut out = vec![0.0; elements(self.source) * channels];
-                let layout = Layout { voxel: channels, channel: 1 };
-                interpolate(values, self.target, layout, channels, self.source, &mut out);
+                let slices = out.chunks_exact_mut(self.source[1] * self.source[2] * channels);
+                slices.enumerate().for_each(|(z, out)| self.stretch_back_slice(values, channels, z, out));
                 out
             }
         }
@@ -177,21 +232,27 @@ fn taps(source: usize, target: usize) -> Vec<Tap> {
     (0..target).map(place).map(tap).collect()
 }
 
-/// Trilinear interpolation to `[D, H, W, C]`.
-fn interpolate(from: &[f32], source: [usize; 3], layout: Layout, channels: usize, target: [usize; 3], out: &mut [f32]) {
-    let [d, h, w] = [0, 1, 2].map(|axis| taps(source[axis], target[axis]));
+/// Trilinear interpolation to one slice `[H, W, C]` between a pair of slices of extents H, W.
+fn interpolate_slice(
+    [low, high]: [&[f32]; 2],
+    weight: f32,
+    [height, width]: [usize; 2],
+    layout: Layout,
+    channels: usize,
+    [to_height, to_width]: [usize; 2],
+    out: &mut [f32],
+) {
+    let (h, w) = (taps(height, to_height), taps(width, to_width));
     let mut out = out.iter_mut();
-    for z in &d {
-        for y in &h {
-            let row = |z: usize, y: usize| (z * source[1] + y) * source[2];
-            let rows = [row(z.low, y.low), row(z.low, y.high), row(z.high, y.low), row(z.high, y.high)];
-            for x in &w {
-                for channel in 0..channels {
-                    let at = |row: usize, x: usize| from[(row + x) * layout.voxel + channel * layout.channel];
-                    let [a, b, c, d] = rows.map(|row| mix(at(row, x.low), at(row, x.high), x.weight));
-                    *out.next().expect("as many as asked for") =
-                        mix(mix(a, b, y.weight), mix(c, d, y.weight), z.weight);
-                }
+    for y in &h {
+        let rows = [(low, y.low), (low, y.high), (high, y.low), (high, y.high)];
+        for x in &w {
+            for channel in 0..channels {
+                let at = |(slice, y): (&[f32], usize), x: usize| {
+                    slice[(y * width + x) * layout.voxel + channel * layout.channel]
+                };
+                let [a, b, c, d] = rows.map(|row| mix(at(row, x.low), at(row, x.high), x.weight));
+                *out.next().expect("as many as asked for") = mix(mix(a, b, y.weight), mix(c, d, y.weight), weight);
             }
         }
     }

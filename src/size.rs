@@ -1,0 +1,55 @@
+//! Numbers of bytes as people write and read them.
+
+/// Bytes for people, in the largest binary unit that keeps a digit before the point.
+pub fn bytes(bytes: usize) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    for (power, unit) in units {
+        if bytes >= 1 << power {
+            let number = bytes as f64 / f64::from(1 << power);
+            return if number.fract() == 0.0 { format!("{number} {unit}") } else { format!("{number:.2} {unit}") };
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// A number of bytes such as `16GiB`, `800 MiB`, `1.5GB` or `1000000`.
+///
+/// # Errors
+/// A sentence that says what is understood.
+pub fn parse(text: &str) -> Result<usize, String> {
+    let refuse = || "give a number with KiB, MiB, GiB, TiB, KB, MB, GB, TB or no unit for bytes".to_owned();
+    let split = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, unit) = (&text[..split], text[split..].trim());
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1u64,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(refuse()),
+    };
+    let bytes = number.parse::<f64>().map_err(|_| refuse())? * factor as f64;
+    // Beyond 2^53 a double no longer counts bytes; nobody has so many.
+    if bytes >= 1.0 && bytes < 2f64.powi(53) { Ok(bytes as usize) } else { Err(refuse()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_and_decimal_units_and_nonsense_is_refused() {
+        assert_eq!(parse("24GiB"), Ok(24 << 30));
+        assert_eq!(parse("1.5 gib"), Ok(3 << 29));
+        assert_eq!(parse("800MiB"), Ok(800 << 20));
+        assert_eq!(parse("2GB"), Ok(2_000_000_000));
+        assert_eq!(parse("4096"), Ok(4096));
+        for nonsense in ["", "GiB", "-1GiB", "1e9", "5 apples", "0", "1.2.3MB", "99999999999TiB", "NaN", "inf"] {
+            assert!(parse(nonsense).is_err(), "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Images are labelled slice by slice: the same labels as in memory, and memory that their length does not change.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use gyrus::{
+    cpu::Threads,
+    data::{
+        augment::Augmentation,
+        nifti::{Header, read_image, read_labels, write_f32},
+        preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
+    },
+    infer::{self, Predictor},
+    nn::{Architecture, UNetConfig},
+    ops::{dice::LossKind, optimizer},
+    train::{
+        TrainConfig, Trainer,
+        schedule::{self, Schedule},
+    },
+};
+
+/// A checkpoint of a network with initial weights: what it says of an image is arbitrary, but always the same.
+fn checkpoint(path: &Path, extent: [usize; 3], channels: usize, normalization: Normalization, fit: Fit) {
+    let architecture = Architecture::UpsamplingDropout;
+    let network =
+        UNetConfig { architecture, resize_factor: 32, channels, classes: 3, head_filters: 0, ..UNetConfig::default() };
+    let config = TrainConfig {
+        network,
+        extent,
+        train_batch: 1,
+        validation_batch: 1,
+        epochs: 1,
+        loss: LossKind::Dice,
+        weighted_classes: false,
+        rule: optimizer::Rule::Sgd { momentum: 0.9, nesterov: false },
+        clip: 0.0,
+        schedule: Schedule { lr: 1e-3, warmup_steps: 0, rule: schedule::Rule::Constant },
+        early_stop: None,
+        augmentation: Augmentation::default(),
+        normalization,
+        fit,
+        fuse: gyrus::graph::fuse::Fuse::Auto,
+        seed: 5,
+    };
+    let ct = vec![CtStatistics { low: -2.0, high: 60.0, mean: 20.0, deviation: 11.0 }; channels];
+    let preprocessing = Preprocessing { extent, channels, normalization, fit, ct };
+    let labels = ["background", "one", "two"].map(str::to_owned).into();
+    Trainer::new(config, preprocessing, labels, vec![1.0; 3], Threads::new(2)).unwrap().save(path).unwrap();
+}
+
+/// An image of blobs on a background of zeros.
+fn image(path: &Path, extents: [usize; 3], channels: usize) {
+    let header = Header::new(extents, [1.0, 1.25, 2.0]);
+    let [x, y, _] = extents;
+    let value = |i: usize| {
+        let (voxel, channel) = (i % header.voxels(), i / header.voxels());
+        let [x, y, z] = [voxel % x, voxel / x % y, voxel / (x * y)];
+        let wave = ((x * (channel + 2)) as f32 * 0.21).sin() + (y as f32 * 0.17).cos() + (z as f32 * 0.13).sin();
+        if wave < -0.4 { 0.0 } else { 20.0 + 15.0 * wave + (i % 7) as f32 }
+    };
+    let values: Vec<f32> = (0..header.voxels() * channels).map(value).collect();
+    write_f32(path, &header, channels, &values).unwrap();
+}
+
+fn gyrus(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gyrus")).args(arguments).args(["--threads", "2"]).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn labels_and_probabilities_are_those_of_the_whole_image_in_memory_to_the_last_bit() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    // Larger than a window along one axis, smaller along another; longer than the window is deep.
+    for (name, channels, extents) in
+        [("one.nii.gz", 1, [37, 12, 41]), ("two.nii", 2, [16, 21, 40]), ("both.nii.gz", 2, [20, 18, 9])]
+    {
+        image(&folder.path(name), extents, channels);
+        let mut seen = [false; 3];
+        for (normalization, fit, mirror) in [
+            (Normalization::Volume, Fit::Pad, true),
+            (Normalization::Slice, Fit::Pad, false),
+            (Normalization::Ct, Fit::Resize, true),
+            (Normalization::Volume, Fit::Resize, false),
+            (Normalization::None, Fit::Pad, false),
+        ] {
+            let case = format!("{name}, {normalization:?}, {fit:?}");
+            let model = folder.path("model.safetensors");
+            checkpoint(&model, [16, 16, 16], channels, normalization, fit);
+            let options = infer::Options { mirror: [mirror; 3], ..infer::Options::default() };
+            let mut predictor = Predictor::load(&model, options, Threads::new(2)).unwrap();
+            let path = folder.path(name);
+            let expected = predictor.predict(read_image(&path).unwrap(), &path, true).unwrap();
+
+            let run = ["predict", &folder.text(name), "--model-path", &folder.text("model.safetensors"), "--output"];
+            let options = [&folder.text("out")[..], "--overwrite", "--probabilities", "--mirror", &mirror.to_string()];
+            let run = gyrus(&[&run[..], &options].concat());
+            assert!(run.status.success(), "{case}: {}", text(&run.stderr));
+            let labels = read_labels(&folder.path("out").join(name)).unwrap();
+            assert!(
+                labels.voxels.iter().eq(expected
+                    .labels
+                    .iter()
+                    .map(|&label| u16::from(label))
+                    .collect::<Vec<_>>()
+                    .iter()),
+                "{case}"
+            );
+            expected.labels.iter().for_each(|&label| seen[usize::from(label)] = true);
+            let written = read_image(&folder.path("out/probabilities").join(name)).unwrap();
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(written.header.channels, 3);
+            assert!(bits(&written.voxels) == bits(&expected.probabilities.unwrap()), "{case}");
+        }
+        assert!(seen.iter().filter(|seen| **seen).count() > 1, "{name}: the labels say nothing");
+    }
+    let left: Vec<String> = [folder.path("out"), folder.path("out/probabilities")]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert!(left.is_empty(), "temporary files are left: {left:?}");
+}
+
+/// `12.34 MiB` behind a word.
+fn mebibytes(line: &str, before: &str) -> f64 {
+    let number = line.split(before).nth(1).unwrap_or_else(|| panic!("{line}")).trim_start();
+    let (number, unit) = number.split_once(' ').unwrap();
+    number.parse::<f64>().unwrap() * if unit.starts_with("GiB") { 1024.0 } else { 1.0 }
+}
+
+#[test]
+fn memory_is_measured_to_be_as_planned_and_not_to_grow_with_the_length_of_an_image() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    checkpoint(&folder.path("model.safetensors"), [16, 48, 48], 1, Normalization::Volume, Fit::Pad);
+    let mut peaks = Vec::new();
+    for (name, slices) in [("short.nii.gz", 64), ("long.nii.gz", 1600)] {
+        image(&folder.path(name), [48, 48, slices], 1);
+        let run = ["predict", &folder.text(name), "--model-path", &folder.text("model.safetensors"), "--overlap", "0"];
+        let run = gyrus(&[&run[..], &["--output", &folder.text("out"), "--host-memory-budget", "64MiB"]].concat());
+        let said = text(&run.stderr);
+        assert!(run.status.success(), "{said}");
+        let line = said.lines().find(|line| line.starts_with("memory: at most")).unwrap_or_else(|| panic!("{said}"));
+        println!("{name}: {line}");
+        let [measured, planned, network] =
+            ["at most ", "planned were ", "the network's "].map(|word| mebibytes(line, word));
+        assert!(measured <= planned + network, "{line}");
+        peaks.push(measured);
+    }
+    // The long image's voxels alone are 13 MiB more, as the network sees them.
+    assert!(peaks[1] - peaks[0] < 2.0, "{peaks:?}");
+}
+
+#[test]
+fn an_image_that_takes_more_than_the_budget_is_refused_before_anything_is_written() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    checkpoint(&folder.path("model.safetensors"), [16, 16, 16], 1, Normalization::Volume, Fit::Pad);
+    image(&folder.path("image.nii"), [24, 24, 24], 1);
+    let run = ["predict", &folder.text("image.nii"), "--model-path", &folder.text("model.safetensors")];
+    let run = gyrus(&[&run[..], &["--output", &folder.text("out"), "--host-memory-budget", "30MiB"]].concat());
+    let said = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.starts_with("error: memory: needs ") && last.contains("image (24x24x24), the host budget is 30 MiB ("),
+        "{said}"
+    );
+    assert!(!folder.path("out").exists());
+}
