@@ -99,8 +99,8 @@ impl Run {
         Ok(Merged { patterns: patterns.collect(), before: moved(&plain), after: moved(&merged) })
     }
 
-    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU the batch is copied at the beginning of a step, so
-    /// that the next one can be uploaded during the rest of it.
+    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU the batch
+    /// is copied at the beginning of a step, so that the next one can be uploaded during the rest of it.
     ///
     /// # Errors
     /// If the extents do not fit the network.
