@@ -14,9 +14,11 @@
 //! | [`cpu`] | threads, SIMD microkernels, direct convolutions | nothing above |
 //! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, rematerialisation, the f64 interpreter | [`tensor`] |
 //! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`cpu`] |
+//! | [`machine`] | launches as data; NVIDIA's driver, the emulated GPU, and one that only checks | |
 //! | [`plan`] | lifetimes, placement, memory budget, report, pictures, independent verification | [`graph`] |
-//! | [`session`] | the arena; binds a planned program and runs it | [`plan`], [`cpu`] |
+//! | [`session`] | the arena; binds a planned program and runs it, on the CPU or on a machine | [`plan`], [`cpu`], [`machine`] |
 //! | [`nn`], [`optim`] | the U-Nets and the graphs of a step; learning-rate corrections | [`ops`], [`graph`] |
+//! | [`selftest`] | judges a device by the definitions | [`ops`], [`session`] |
 //! | [`data`] | NIfTI, datasets, validation, fingerprint, normalisation, augmentation, loader | [`tensor`] |
 //! | [`train`], [`infer`], [`evaluate`], [`explore`], [`demo`], [`chart`] | the loop and its records; windows; metrics; surveys; synthetic data; pictures | all of the above |
 //! | [`cli`] | one file per command | everything |

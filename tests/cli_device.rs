@@ -92,7 +92,7 @@ fn an_epoch_on_each_device_ends_as_near_to_the_truth_as_plain_loops_do() {
     let mut initial = steps::initially(&graph, config.seed);
     initial.insert(names::CLASS_WEIGHTS.to_owned(), vec![1.0; config.network.outputs()]);
     let saved = saved_values(&graph);
-    let steps = steps::Steps { graph, initial, batches };
+    let steps = steps::Steps { recorded: graph.clone(), graph, initial, batches };
     for device in ["cpu", "emulated"] {
         let trained = Trained::open(&sandbox, &format!("{device}/last.safetensors"));
         let state = saved.iter().map(|value| (value.name.clone(), trained.values(value))).collect();

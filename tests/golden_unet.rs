@@ -258,7 +258,7 @@ impl Golden {
                         self.check_first_step(session);
                     }
                 });
-                let expected = self.expected(recipe);
+                let expected = self.expected(recipe, &run);
                 if self.violations(recipe, &initial, &run, &expected).is_empty() {
                     continue;
                 }
@@ -295,17 +295,28 @@ impl Golden {
         Run { losses, gradients, tensors: tensors.map(|name| (name.clone(), wide(session.f32(&name)))).collect() }
     }
 
-    fn expected(&self, recipe: &Recipe) -> Expected {
-        let rows = |key: &str| {
+    fn expected(&self, recipe: &Recipe, run: &Run) -> Expected {
+        let rows = |key: &str| -> Vec<([f64; ROW], f64)> {
             let (table, errors) = (self.fixture.f64(key), self.fixture.f32_error(key));
             assert_eq!(table.len(), errors.len() * ROW, "{}: {key}", self.name);
             table.chunks(ROW).map(|row| row.try_into().unwrap()).zip(errors).collect()
         };
+        let changes = |name: &str| rows(&format!("{name}/changes"));
+        let mut own = changes(&recipe.name);
+        // A few elements can be near to the truth by luck: for them the worst of all recipes counts, in proportion.
+        let others: Vec<_> = self.recipes().iter().map(|other| changes(&other.name)).collect();
+        for (index, name) in self.fixture.names("tensors").iter().enumerate() {
+            if run.tensors[name].len() < FEW {
+                let share = |(row, error): &([f64; ROW], f64)| error / magnitude(row).max(ZERO);
+                let worst = others.iter().map(|rows| share(&rows[index])).fold(0.0, f64::max);
+                own[index].1 = worst * magnitude(&own[index].0);
+            }
+        }
         let key = format!("{}/losses", recipe.name);
         Expected {
             losses: (self.fixture.f64(&key), self.fixture.f32_error(&key)[0]),
             gradients: rows("gradients"),
-            changes: rows(&format!("{}/changes", recipe.name)),
+            changes: own,
         }
     }
 
@@ -511,7 +522,7 @@ impl Golden {
             let graph = record_training(&self.step(recipe.rule, recipe.clip)).unwrap();
             let initial = self.initial(&graph);
             let (run, _) = self.run_definition::<f64>(&recipe, &graph, &initial, None);
-            let expected = self.expected(&recipe);
+            let expected = self.expected(&recipe, &run);
             let what = format!("{}: {}", self.name, recipe.name);
             assert_same_f64(&format!("{what}: losses"), &run.losses, &expected.losses.0, TIGHT);
             for (name, (row, _)) in self.fixture.names("parameters").iter().zip(&expected.gradients) {
@@ -531,7 +542,7 @@ impl Golden {
     }
 
     fn sources<T: Real>(&self, graph: &Graph, initial: &HashMap<String, Vec<f32>>) -> HashMap<ValueId, Dense<T>> {
-        let roles = [Role::Parameter, Role::Running, Role::OptimizerState, Role::Input];
+        let roles = [Role::Parameter, Role::Running, Role::OptimizerState, Role::Input, Role::Batch];
         let ids = roles.map(|role| graph.with_role(role)).concat();
         ids.into_iter()
             .map(|id| {
@@ -549,6 +560,8 @@ impl Golden {
 
 /// Between two computations in double precision: thirty layers forth and back, and three steps, cost some digits.
 const TIGHT: f64 = 1e-9;
+/// Elements of a tensor whose error may be small by luck.
+const FEW: usize = 16;
 /// Golden numbers below this are zero by theory.
 const ZERO: f64 = 1e-12;
 

@@ -10,9 +10,7 @@ use std::{
 use gyrus::{
     cpu::Threads,
     graph::{Role, fuse::Fuse},
-    nn::{
-        Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation,
-    },
+    nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training},
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},

@@ -33,7 +33,7 @@ fn training(resize_factor: usize, batch: usize, precision: Precision) -> StepCon
 fn kept_by_autograd(graph: &Graph) -> usize {
     let is_kept = |id| {
         let value = graph.value(id);
-        let made = value.producer.is_some_and(|node| graph.ids().len() > 0 && is_forward(graph, node));
+        let made = value.producer.is_some_and(|node| is_forward(graph, node));
         let read = graph.nodes.iter().any(|node| node.stage == Stage::Backward && node.inputs.contains(&id));
         value.role == Role::Activation && made && read
     };

@@ -5,7 +5,7 @@ use gyrus::{
     Result,
     graph::Stage,
     machine::{Capabilities, Emulated, Launch, Machine, Recording},
-    nn::Architecture,
+    nn::{Architecture, Precision},
     selftest::steps::{Start, Steps},
     session::detach_inputs,
 };
@@ -139,7 +139,7 @@ impl Machine for Deferred {
 
 #[test]
 fn batches_written_ahead_change_no_bit_whether_they_arrive_first_or_last() {
-    let steps = Steps::new(Architecture::Conv3dTransposeDropout).unwrap();
+    let steps = Steps::new(Architecture::Conv3dTransposeDropout, Precision::Fp32).unwrap();
     let (_, expected) = steps.run(Start::Launched, Box::new(Emulated::default())).unwrap();
     for when in [When::First, When::Last] {
         let (_, found) = steps.run(Start::Ahead, Deferred::boxed(when)).unwrap();
@@ -152,7 +152,7 @@ fn batches_written_ahead_change_no_bit_whether_they_arrive_first_or_last() {
 
 #[test]
 fn the_backward_pass_reads_a_copy_of_the_images_and_computes_the_same() {
-    let steps = Steps::new(Architecture::default()).unwrap();
+    let steps = Steps::new(Architecture::default(), Precision::Fp32).unwrap();
     let images = steps.graph.find("images").unwrap();
     let readers: Vec<&str> =
         steps.graph.nodes.iter().filter(|node| node.inputs.contains(&images)).map(|node| node.op.kind()).collect();

@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
 use super::{
     device::{Device, DeviceOptions},
     memory::HostMemoryOptions,
+    options::mirrored_axes,
 };
 use crate::{
     Error, Result,
@@ -74,9 +75,10 @@ pub struct Options {
     #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
     overlap: f64,
 
-    /// Average over mirrored copies along all three axes: eight times the work
-    #[arg(long, default_value_t = false, action = ArgAction::Set, value_name = "BOOL")]
-    mirror: bool,
+    /// Average over copies mirrored along these axes: any of H, W, D, the file's first, second and third axis, or true for
+    /// all; each doubles the work. Mirror only what training mirrored (its --flip)
+    #[arg(long, default_value = "false", value_parser = mirrored_axes, value_name = "AXES")]
+    mirror: [bool; 3],
 
     #[command(flatten)]
     device: DeviceOptions,
@@ -100,7 +102,7 @@ pub fn run(options: Options) -> Result<()> {
     let device = options.device.open()?;
     let infer_options = infer::Options {
         overlap: options.overlap,
-        mirror: [options.mirror; 3],
+        mirror: options.mirror,
         precision: options.device.precision,
         ..infer::Options::default()
     };
@@ -144,7 +146,7 @@ impl Options {
             return Ok(());
         }
         let plain = predictor.host_memory_unmirrored(header).peak();
-        let advice = if self.mirror && plain <= budget {
+        let advice = if self.mirror.contains(&true) && plain <= budget {
             format!("--mirror false fits in {}", bytes(plain))
         } else {
             format!("--host-memory-budget {} is enough", bytes(needs.peak().next_multiple_of(1 << 20)))

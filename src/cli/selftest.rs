@@ -135,7 +135,15 @@ fn judge_all(cases: &[Case], device: &mut (dyn Device + Send)) -> Result<Vec<Out
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?)))
         {
             let mut turn = Turn { device: &device, seconds: 0.0 };
-            let outcome = judge(case, &mut turn).map(|outcome| Outcome { seconds: turn.seconds, ..outcome });
+            let outcome = match judge(case, &mut turn) {
+                Ok(outcome) => Ok(Outcome { seconds: turn.seconds, ..outcome }),
+                // The device can go on.
+                Err(Error::Shape { cause, .. }) => {
+                    let (case, seconds) = (format!("{}: {cause}", case.name), turn.seconds);
+                    Ok(Outcome { case, share: f64::INFINITY, error: f64::INFINITY, allowed: 0.0, seconds })
+                }
+                Err(error) => Err(error),
+            };
             let is_over = outcome.is_err();
             // The receiver lives longer than the workers.
             let _ = send.send((index, outcome));
@@ -211,4 +219,35 @@ fn print_case(outcome: &Outcome) -> Result<()> {
     let Outcome { case, share, error, allowed, seconds } = outcome;
     say!("{case:<64} {error:>10.2e} {allowed:>10.2e} {share:>8.3} {:>9.2}", 1e3 * seconds);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The CPU, but every second case is off, and every third writes outside its operands.
+    struct Faulty(usize);
+
+    impl Device for Faulty {
+        fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
+            self.0 += 1;
+            let mut results = Cpu(1).run(single)?;
+            match self.0 % 3 {
+                0 => return Err(Error::shape("relu", "wrote outside its operands")),
+                1 => {}
+                _ => results[0][0] += 1.0,
+            }
+            Ok(results)
+        }
+    }
+
+    #[test]
+    fn wrong_cases_are_counted_and_the_others_still_run() {
+        // Large enough for a single draw each, so that a case is one run.
+        let cases: Vec<Case> = catalogue().into_iter().filter(|case| case.timed).take(6).collect();
+        let outcomes = judge_all(&cases, &mut Faulty(0)).unwrap();
+        assert_eq!(outcomes.len(), 6);
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_good()).count(), 2);
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.case.ends_with("wrote outside its operands")).count(), 2);
+    }
 }

@@ -313,6 +313,21 @@ pub(crate) fn dispatch_narrow<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
+/// Runs a kernel with vectors of 8 lanes and the 32 registers of AVX-512: for results that would leave half of 16 lanes idle. Where
+/// the processor has two halves, and joins them for 16 lanes, it takes half the time.
+///
+/// # Panics
+/// If `isa` is not wide.
+#[inline]
+pub(crate) fn dispatch_half<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    assert!(isa.is_wide(), "{isa:?} lacks the registers");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `dispatch_wide`.
+    return unsafe { x86::run_avx512_half(kernel) };
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("wide instruction sets are not available on this target")
+}
+
 /// Vectors of words that hold two bfloat16 elements each, the first in the low half.
 pub(crate) trait Pairs: Simd {
     /// `c` plus the products of the words' first elements and of their second elements, summed in fp32. Denormal numbers count
@@ -349,6 +364,22 @@ pub(crate) fn dispatch_pairs<K: PairKernel>(isa: Isa, kernel: K) {
     // SAFETY: as in `dispatch_wide`.
     unsafe {
         x86::run_avx512_bf16(kernel);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = kernel;
+}
+
+/// Runs `kernel` as [`dispatch_half`] does, with an instruction set that multiplies pairs.
+///
+/// # Panics
+/// If `isa` is another one.
+#[inline]
+pub(crate) fn dispatch_half_pairs<K: PairKernel>(isa: Isa, kernel: K) {
+    assert!(isa == Isa::Avx512Bf16, "{isa:?} multiplies no pairs");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `dispatch_wide`.
+    unsafe {
+        x86::run_avx512_bf16_half(kernel);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = kernel;

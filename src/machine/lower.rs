@@ -66,6 +66,18 @@ pub fn refusal(op: &dyn Op, inputs: &[Spec]) -> Option<Error> {
     op.launches(&mut Lower::new(op.kind(), &inputs, &outputs, 0)).err()
 }
 
+/// The least compute capability (times ten) of a GPU that can run the operation on these operands; none if none can.
+///
+/// # Panics
+/// If the operation refuses the operands themselves.
+pub fn least_compute(op: &dyn Op, inputs: &[Spec]) -> Option<u32> {
+    let outputs = op.infer(inputs).unwrap_or_else(|cause| panic!("{}: {cause}", op.kind()));
+    let (inputs, outputs) = (placed(inputs), placed(&outputs));
+    let mut cx = Lower::new(op.kind(), &inputs, &outputs, 0);
+    op.launches(&mut cx).ok()?;
+    cx.launches.iter().map(|launch| launch.compute).max()
+}
+
 /// Operands at addresses that no rule about alignment or neighbourhood can object to.
 fn placed(specs: &[Spec]) -> Vec<Operand> {
     let mut next = 0;

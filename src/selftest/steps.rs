@@ -1,24 +1,27 @@
 //! Judges whole training steps on a machine: as near to the truth as plain loops are, and the same bits however they are
 //! started: kernel by kernel or captured, with batches that come in time or ahead of time.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use super::{Outcome, distance, encode};
 use crate::{
     Result,
     graph::{
         Graph, Role, Value, ValueId,
-        reference::{Dense, Precision, evaluate},
+        fuse::Fuse,
+        reference::{self, Dense, evaluate},
     },
-    machine::Machine,
-    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training},
+    machine::{Machine, lower},
+    nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names},
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
+    plan::Target,
     random::Stream,
-    session::{DeviceSession, detach_inputs},
+    session::DeviceSession,
     tensor::{DType, Spec},
+    train::budget::Run,
 };
 
 const STEPS: usize = 3;
@@ -38,7 +41,9 @@ pub enum Start {
 /// A training run of a few steps that is small enough for plain loops: its graph, and what the host writes.
 #[derive(Debug)]
 pub struct Steps {
-    /// A step.
+    /// A step as it is recorded: what the definition follows.
+    pub recorded: Graph,
+    /// The same step as a GPU runs it.
     pub graph: Graph,
     /// What is there before the first step, by name: everything that no node makes.
     pub initial: Written,
@@ -53,25 +58,28 @@ pub type Written = HashMap<String, Vec<f64>>;
 pub type State = HashMap<String, Vec<f32>>;
 
 impl Steps {
-    /// The smallest network of an architecture, on 16 x 16 x 16 voxels.
+    /// A small network of an architecture, on 16 x 16 x 16 voxels.
     ///
     /// # Errors
     /// None that a tested build has.
-    pub fn new(architecture: Architecture) -> Result<Self> {
-        let network =
-            UNetConfig { architecture, resize_factor: 16, channels: 2, classes: CLASSES, ..UNetConfig::default() };
+    pub fn new(architecture: Architecture, precision: Precision) -> Result<Self> {
+        let of_size = UNetConfig { resize_factor: 16, channels: 2, classes: CLASSES, ..UNetConfig::default() };
+        let network = UNetConfig { architecture, precision, ..of_size };
         // Momentum alone: Adam would blow the noise of vanishing gradients up to whole steps.
         let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
-        let config = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
-        let graph = detach_inputs(&record_training(&config)?);
-        let mut initial = initially(&graph, 3);
+        let training = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
+        let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
+        let (recorded, graph) = (run.graphs()?.swap_remove(0), run.graphs_for(Target::Gpu)?.swap_remove(0));
+        let mut initial = initially(&recorded, 3);
         initial.insert(names::CLASS_WEIGHTS.to_owned(), vec![0.5, 1.0, 2.0]);
         // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
-        initial.insert(names::HYPER.to_owned(), vec![1e-4, 0.0, 0.0, 1.0]);
+        let scale = if precision.scales_loss() { 1024.0 } else { 1.0 };
+        initial.insert(names::HYPER.to_owned(), vec![1e-4, 0.0, 0.0, 1.0 / scale]);
+        initial.insert(names::LOSS_SCALE.to_owned(), vec![scale]);
         let batch = |step: usize| {
             let draw = |name: &str, of: &dyn Fn(&mut Stream) -> f64| {
                 let mut stream = Stream::new(step as u64, name);
-                let elements = graph.find(name).map_or(0, |id| graph.value(id).spec.shape.elements());
+                let elements = recorded.find(name).map_or(0, |id| recorded.value(id).spec.shape.elements());
                 (name.to_owned(), (0..elements).map(|_| of(&mut stream)).collect())
             };
             HashMap::from([
@@ -81,7 +89,7 @@ impl Steps {
             ])
         };
         let batches = (0..STEPS).map(batch).collect();
-        Ok(Self { graph, initial, batches })
+        Ok(Self { recorded, graph, initial, batches })
     }
 
     /// The steps on a machine, which comes back.
@@ -114,20 +122,21 @@ impl Steps {
                 }
             }
         }
-        let names: Vec<String> = self.kept().map(|id| self.graph.value(id).name.clone()).collect();
+        let names: Vec<String> = self.kept().map(|value| value.name.clone()).collect();
         let state = names.into_iter().map(|name| Ok((name.clone(), session.read::<f32>(&name)?)));
         let state = state.collect::<Result<State>>()?;
         Ok((session.release()?, state))
     }
 
     /// The steps by definition: the fp32 values that survive them.
-    pub fn by_definition<T: Precision>(&self) -> HashMap<String, Vec<f64>> {
+    pub fn by_definition<T: reference::Precision>(&self) -> HashMap<String, Vec<f64>> {
         let mut known: HashMap<ValueId, Dense<T>> = HashMap::new();
         let dense = |name: &str, data: &[f64]| {
             let data = data.iter().map(|&x| T::of(x)).collect();
             Dense { shape: self.spec(name).shape, data }
         };
-        let id = |name: &str| self.graph.find(name).expect("names come from the graph");
+        let graph = &self.recorded;
+        let id = |name: &str| graph.find(name).expect("names come from the graph");
         for (name, data) in &self.initial {
             known.insert(id(name), dense(name, data));
         }
@@ -136,14 +145,14 @@ impl Steps {
             for (name, data) in batch {
                 known.insert(id(name), dense(name, data));
             }
-            let found = evaluate(&self.graph, known.clone());
-            for output in self.graph.nodes.iter().flat_map(|node| node.outputs.iter().copied()) {
-                let origin = self.graph.origin(output);
-                if self.graph.value(output).role.is_persistent() {
+            let found = evaluate(graph, known.clone());
+            for output in graph.nodes.iter().flat_map(|node| node.outputs.iter().copied()) {
+                let origin = graph.origin(output);
+                if graph.value(output).role.is_persistent() {
                     let data = found[&output].data.iter().map(|x| x.f64()).collect();
-                    results.insert(self.graph.value(origin).name.clone(), data);
+                    results.insert(graph.value(origin).name.clone(), data);
                 }
-                if self.graph.value(output).updates.is_some() {
+                if graph.value(output).updates.is_some() {
                     known.insert(origin, found[&output].clone());
                 }
             }
@@ -160,7 +169,7 @@ impl Steps {
         let mut worst = (0.0, 0.0, 0.0);
         for role in [Role::Parameter, Role::OptimizerState, Role::Running, Role::Output] {
             let is_meant = |value: &&Value| value.role == role && state.contains_key(&value.name);
-            let names = || self.kept().map(|id| self.graph.value(id)).filter(is_meant);
+            let names = || self.kept().filter(is_meant);
             let scale = names().flat_map(|value| &truth[&value.name]).fold(f64::MIN_POSITIVE, |a, b| a.max(b.abs()));
             let error = |of: &dyn Fn(&str) -> Vec<f64>| -> f64 {
                 let errors = names().map(|value| distance(&truth[&value.name], &of(&value.name)) / scale);
@@ -188,22 +197,30 @@ impl Steps {
     }
 
     /// The fp32 values that survive a run.
-    fn kept(&self) -> impl Iterator<Item = ValueId> {
+    fn kept(&self) -> impl Iterator<Item = &Value> {
         let roles = [Role::Parameter, Role::OptimizerState, Role::Running, Role::Output];
-        let ids = roles.into_iter().flat_map(|role| self.graph.with_role(role));
-        ids.filter(|&id| self.graph.value(id).spec.dtype == DType::F32)
+        let ids = roles.into_iter().flat_map(|role| self.recorded.with_role(role));
+        ids.map(|id| self.recorded.value(id)).filter(|value| value.spec.dtype == DType::F32)
     }
 
     fn spec(&self, name: &str) -> Spec {
-        self.graph.value(self.graph.find(name).expect("names come from the graph")).spec
+        self.recorded.value(self.recorded.find(name).expect("names come from the graph")).spec
+    }
+
+    /// Whether a GPU of this compute capability (times ten) has all kernels.
+    fn runs_on(&self, compute: u32) -> bool {
+        self.graph.nodes.iter().all(|node| {
+            lower::least_compute(&*node.op, &self.graph.specs(&node.inputs)).is_some_and(|needs| needs <= compute)
+        })
     }
 }
 
 /// Initial parameters and statistics, a loss scale of one, and zeros: everything that no node makes.
 pub fn initially(graph: &Graph, seed: u64) -> Written {
     let parameters = initial_parameters(graph, seed);
-    let sources = graph.ids().map(|id| graph.value(id)).filter(|value| value.producer.is_none());
+    let sources = graph.ids().map(|id| graph.value(id));
     sources
+        .filter(|value| value.producer.is_none() && value.role.is_persistent())
         .map(|value| {
             let data = match parameters.get(&value.name) {
                 Some(data) => data.iter().map(|&x| f64::from(x)).collect(),
@@ -215,29 +232,36 @@ pub fn initially(graph: &Graph, seed: u64) -> Written {
         .collect()
 }
 
-/// Runs a few steps of every architecture, and of the default one in every way; `observe` gets each outcome as it comes. The machine comes back.
+/// Runs a few steps of every architecture in fp32, and of the default one in every precision that the machine has and in
+/// every way; `observe` gets each outcome as it comes. The machine comes back.
 ///
 /// # Errors
 /// If the machine fails.
 pub fn run(mut machine: Box<dyn Machine>, observe: &mut dyn FnMut(&Outcome)) -> Result<Box<dyn Machine>> {
-    for architecture in Architecture::ALL {
-        let steps = Steps::new(architecture)?;
-        let begin = std::time::Instant::now();
+    let plain = Architecture::ALL.map(|architecture| (architecture, Precision::Fp32));
+    let narrow = [Precision::Bf16, Precision::Fp16].map(|precision| (Architecture::default(), precision));
+    for (architecture, precision) in plain.into_iter().chain(narrow) {
+        let steps = Steps::new(architecture, precision)?;
+        if !steps.runs_on(machine.capabilities().compute) {
+            continue;
+        }
+        let begin = Instant::now();
         let launched;
         (machine, launched) = steps.run(Start::Launched, machine)?;
         let seconds = begin.elapsed().as_secs_f64();
         let (share, error, allowed) = steps.judge(&launched);
-        observe(&Outcome { case: format!("steps {architecture}"), share, error, allowed, seconds });
+        let case = |how: &str| format!("steps {architecture}{how} {precision}");
+        observe(&Outcome { case: case(""), share, error, allowed, seconds });
         if architecture != Architecture::default() {
             continue;
         }
-        for (name, start) in [("again", Start::Launched), ("captured", Start::Captured), ("ahead", Start::Ahead)] {
-            let begin = std::time::Instant::now();
+        for (how, start) in [(" again", Start::Launched), (" captured", Start::Captured), (" ahead", Start::Ahead)] {
+            let begin = Instant::now();
             let state;
             (machine, state) = steps.run(start, machine)?;
+            let seconds = begin.elapsed().as_secs_f64();
             let share = if Steps::difference(&launched, &state).is_some() { f64::INFINITY } else { 0.0 };
-            let (case, seconds) = (format!("steps {architecture} {name}"), begin.elapsed().as_secs_f64());
-            observe(&Outcome { case, share, error: share, allowed: 0.0, seconds });
+            observe(&Outcome { case: case(how), share, error: share, allowed: 0.0, seconds });
         }
     }
     Ok(machine)

@@ -34,12 +34,12 @@ const MOST_STEPS: usize = 100_000;
 /// Time a training step on random data: per operation and as a whole, as `train` would run it.
 ///
 /// Peaks are measured on the spot: arithmetic and copying. An operation's roofline is the time that its arithmetic or its
-/// memory traffic would take at those peaks, whichever is longer. On the CPU the arithmetic peak is a matrix product by a
+/// memory traffic would take at those peaks, whichever is longer; 16-bit operations are held against 16-bit arithmetic. On the CPU the arithmetic peak is a matrix product by a
 /// 1x1x1 convolution of 256 to 256 channels; on a GPU, kernels that do nothing else. There, times come from the GPU's own
 /// clock, and the whole step is a captured one. The emulated GPU has no clock: it counts what one step does instead.
 ///
 /// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs, arena_bytes, step_ms (median), step_gflops,
-/// steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
+/// step_roofline, steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
 /// device, name, arena_bytes, flops (of a step), kernels (kernel, launches, and every counter by its name).
 #[derive(Debug, Args)]
 pub struct Options {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{Result, graph::Graph, plan::budget::Fitted};
+use crate::{Result, graph::Graph, plan::budget::Fitted, tensor::DType};
 
 /// What the device can do.
 #[derive(Debug, Serialize)]
@@ -88,6 +88,8 @@ pub struct Report {
     arena_bytes: usize,
     step_ms: f64,
     step_gflops: f64,
+    /// The share of the time that it would take if every operation reached its roofline.
+    step_roofline: f64,
     steps: usize,
     operations: Vec<Line>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -101,7 +103,8 @@ impl Report {
         let steps = step_ms.len();
         let whole = median(&mut step_ms);
         let graph = &step.graphs[0];
-        let sum: f64 = nodes.iter().map(|times| median(&mut times.clone())).sum();
+        let operations = lines(graph, nodes, &yardstick, by_node);
+        let sum: f64 = kernels.values().map(|(_, times)| median(&mut times.clone())).sum();
         let kernel = |(kernel, (launches, mut times)): (&'static str, (usize, Vec<f64>))| {
             let ms = median(&mut times);
             KernelLine { kernel, launches, ms, share: ms / sum }
@@ -115,7 +118,8 @@ impl Report {
             step_ms: whole,
             step_gflops: graph.flops() as f64 / whole / 1e6,
             steps,
-            operations: lines(graph, nodes, sum, &yardstick, by_node),
+            step_roofline: operations.iter().map(|line| line.roofline * line.ms).sum::<f64>() / whole,
+            operations,
             yardstick,
             kernels,
         }
@@ -158,38 +162,54 @@ impl Report {
             say!("{:<44} {:>8} {:>10.3} {:>6.1}%", line.kernel, line.launches, line.ms, 100.0 * line.share);
         }
         say!(
-            "step: {:.1} ms (median of {}), {:.3} TFLOP/s ({:.1} % of the peak), arena {:.1} MiB",
+            "step: {:.1} ms (median of {}), {:.3} TFLOP/s, {:.1} % of the roofline, arena {:.1} MiB",
             self.step_ms,
             self.steps,
             self.step_gflops / 1e3,
-            100.0 * self.step_gflops / peak_gflops,
+            100.0 * self.step_roofline,
             self.arena_bytes as f64 / f64::from(1 << 20),
         );
         Ok(())
     }
 }
 
-fn lines(graph: &Graph, node_ms: Vec<Vec<f64>>, sum: f64, yardstick: &Yardstick, by_node: bool) -> Vec<Line> {
+/// What belongs on one line.
+#[derive(Default)]
+struct Group {
+    calls: usize,
+    flops: f64,
+    bytes: f64,
+    /// At the peaks: for each node the longer of arithmetic and memory traffic.
+    roofline_ms: f64,
+    /// Of every step.
+    ms: Vec<f64>,
+}
+
+fn lines(graph: &Graph, node_ms: Vec<Vec<f64>>, yardstick: &Yardstick, by_node: bool) -> Vec<Line> {
     // Sums over the calls within each step come first, the median over the steps after.
-    let mut groups: BTreeMap<String, (usize, f64, f64, Vec<f64>)> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for (node, times) in graph.nodes.iter().zip(node_ms) {
         let (inputs, outputs) = (graph.specs(&node.inputs), graph.specs(&node.outputs));
         let key = if by_node { format!("{} ({})", node.name, node.op.kind()) } else { node.op.kind().to_owned() };
-        let group = groups.entry(key).or_insert_with(|| (0, 0.0, 0.0, vec![0.0; times.len()]));
-        group.0 += 1;
-        group.1 += node.op.flops(&inputs, &outputs) as f64;
-        group.2 += node.op.traffic(&inputs, &outputs) as f64;
-        group.3.iter_mut().zip(times).for_each(|(sum, ms)| *sum += ms);
+        let (flops, bytes) = (node.op.flops(&inputs, &outputs) as f64, node.op.traffic(&inputs, &outputs) as f64);
+        let is_narrow = inputs.iter().chain(&outputs).any(|spec| matches!(spec.dtype, DType::Bf16 | DType::F16));
+        let peak = yardstick.half_peak_gflops.filter(|_| is_narrow).unwrap_or(yardstick.peak_gflops);
+        let group = groups.entry(key).or_default();
+        group.calls += 1;
+        group.flops += flops;
+        group.bytes += bytes;
+        group.roofline_ms += (flops / peak).max(bytes / yardstick.copy_gbs) / 1e6;
+        group.ms.resize(times.len(), 0.0);
+        group.ms.iter_mut().zip(times).for_each(|(sum, ms)| *sum += ms);
     }
-    let mut lines: Vec<Line> = groups
-        .into_iter()
-        .map(|(kind, (calls, flops, bytes, mut times))| {
-            let ms = median(&mut times);
-            let (gflops, gbs) = (flops / ms / 1e6, bytes / ms / 1e6);
-            let roofline = (gflops / yardstick.peak_gflops).max(gbs / yardstick.copy_gbs);
-            Line { kind, calls, ms, gflops, gbs, roofline, share: ms / sum }
-        })
-        .collect();
+    let line = |(kind, mut group): (String, Group)| {
+        let (calls, ms) = (group.calls, median(&mut group.ms));
+        let (gflops, gbs) = (group.flops / ms / 1e6, group.bytes / ms / 1e6);
+        Line { kind, calls, ms, gflops, gbs, roofline: group.roofline_ms / ms, share: 0.0 }
+    };
+    let mut lines: Vec<Line> = groups.into_iter().map(line).collect();
+    let sum: f64 = lines.iter().map(|line| line.ms).sum();
+    lines.iter_mut().for_each(|line| line.share = line.ms / sum);
     lines.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     lines
 }

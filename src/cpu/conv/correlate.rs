@@ -13,7 +13,7 @@ use super::{
     pack::{FilterLayout, Packing},
     source::{PHASES, Source, Window},
     stage::BLOCK,
-    tile::{Tile, TileFunction, TileShape, choose},
+    tile::{Choice, HALF_LANES, Tile, choose},
     word::Word,
 };
 use crate::{
@@ -71,8 +71,7 @@ pub(super) struct Target<'a, E> {
 
 /// How a correlation is cut. A function of its extents and the instruction set alone.
 struct Blocking {
-    shape: TileShape,
-    function: TileFunction,
+    choice: Choice,
     packing: Packing,
     /// Output planes, rows and voxels of a slab.
     slab: [usize; 3],
@@ -87,7 +86,7 @@ struct Blocking {
 impl Blocking {
     /// Results of a register tile.
     fn tile_len(&self) -> usize {
-        self.shape.rows * self.shape.columns * self.packing.width
+        self.choice.shape.rows * self.choice.shape.columns * self.packing.width
     }
 }
 
@@ -109,13 +108,20 @@ impl Extents {
         let [_, rows, columns] = self.output;
         let word = Word::of(self.dtype, isa);
         let words = self.channels_in.div_ceil(word.elements());
-        let (shape, function) = choose(isa, [rows, columns], words, self.channels_out);
-        let (groups, channels_out) = (self.groups, self.channels_out);
-        let packing = Packing { word, groups, channels_out, width: shape.width(isa), dot: shape.dot };
+        let choice = choose(isa, [rows, columns], self.kernel[2], words, self.channels_out);
+        let shape = choice.shape;
+        let packing = Packing {
+            word,
+            groups: self.groups,
+            channels_out: self.channels_out,
+            width: shape.width(isa),
+            last: choice.half.map(|_| HALF_LANES),
+            taps: shape.taps,
+            dot: shape.dot,
+        };
         let chunks = packing.len(self.taps(), words).div_ceil(FILTER_LEN).max(1);
         let chunk = words.div_ceil(chunks).next_multiple_of(BLOCK);
-        let mut blocking =
-            Blocking { shape, function, packing, slab: [0; 3], chunk, blocks_per_task: 1, slab_groups: 1 };
+        let mut blocking = Blocking { choice, packing, slab: [0; 3], chunk, blocks_per_task: 1, slab_groups: 1 };
         blocking.slab = self.choose_slab(&blocking);
         let slabs = self.slabs(&blocking).iter().product::<usize>();
         let blocks = packing.groups * packing.blocks();
@@ -160,7 +166,7 @@ impl Extents {
 
     /// The slab that stages least for the whole volume, among those that fit the cache and leave enough tasks.
     fn choose_slab(&self, blocking: &Blocking) -> [usize; 3] {
-        let TileShape { rows, columns, .. } = blocking.shape;
+        let (rows, columns) = (blocking.choice.shape.rows, blocking.choice.shape.columns);
         let tiles = [self.output[0], self.output[1].div_ceil(rows), self.output[2].div_ceil(columns)];
         let blocks = blocking.packing.groups * blocking.packing.blocks();
         let mut best = ([1, rows, columns], usize::MAX);
@@ -388,17 +394,22 @@ impl<E: Element> Task<'_, E> {
     /// All register tiles of the slab for one output block and one chunk of input channels.
     fn run_block(&self, part: Part<'_>) {
         let Part { block, slab_group, slab, words, staged, filter, sums } = part;
-        let (extents, packing, shape) = (self.extents, &self.blocking.packing, self.blocking.shape);
+        let (extents, packing, shape) = (self.extents, &self.blocking.packing, self.blocking.choice.shape);
         let (group, first_out) = self.first_channel(block);
         let [_, staged_rows, width] = extents.staged_extents(self.blocking);
         let block_stride = width * BLOCK;
         let row_stride = words.len().div_ceil(BLOCK) * block_stride;
         let last = words.end == extents.words(self.blocking);
         let keeps_sums = extents.keeps_sums(self.blocking);
+        // The tile itself rounds its results, if it has all of their sums.
+        let narrow = packing.word == Word::Pair && !keeps_sums && !packing.dot;
         let mut first_sum = 0;
         let end: [usize; 3] =
             std::array::from_fn(|axis| extents.output[axis].min(slab.start[axis] + self.blocking.slab[axis]));
-        let channels_out = packing.width.min(extents.channels_out - first_out);
+        let block_width = packing.block_width(block);
+        let channels_out = block_width.min(extents.channels_out - first_out);
+        let Choice { function, half, .. } = self.blocking.choice;
+        let function = half.filter(|_| block_width < packing.width).unwrap_or(function);
         let bias = match self.bias {
             Some(bias) if last => bias[first_out..].as_ptr(),
             _ => std::ptr::null(),
@@ -425,6 +436,7 @@ impl<E: Element> Task<'_, E> {
                         words: words.len(),
                         filter: filter.as_ptr(),
                         output: output.cast(),
+                        narrow,
                         output_row_stride: sh,
                         output_stride: sw,
                         rows: shape.rows.min(end[1] - h),
@@ -436,30 +448,31 @@ impl<E: Element> Task<'_, E> {
                         statistics,
                         statistics_stride,
                     };
-                    if E::DTYPE == DType::F32 {
+                    if E::DTYPE == DType::F32 || narrow {
                         // SAFETY: `Threads` checked the instruction set. The staged slab spans whole register tiles and their
                         // halo; `filter` holds this block's chunk by the packing; the bias has `channels_out` elements (asserted
                         // at the border). Voxels and channels of the tile that exist lie inside the output (its length
-                        // was asserted against these strides), whose elements are fp32, and, like the sums of this block and slab
-                        // group, belong to this task alone, because tasks partition slabs and output blocks.
-                        unsafe { (self.blocking.function)(self.isa, &tile) };
+                        // was asserted against these strides), whose elements are fp32 or, if `narrow`, bfloat16, and, like the sums
+                        // of this block and slab group, belong to this task alone, because tasks partition slabs and output blocks.
+                        unsafe { function(self.isa, &tile) };
                         continue;
                     }
                     let sums = &mut sums[first_sum..][..self.blocking.tile_len()];
                     let whole = Tile {
                         output: sums.as_mut_ptr(),
-                        output_row_stride: shape.columns * packing.width,
-                        output_stride: packing.width,
+                        narrow: false,
+                        output_row_stride: shape.columns * block_width,
+                        output_stride: block_width,
                         rows: shape.rows,
                         columns: shape.columns,
-                        channels_out: packing.width,
+                        channels_out: block_width,
                         bias: std::ptr::null(),
                         relu: false,
                         statistics: std::ptr::null_mut(),
                         ..tile
                     };
                     // SAFETY: as above, but for the output: all of the tile's sums, which are there.
-                    unsafe { (self.blocking.function)(self.isa, &whole) };
+                    unsafe { function(self.isa, &whole) };
                     if keeps_sums {
                         first_sum += sums.len();
                     }
@@ -467,7 +480,7 @@ impl<E: Element> Task<'_, E> {
                         let narrow = Narrow {
                             sums,
                             columns: shape.columns,
-                            width: packing.width,
+                            width: block_width,
                             output,
                             output_row_stride: sh,
                             output_stride: sw,

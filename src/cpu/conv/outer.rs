@@ -35,6 +35,8 @@ pub(super) struct Outer {
     /// Input and output channels that exist.
     pub channels_in: usize,
     pub channels_out: usize,
+    /// Add to what is there, instead of overwriting it.
+    pub accumulate: bool,
 }
 
 /// A compiled microkernel.
@@ -186,11 +188,11 @@ impl<const T: usize, const C: usize, const V: usize> OuterKernel<'_, T, C, V> {
                             continue;
                         }
                         let to = outer.sums.add(t * outer.tap_stride + c * outer.channel_stride + v * S::LANES);
-                        if lanes == S::LANES {
-                            S::store(to, S::add(S::load(to), sums[t][c][v]));
-                        } else {
-                            S::store_partial(to, S::add(S::load_partial(to, lanes), sums[t][c][v]), lanes);
+                        let mut sum = sums[t][c][v];
+                        if outer.accumulate {
+                            sum = S::add(S::load_partial(to, lanes), sum);
                         }
+                        if lanes == S::LANES { S::store(to, sum) } else { S::store_partial(to, sum, lanes) }
                     }
                 }
             }

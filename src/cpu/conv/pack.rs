@@ -68,7 +68,11 @@ pub(super) struct Packing {
     pub channels_out: usize,
     /// Output channels of one block.
     pub width: usize,
-    /// `[block of words][tap][output channel][16 words]` instead of `[block of words][tap][word][output channel]`.
+    /// Output channels of the last block of each group, if it is packed for fewer.
+    pub last: Option<usize>,
+    /// Taps side by side for each word: a divisor of the kernel's width.
+    pub taps: usize,
+    /// `[block of words][tap][output channel][16 words]` instead of `[block of words][taps side by side][word][tap][output channel]`.
     pub dot: bool,
 }
 
@@ -78,7 +82,13 @@ impl Packing {
         self.channels_out.div_ceil(self.width)
     }
 
-    /// Elements of one output block and a chunk of `words` of input channels.
+    /// Output channels that a block is packed for.
+    pub(super) fn block_width(&self, block: usize) -> usize {
+        let is_last = block % self.blocks() + 1 == self.blocks();
+        self.last.filter(|_| is_last).unwrap_or(self.width)
+    }
+
+    /// Elements, at most, of one output block and a chunk of `words` of input channels.
     pub(super) fn len(&self, taps: usize, words: usize) -> usize {
         taps * self.width * if self.dot { words.next_multiple_of(BLOCK) } else { words }
     }
@@ -93,8 +103,9 @@ impl Packing {
         packed: &mut [f32],
     ) {
         let (group, first_out) = (block / self.blocks(), block % self.blocks() * self.width);
-        let valid = self.width.min(self.channels_out - first_out);
-        let pack = Pack { packing: self, filter, layout, group, first_out, valid };
+        let width = self.block_width(block);
+        let valid = width.min(self.channels_out - first_out);
+        let pack = Pack { packing: self, filter, layout, group, first_out, width, valid };
         let blocks = Blocks { pack, channels, packed };
         match self.word {
             Word::Single => dispatch(isa, blocks),
@@ -110,6 +121,7 @@ struct Pack<'a, E> {
     layout: &'a FilterLayout,
     group: usize,
     first_out: usize,
+    width: usize,
     /// Output channels of the block that exist.
     valid: usize,
 }
@@ -130,18 +142,22 @@ struct Tap {
 }
 
 impl<E> Blocks<'_, E> {
-    /// Calls `pack` for every tap of every block of words, with its part of the packed filter.
+    /// Calls `pack` for every tap of every block of words, with its part of the packed filter: from its first row on.
     #[inline(always)]
     fn for_each(self, pack: impl Fn(&Pack<'_, E>, Tap, &mut [f32])) {
         let Self { pack: each, channels, mut packed } = self;
         let elements = each.packing.word.elements();
+        let packing = Packing { width: each.width, ..*each.packing };
         for first in channels.clone().step_by(BLOCK * elements) {
             let count = (BLOCK * elements).min(channels.end - first);
-            for tap in 0..each.layout.taps {
-                let base = each.layout.base(each.group, tap);
-                let (part, rest) = packed.split_at_mut(each.packing.len(1, count.div_ceil(elements)));
+            let side_by_side = each.packing.taps;
+            for taps in (0..each.layout.taps).step_by(side_by_side) {
+                let (part, rest) = packed.split_at_mut(packing.len(side_by_side, count.div_ceil(elements)));
                 packed = rest;
-                pack(&each, Tap { base, first, count }, part);
+                for tap in 0..side_by_side {
+                    let base = each.layout.base(each.group, taps + tap);
+                    pack(&each, Tap { base, first, count }, &mut part[tap * each.width..]);
+                }
             }
         }
     }
@@ -184,6 +200,11 @@ impl<E: Element> PairKernel for Blocks<'_, E> {
 }
 
 impl<E: Element> Pack<'_, E> {
+    /// From a row of a tap's packed filter to the next.
+    fn row_stride(&self) -> usize {
+        self.packing.taps * self.width
+    }
+
     fn element(&self, tap: &Tap, channel_in: usize, channel_out: usize) -> E {
         let input = self.layout.input.at(tap.first + channel_in);
         self.filter[tap.base + input + self.layout.output.at(self.first_out + channel_out)]
@@ -205,9 +226,9 @@ impl<E: Element> Pack<'_, E> {
     #[inline(always)]
     fn copy_rows(&self, tap: Tap, part: &mut [f32]) {
         self.for_runs(&tap, |b, run, from| {
-            for (a, row) in part.chunks_exact_mut(self.packing.width).enumerate() {
+            for (a, row) in part.chunks_mut(self.row_stride()).take(tap.count).enumerate() {
                 let from = &self.filter[from + self.layout.input.at(tap.first + a)..][..run];
-                copy_row(from, &mut row[b..]);
+                copy_row(from, &mut row[b..self.width]);
             }
         });
     }
@@ -215,9 +236,12 @@ impl<E: Element> Pack<'_, E> {
     /// Output channels lie side by side, and two input channels go into a row of words.
     #[inline(always)]
     unsafe fn pair_rows<S: Pairs>(&self, tap: &Tap, part: &mut [f32]) {
-        part.fill(0.0);
+        let words = tap.count.div_ceil(2);
+        for row in part.chunks_mut(self.row_stride()).take(words) {
+            row[self.valid..self.width].fill(0.0);
+        }
         self.for_runs(tap, |b, run, from| {
-            for (word, row) in part.chunks_exact_mut(self.packing.width).enumerate() {
+            for (word, row) in part.chunks_mut(self.row_stride()).take(words).enumerate() {
                 let source = |a: usize| match a < tap.count {
                     true => &self.filter[from + self.layout.input.at(tap.first + a)..][..run],
                     false => &[],
@@ -240,7 +264,7 @@ impl<E: Element> Pack<'_, E> {
         });
     }
 
-    /// Whether all words of a whole block are filled from words that lie side by side for each output channel.
+    /// Whether words lie in the filter as they are packed, side by side for each output channel.
     fn transposes(&self, tap: &Tap) -> bool {
         let (input, output) = (&self.layout.input, &self.layout.output);
         let elements = self.packing.word.elements();
@@ -248,8 +272,7 @@ impl<E: Element> Pack<'_, E> {
             && input.inner_stride == 1
             && output.outer_stride == 0
             && output.inner_stride.is_multiple_of(elements)
-            && self.valid == self.packing.width
-            && tap.count == BLOCK * elements
+            && (tap.count.is_multiple_of(elements))
             && (input.outer_stride == 0 || input.inner.is_multiple_of(BLOCK * elements))
     }
 
@@ -259,16 +282,35 @@ impl<E: Element> Pack<'_, E> {
     /// The machine runs S; elements have half the size of a word if words are pairs, and its size if not.
     #[inline(always)]
     unsafe fn transpose<S: Simd>(&self, tap: &Tap, part: &mut [f32]) {
-        let (width, elements) = (self.packing.width, self.packing.word.elements());
-        let stride = self.layout.output.inner_stride;
+        let (row_stride, elements) = (self.row_stride(), self.packing.word.elements());
+        let (stride, words) = (self.layout.output.inner_stride, tap.count / elements);
         let from = tap.base + self.layout.input.at(tap.first) + self.first_out * stride;
-        let from = &self.filter[from..][..(width - 1) * stride + BLOCK * elements];
-        for b in (0..width).step_by(S::LANES) {
-            for a in (0..BLOCK).step_by(S::LANES) {
-                // SAFETY: words `a..a + LANES` of rows `b..b + LANES` of `from` exist and so do rows `a..a + LANES` of `part`.
+        let from = &self.filter[from..][..(self.valid - 1) * stride + tap.count];
+        let part = &mut part[..(words - 1) * row_stride + self.width];
+        for b in (0..self.width).step_by(S::LANES) {
+            for a in (0..words).step_by(S::LANES) {
+                let rows = S::LANES.min(self.valid.saturating_sub(b));
+                let columns = S::LANES.min(words - a);
+                // SAFETY: `columns` words from `a` on of `rows` rows from `b` on exist in `from`, and `columns` rows from `a` on of
+                // `part` are as wide as the block, as the slices' lengths show. Vectors need no alignment. The machine runs S.
                 unsafe {
-                    let (from, to) = (from[b * stride + a * elements..].as_ptr(), &mut part[a * width + b..]);
-                    S::transpose(from.cast(), stride / elements, to.as_mut_ptr(), width);
+                    let from = from.as_ptr().add(b * stride + a * elements).cast::<f32>();
+                    let to = part.as_mut_ptr().add(a * row_stride + b);
+                    if rows == S::LANES && columns == S::LANES {
+                        S::transpose(from, stride / elements, to, row_stride);
+                        continue;
+                    }
+                    let (mut square, mut turned) = ([0.0f32; 256], [0.0f32; 256]);
+                    for row in 0..rows {
+                        let words = S::load_partial(from.add(row * (stride / elements)), columns);
+                        S::store(square.as_mut_ptr().add(row * S::LANES), words);
+                    }
+                    S::transpose(square.as_ptr(), S::LANES, turned.as_mut_ptr(), S::LANES);
+                    let lanes = S::LANES.min(self.width - b);
+                    for column in 0..columns {
+                        let row = S::load(turned.as_ptr().add(column * S::LANES));
+                        S::store_partial(to.add(column * row_stride), row, lanes);
+                    }
                 }
             }
         }
@@ -276,12 +318,16 @@ impl<E: Element> Pack<'_, E> {
 
     /// One element after the other.
     fn copy_elements(&self, tap: &Tap, part: &mut [f32]) {
-        let elements = self.packing.word.elements();
-        let words = tap.count.div_ceil(elements);
-        part.fill(0.0);
-        for word in 0..words {
-            for b in 0..self.valid {
+        let words = tap.count.div_ceil(self.packing.word.elements());
+        // In a dot product's rows all 16 words are read.
+        let (word_stride, out_stride, rows) = match self.packing.dot {
+            true => (1, BLOCK, BLOCK),
+            false => (self.row_stride(), 1, words),
+        };
+        for word in 0..rows {
+            for b in 0..self.width {
                 let value = match self.packing.word {
+                    _ if word >= words || b >= self.valid => 0.0,
                     Word::Single => self.element(tap, word, b).widen(),
                     Word::Pair => {
                         let bits = |a: usize| match a < tap.count {
@@ -291,7 +337,7 @@ impl<E: Element> Pack<'_, E> {
                         f32::from_bits(bits(2 * word) >> 16 | bits(2 * word + 1))
                     }
                 };
-                part[if self.packing.dot { b * BLOCK + word } else { word * self.packing.width + b }] = value;
+                part[word * word_stride + b * out_stride] = value;
             }
         }
     }

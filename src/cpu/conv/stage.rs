@@ -80,14 +80,31 @@ impl<E: Element, T: Element> Kernel for Into<'_, E, T> {
                     part[..row.inside.start * block].fill(T::zeroed());
                     part[row.inside.end * block..].fill(T::zeroed());
                 }
-                for channel in undefined.clone() {
-                    let first = channel / block * width * block + channel % block;
-                    row.inside.clone().for_each(|x| staged[first + x * block] = T::zeroed());
+                if !undefined.is_empty() {
+                    // Less than a block, and in the last one.
+                    let first = ((blocks - 1) * width + row.inside.start) * block + undefined.start % block;
+                    // SAFETY: the machine runs S.
+                    unsafe { zero::<S, T>(&mut staged[first..], row.inside.len(), block, undefined.len()) };
                 }
-                source.pieces(&channels, block, |piece| {
+                for piece in source.pieces(&channels, block) {
                     let place = (piece.place / block * width + row.inside.start) * block + piece.place % block;
                     piece.copy::<S, T>(&row, block, &mut staged[place..]);
-                });
+                }
+            }
+        }
+    }
+}
+
+/// Zeros `channels` of `count` voxels, `block` elements apart.
+#[inline(always)]
+unsafe fn zero<S: Simd, T: Element>(staged: &mut [T], count: usize, block: usize, channels: usize) {
+    let staged = &mut staged[..(count - 1) * block + channels];
+    for first in (0..channels).step_by(S::LANES) {
+        for voxel in 0..count {
+            // SAFETY: the last voxel's last channel lies inside, as the slice's length shows; the machine runs S.
+            unsafe {
+                let to = staged.as_mut_ptr().add(voxel * block + first);
+                T::store_partial::<S>(to, S::zero(), S::LANES.min(channels - first));
             }
         }
     }

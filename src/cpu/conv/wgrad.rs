@@ -216,11 +216,11 @@ impl Extents {
                     false => std::ptr::null_mut(),
                 },
             };
-            task.clear();
             let slabs = self.slabs(&blocking).iter().product::<usize>();
             let (staged_input, staged_dy) = staged.split_at_mut(staged_len[0]);
-            for slab in slice * slabs / blocking.slices..(slice + 1) * slabs / blocking.slices {
-                task.add_slab(slab, input, dy, staged_input, staged_dy);
+            let own = slice * slabs / blocking.slices..(slice + 1) * slabs / blocking.slices;
+            for slab in own.clone() {
+                task.add_slab(slab, slab == own.start, (input, dy), staged_input, staged_dy);
             }
         });
         if let Some(dbias) = dbias {
@@ -287,28 +287,25 @@ impl Task<'_> {
         self.sums.wrapping_add(row * extents.channels_out + channel_out)
     }
 
-    fn clear(&self) {
-        for group in 0..self.extents.groups {
-            for tap in 0..self.extents.taps() {
-                for channel in self.channels_in.clone() {
-                    let row = self.address(group, tap, channel, self.channels_out.start);
-                    // SAFETY: the row lies inside this slice's filter, and no other task has these channels of this slice.
-                    unsafe { std::ptr::write_bytes(row, 0, self.channels_out.len()) };
-                }
-            }
-            if !self.bias_sums.is_null() {
-                let sums = self.bias_sums.wrapping_add(group * self.extents.channels_out + self.channels_out.start);
-                // SAFETY: of the tasks of this slice and these output channels only one has these sums.
-                unsafe { std::ptr::write_bytes(sums, 0, self.channels_out.len()) };
+    /// Zeros the sums of a row of taps.
+    fn clear_row_of_taps(&self, [group, d, h]: [usize; 3]) {
+        let kernel = self.extents.kernel;
+        for w in 0..kernel[2] {
+            for channel in self.channels_in.clone() {
+                let tap = (d * kernel[1] + h) * kernel[2] + w;
+                let row = self.address(group, tap, channel, self.channels_out.start);
+                // SAFETY: the row lies inside this slice's filter, and no other task has these channels of this slice.
+                unsafe { std::ptr::write_bytes(row, 0, self.channels_out.len()) };
             }
         }
     }
 
+    /// Adds a slab's sums to the task's, or starts these with the first one.
     fn add_slab<E: Element>(
         &self,
         slab: usize,
-        input: &Source<'_, E>,
-        dy: &[Source<'_, E>],
+        is_first: bool,
+        (input, dy): (&Source<'_, E>, &[Source<'_, E>]),
         staged_input: &mut [f32],
         staged_dy: &mut [f32],
     ) {
@@ -329,6 +326,10 @@ impl Task<'_> {
             if !self.bias_sums.is_null() {
                 let sums = self.bias_sums.wrapping_add(group * extents.channels_out + self.channels_out.start);
                 let channels = self.channels_out.len();
+                if is_first {
+                    // SAFETY: of the tasks of this slice and these output channels only one has these sums.
+                    unsafe { std::ptr::write_bytes(sums, 0, channels) };
+                }
                 let sum = SumRows {
                     staged: staged_dy,
                     rows: dy_extents[0] * dy_extents[1],
@@ -347,7 +348,10 @@ impl Task<'_> {
                 for h in 0..extents.kernel[1] {
                     let rows = self.valid(1, start[1], h);
                     if !planes.is_empty() && !rows.is_empty() {
-                        self.add_row_of_taps([group, d, h], [planes.clone(), rows], staged_input, staged_dy);
+                        let staged = [&*staged_input, &*staged_dy];
+                        self.add_row_of_taps([group, d, h], [planes.clone(), rows], staged, is_first);
+                    } else if is_first {
+                        self.clear_row_of_taps([group, d, h]);
                     }
                 }
             }
@@ -386,8 +390,8 @@ impl Task<'_> {
         &self,
         [group, d, h]: [usize; 3],
         [planes, rows]: [Range<usize>; 2],
-        staged_input: &[f32],
-        staged_dy: &[f32],
+        [staged_input, staged_dy]: [&[f32]; 2],
+        is_first: bool,
     ) {
         let (extents, blocking) = (self.extents, self.blocking);
         let OuterShape { taps, channels, .. } = blocking.shape;
@@ -416,6 +420,7 @@ impl Task<'_> {
                         channel_stride: extents.channels_out,
                         channels_in: channels.min(self.channels_in.len() - channel),
                         channels_out: blocking.width.min(self.channels_out.len() - out),
+                        accumulate: !is_first,
                     };
                     // SAFETY: `Threads` checked the instruction set. The staged slabs hold whole register blocks: `valid` keeps
                     // planes and rows inside both, and gradients reach `taps - 1 <= kernel - 1` voxels before `first_dy`,

@@ -32,6 +32,9 @@ impl Word {
 
 /// The product of words.
 pub(super) trait Multiply<S: Simd> {
+    /// Whether words are pairs.
+    const PAIRS: bool;
+
     /// `c` plus the product of `a` and `b`.
     ///
     /// # Safety
@@ -46,6 +49,8 @@ pub(super) struct Single;
 pub(super) struct Pair;
 
 impl<S: Simd> Multiply<S> for Single {
+    const PAIRS: bool = false;
+
     #[inline(always)]
     unsafe fn multiply(a: S::V, b: S::V, c: S::V) -> S::V {
         // SAFETY: the caller's promise.
@@ -54,6 +59,8 @@ impl<S: Simd> Multiply<S> for Single {
 }
 
 impl<S: Pairs> Multiply<S> for Pair {
+    const PAIRS: bool = true;
+
     #[inline(always)]
     unsafe fn multiply(a: S::V, b: S::V, c: S::V) -> S::V {
         // SAFETY: the caller's promise.

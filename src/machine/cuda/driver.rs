@@ -53,7 +53,12 @@ fn version(device: &str) -> Result<i32> {
     let mut version = 0;
     // SAFETY: the library is there; the function is in every version of it, and writes one number.
     let code = unsafe { sys::cuDriverGetVersion(&mut version) };
-    code.result().map_err(|error| failure(device, "asking the driver's version", error))?;
+    code.result().map_err(|error| match error.0 {
+        sys::CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            absent(device, "this computer has no NVIDIA driver, only the stub of one that toolkits bring")
+        }
+        _ => failure(device, "asking the driver's version", error),
+    })?;
     Ok(version)
 }
 

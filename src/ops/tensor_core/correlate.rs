@@ -110,6 +110,7 @@ impl Correlate {
     /// Packs the filter and correlates.
     pub(in crate::ops) fn launch(&self, cx: &mut Lower<'_>, problem: &Correlation) -> Result<()> {
         let (sources, results) = (problem.sources.channels(), problem.targets.channels());
+        super::check_planes(cx, problem.volume, &problem.sources, self.sources)?;
         let cut = self.cut(sources, results);
         let taps = problem.extent.pow(3);
         let rows = cut.result_tiles * cut.chunks * taps * CHUNK_PIECES * cut.width;

@@ -11,6 +11,7 @@ pub(in crate::ops) use wgrad::{Wgrad, WgradArguments, WgradProblem};
 
 use super::sources::{self, Load};
 use crate::{
+    Error, Result,
     machine::{
         arguments,
         lower::{Lower, Operand},
@@ -131,6 +132,17 @@ impl Parts {
             Self::Taps => 8 * first,
         }
     }
+}
+
+/// Refuses sources whose planes have 2^31 elements or more: tiles count them in 32 bits, and their number in 64.
+fn check_planes(cx: &Lower<'_>, volume: Volume, sources: &Sources, parts: Parts) -> Result<()> {
+    let [_, h, w] = volume.extent;
+    let doubled = if parts == Parts::Taps { 4 } else { 1 };
+    let largest = sources.channels().map(|channels| doubled * h * w * channels).into_iter().max().unwrap_or(0);
+    if i32::try_from(largest).is_ok() {
+        return Ok(());
+    }
+    Err(Error::shape(cx.name(), format!("a plane of {largest} elements is too large for tensor cores (2^31)")))
 }
 
 fn channels(operand: Operand) -> usize {

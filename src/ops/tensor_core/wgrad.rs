@@ -65,6 +65,8 @@ impl Wgrad {
     /// Sums per slice, then the sums of the slices.
     pub(in crate::ops) fn launch(&self, cx: &mut Lower<'_>, problem: &WgradProblem) -> Result<()> {
         let (x, dy) = (problem.x.channels(), problem.dy.channels());
+        super::check_planes(cx, problem.volume, &problem.x, Parts::Tensors)?;
+        super::check_planes(cx, problem.volume, &problem.dy, self.results)?;
         let (channels, out) = (x[0] + x[1], dy[0]);
         // A transposed convolution has a tap for each part of dy, and a partial sum of the bias for each.
         let (taps, parts) = if self.results == Parts::Taps { (8, 8) } else { (self.extent.pow(3), 1) };
