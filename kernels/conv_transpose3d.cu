@@ -182,7 +182,7 @@ struct BiasSumArguments {
     SlicedVoxels sliced;
 };
 
-extern "C" __global__ void __launch_bounds__(SUM_THREADS)
+extern "C" __global__ void __launch_bounds__(SUM_THREADS, 4)  // without a number ptxas squeezes into 32 registers and spills
     conv_transpose3d_bias_sums(const __grid_constant__ BiasSumArguments g) {
     by_run<float>(g.sliced, [&](auto width) {
         constexpr int N = width.COUNT;

@@ -112,8 +112,7 @@ __device__ __forceinline__ void correlate(const CorrelateArguments& g) {
 
     // Neighbouring CTAs share a tile of voxels, so that its halo comes from memory once and from the L2 cache afterwards.
     const int result_tile = blockIdx.x % g.result_tiles;
-    const long long tile_index = blockIdx.x / g.result_tiles;
-    const TilePosition tile = tile_position<TILE_D, TILE_H, TILE_W>(g.volume, tile_index);
+    const TilePosition tile = tile_position<TILE_D, TILE_H, TILE_W>(g.volume, blockIdx.x / g.result_tiles);
     const int warp = threadIdx.x / WARP, plane = warp % TILE_D, first_result = warp / TILE_D * WIDTH_EACH;
     const bool is_live = tile.d + plane < g.volume.d;
     const uint4* packed = g.filter + static_cast<long long>(result_tile) * g.chunks * COLUMNS * COLUMN_ROWS;
@@ -127,7 +126,8 @@ __device__ __forceinline__ void correlate(const CorrelateArguments& g) {
         for (int row = threadIdx.x; row < COLUMN_ROWS; row += THREADS) copy_row(&filter[stage % 2][row], from + row, true);
     };
 
-    float sums[TILE_H / 2][BLOCKS][4] = {};
+    float sums[TILE_H / 2][BLOCKS][4];
+    start_sums<WIDTH, RESULTS>(g, sums, (result_tile * WIDTH + first_result) / PIECE);
     const int stages = g.chunks * COLUMNS;
     load_halo(0);
     load_column(0);
@@ -158,5 +158,5 @@ __device__ __forceinline__ void correlate(const CorrelateArguments& g) {
         }
     }
     __syncthreads();
-    store_results<T, WIDTH, RESULTS>(g, sums, halo[0], tile, tile_index, result_tile);
+    store_results<T, WIDTH, RESULTS>(g, sums, halo[0]);
 }

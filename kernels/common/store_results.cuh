@@ -1,4 +1,4 @@
-// The epilogue of a correlation: bias and ReLU on the sums in registers, rounding, per-channel statistics, and stores of whole
+// The two ends of a correlation: sums that begin with the bias; ReLU on them in registers, rounding, per-channel statistics, and stores of whole
 // pieces of eight channels. A warp's sums lie across its lanes two channels at a time; a kilobyte of shared memory turns
 // them into rows of sixteen bytes. The pieces of a row are swapped about by the row's number, so that neither side of that
 // exchange has a bank conflict.
@@ -30,6 +30,44 @@ struct Warps {
     static constexpr int BLOCKS = WIDTH_EACH / PIECE, THREADS = TILE_D * COLUMNS * WARP;
 };
 
+template <Parts RESULTS>
+__device__ __forceinline__ const Target& target_of(const CorrelateArguments& g, const Piece& piece) {
+    return RESULTS == Parts::TENSORS && piece.part > 0 ? g.targets.second : g.targets.first;
+}
+
+// The channels from a piece's first one on that exist.
+template <Parts RESULTS>
+__device__ __forceinline__ int live_of(const CorrelateArguments& g, const Piece& piece) {
+    return RESULTS == Parts::TAPS && piece.part >= 8 ? 0 : target_of<RESULTS>(g, piece).channels - piece.channel;
+}
+
+// The number of a piece's first channel among all results.
+template <Parts RESULTS>
+__device__ __forceinline__ int number_of(const CorrelateArguments& g, const Piece& piece) {
+    return piece.channel + (RESULTS == Parts::TENSORS && piece.part > 0 ? g.targets.first.channels : 0);
+}
+
+// Sums begin with the bias: registers that would hold it until the end have better uses.
+template <int WIDTH, Parts RESULTS>
+__device__ __forceinline__ void start_sums(const CorrelateArguments& g, float (&sums)[TILE_H / 2][Warps<WIDTH>::BLOCKS][4],
+                                           int first_piece) {
+#pragma unroll
+    for (int block = 0; block < Warps<WIDTH>::BLOCKS; ++block) {
+        const Piece piece = piece_at<RESULTS>(first_piece + block, g.targets.first.channels);
+        const int live = live_of<RESULTS>(g, piece), k = threadIdx.x % 4 * 2;
+        float bias[2] = {};
+        if (g.bias != nullptr) {
+            if (k < live) bias[0] = g.bias[number_of<RESULTS>(g, piece) + k];
+            if (k + 1 < live) bias[1] = g.bias[number_of<RESULTS>(g, piece) + k + 1];
+        }
+#pragma unroll
+        for (int pair = 0; pair < TILE_H / 2; ++pair) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sums[pair][block][i] = bias[i % 2];
+        }
+    }
+}
+
 // Stores the first `live` of eight elements.
 template <typename T>
 __device__ __forceinline__ void store_piece(T* to, uint4 row, int live, bool is_aligned) {
@@ -47,37 +85,21 @@ __device__ __forceinline__ void store_piece(T* to, uint4 row, int live, bool is_
 // A lane's sums: channels 2 (lane % 4) and the next of each block, of voxels lane / 4 of both rows of each pair.
 template <typename T, int WIDTH, Parts RESULTS>
 __device__ __forceinline__ void store_results(const CorrelateArguments& g, const float (&sums)[TILE_H / 2][Warps<WIDTH>::BLOCKS][4],
-                                              uint4* scratch, const TilePosition& tile, long long tile_index,
-                                              int result_tile) {
+                                              uint4* scratch) {
     constexpr int BLOCKS = Warps<WIDTH>::BLOCKS, THREADS = Warps<WIDTH>::THREADS, ROWS = 2 * TILE_W;
+    // Worked out anew, so that nothing of it occupies registers while the products do.
+    unsigned cta;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(cta));
+    const int result_tile = static_cast<int>(cta % g.result_tiles);
+    const long long tile_index = cta / g.result_tiles;
+    const TilePosition tile = tile_position<TILE_D, TILE_H, TILE_W>(g.volume, tile_index);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, plane = warp % TILE_D;
     const int first_piece = (result_tile * WIDTH + warp / TILE_D * Warps<WIDTH>::WIDTH_EACH) / PIECE;
     const int d = tile.d + plane, w = tile.w + lane / 4;
     uint4* rows = scratch + warp * ROWS * BLOCKS;
     auto slot = [](int row, int block) { return row * BLOCKS + (block ^ (row % 8 * BLOCKS / 8)); };
-    auto target_of = [&](const Piece& piece) -> const Target& {
-        return RESULTS == Parts::TENSORS && piece.part > 0 ? g.targets.second : g.targets.first;
-    };
-    // The channels of a piece that exist, and the number of its first one among all results.
-    auto live_of = [&](const Piece& piece) {
-        return RESULTS == Parts::TAPS && piece.part >= 8 ? 0 : target_of(piece).channels - piece.channel;
-    };
-    auto number_of = [&](const Piece& piece) {
-        return piece.channel + (RESULTS == Parts::TENSORS && piece.part > 0 ? g.targets.first.channels : 0);
-    };
-
-    float bias[BLOCKS][2] = {};
-    if (g.bias != nullptr) {
-#pragma unroll
-        for (int block = 0; block < BLOCKS; ++block) {
-            const Piece piece = piece_at<RESULTS>(first_piece + block, g.targets.first.channels);
-            const int live = live_of(piece), k = lane % 4 * 2;
-            if (k < live) bias[block][0] = g.bias[number_of(piece) + k];
-            if (k + 1 < live) bias[block][1] = g.bias[number_of(piece) + k + 1];
-        }
-    }
     auto result = [&](int pair, int half, int block, int i) {
-        const float value = sums[pair][block][2 * half + i] + bias[block][i];
+        const float value = sums[pair][block][2 * half + i];
         return g.relu ? fmaxf(value, 0.0f) : value;
     };
 #pragma unroll
@@ -95,8 +117,8 @@ __device__ __forceinline__ void store_results(const CorrelateArguments& g, const
             const int row = item / BLOCKS, block = item % BLOCKS;
             const int to_h = tile.h + 2 * pair + row / TILE_W, to_w = tile.w + row % TILE_W;
             const Piece piece = piece_at<RESULTS>(first_piece + block, g.targets.first.channels);
-            const Target& target = target_of(piece);
-            const int live = live_of(piece);
+            const Target& target = target_of<RESULTS>(g, piece);
+            const int live = live_of<RESULTS>(g, piece);
             if (live <= 0 || !contains(g.volume, d, to_h, to_w)) continue;
             T* to = static_cast<T*>(target.data) +
                     place<RESULTS>(g.volume, piece.part, tile.n, d, to_h, to_w) * target.channels + piece.channel;
@@ -148,7 +170,7 @@ __device__ __forceinline__ void store_results(const CorrelateArguments& g, const
     for (int item = threadIdx.x; item < 3 * WIDTH; item += THREADS) {
         const int k = item % WIDTH;
         const Piece piece = piece_at<RESULTS>((result_tile * WIDTH + k) / PIECE, g.targets.first.channels);
-        if (k % PIECE >= live_of(piece)) continue;
+        if (k % PIECE >= live_of<RESULTS>(g, piece)) continue;
         float value = shifts[k];
         if (item < 2 * WIDTH) {
             value = 0.0f;
@@ -156,6 +178,6 @@ __device__ __forceinline__ void store_results(const CorrelateArguments& g, const
             for (int p = 0; p < TILE_D; ++p) value += sum_of[p * 2 * WIDTH + item];
         }
         const long long row = tile_index * PARTS + (RESULTS == Parts::TAPS ? piece.part : 0);
-        g.statistics[(row * 3 + item / WIDTH) * channels + number_of(piece) + k % PIECE] = value;
+        g.statistics[(row * 3 + item / WIDTH) * channels + number_of<RESULTS>(g, piece) + k % PIECE] = value;
     }
 }
