@@ -132,6 +132,8 @@ fn a_card_that_cannot_be_used_is_refused_with_what_can() {
         assert_eq!(refusal.status.code(), Some(2));
         assert!(text(&refusal.stderr).contains(cause), "{}", text(&refusal.stderr));
     }
+    let refusal = gyrus(&["plan", "--card", "t4", "--precision", "bf16"]);
+    assert!(refusal.status.code() == Some(2) && text(&refusal.stderr).contains("use --precision fp16"));
     let refusal = gyrus(&["plan", "--card", "t4", "--memory-budget", "1MiB"]);
     assert!(text(&refusal.stderr).contains(", the budget is 1 MiB ("));
 }

@@ -21,7 +21,7 @@ use crate::{
     },
     files,
     infer::{self, Predictor},
-    size::bytes,
+    size::{self, bytes},
     train::trainer::BEST,
 };
 
@@ -80,6 +80,10 @@ pub struct Options {
     #[arg(long, default_value = "false", value_parser = mirrored_axes, value_name = "AXES")]
     mirror: [bool; 3],
 
+    /// Memory for the network on its device, such as 2GiB [default: as much as it takes]
+    #[arg(long, value_parser = size::parse, value_name = "SIZE", help_heading = "Memory")]
+    memory_budget: Option<usize>,
+
     #[command(flatten)]
     device: DeviceOptions,
     #[command(flatten)]
@@ -104,6 +108,7 @@ pub fn run(options: Options) -> Result<()> {
         overlap: options.overlap,
         mirror: options.mirror,
         precision: options.device.precision,
+        memory_budget: options.memory_budget,
         ..infer::Options::default()
     };
     let is_on_host = !matches!(device.device, Device::Cuda(_));
