@@ -194,7 +194,7 @@ impl History {
         for class in &self.classes {
             let _ = write!(csv, ",{}", quoted(&format!("dice_{class}")));
         }
-        csv.push_str(",mean_dice,seconds,ms_per_step,waiting,skipped\n");
+        csv.push_str(",mean_dice,skipped,seconds,ms_per_step,waiting\n");
         for row in &self.rows {
             let _ = write!(csv, "{},{},{}", row.epoch, row.step, cell(Some(row.lr)));
             for scores in [Some(row.train), row.validation] {
@@ -202,11 +202,15 @@ impl History {
                     let _ = write!(csv, ",{}", cell(scores.map(score)));
                 }
             }
-            let rest = [row.mean_dice, Some(row.seconds), Some(row.ms_per_step), Some(row.waiting)];
-            for &value in row.dice.iter().chain(&rest) {
+            for &value in row.dice.iter().chain(&[row.mean_dice]) {
                 let _ = write!(csv, ",{}", cell(value));
             }
-            let _ = writeln!(csv, ",{}", row.skipped);
+            // Times come last: what stands before them is the same for every run with the same settings.
+            let _ = write!(csv, ",{}", row.skipped);
+            for value in [row.seconds, row.ms_per_step, row.waiting] {
+                let _ = write!(csv, ",{}", cell(Some(value)));
+            }
+            csv.push('\n');
         }
         csv
     }
@@ -263,11 +267,11 @@ mod tests {
         history.push(row(1)).unwrap();
         history.push(row(2)).unwrap();
         let expected = "epoch,step,lr,train_loss,train_dice,train_iou,train_accuracy,validation_loss,validation_dice,\
-            validation_iou,validation_accuracy,dice_anterior,\"dice_posterior, \"\"tail\"\"\",mean_dice,seconds,\
-            ms_per_step,waiting,skipped\n\
-            1,10,1e-4,0.75,0.30000000000000004,0.25,1,,,,,0.5,,0.5,12.5,1250,0,0\n\
-            2,20,1e-4,0.75,0.30000000000000004,0.25,1,0.3333333333333333,0.30000000000000004,0.25,1,0.5,,0.5,12.5,\
-            1250,0,0\n";
+            validation_iou,validation_accuracy,dice_anterior,\"dice_posterior, \"\"tail\"\"\",mean_dice,skipped,\
+            seconds,ms_per_step,waiting\n\
+            1,10,1e-4,0.75,0.30000000000000004,0.25,1,,,,,0.5,,0.5,0,12.5,1250,0\n\
+            2,20,1e-4,0.75,0.30000000000000004,0.25,1,0.3333333333333333,0.30000000000000004,0.25,1,0.5,,0.5,0,12.5,\
+            1250,0\n";
         assert_eq!(fs::read_to_string(folder.path().join(CSV)).unwrap(), expected);
         let refused = History::create(folder.path(), &classes(), Existing::Keep).unwrap_err();
         assert!(refused.to_string().contains("already exists"), "{refused}");
