@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::source::{Piece, Row, Source, Window};
 use crate::cpu::{
     Element, Isa,
-    simd::{PairKernel, Pairs, dispatch_pairs},
+    simd::{PairKernel, Pairs, dispatch_pairs, prefetch},
 };
 
 /// Where a word's pair of voxels begins.
@@ -61,7 +61,8 @@ impl<E: Element> PairKernel for Interleave<'_, E> {
         for plane in 0..planes {
             for row in 0..rows {
                 let start = (plane * rows + row) * row_len;
-                let staged = &mut staged[start..start + row_len];
+                let (staged, later) = staged[start..].split_at_mut(row_len);
+                prefetch::<f32, true>(&later[..row_len.min(later.len())]);
                 let row = source.row(&window, plane, row);
                 if row.inside.is_empty() {
                     staged.fill(0.0);
@@ -135,6 +136,11 @@ impl Words {
     #[inline(always)]
     unsafe fn write<S: Pairs>(&self, load: impl Fn(usize) -> S::V) {
         let Range { start, end } = self.inside;
+        let step = self.begin.step();
+        // Between these all voxels are inside, and loops need not ask.
+        let first = start.div_ceil(step).min(self.words);
+        let last = if end < 2 { 0 } else { (end - 2) / step + 1 };
+        let last = last.clamp(first, self.words);
         // SAFETY: the caller's promise: these words exist, and the voxels inside can be loaded.
         unsafe {
             let at = |voxel: usize| if voxel >= start && voxel < end { load(voxel - start) } else { S::zero() };
@@ -142,17 +148,20 @@ impl Words {
                 true => S::store(self.staged.add(word * self.block), pair),
                 false => S::store_partial(self.staged.add(word * self.block), pair, self.lanes),
             };
+            for word in (0..first).chain(last..self.words) {
+                store(word, S::pair(at(step * word), at(step * word + 1)));
+            }
             if self.begin == Begin::Second {
-                for word in 0..self.words {
-                    store(word, S::pair(at(2 * word), at(2 * word + 1)));
+                for word in first..last {
+                    store(word, S::pair(load(2 * word - start), load(2 * word + 1 - start)));
                 }
                 return;
             }
-            let mut first = at(0);
-            for word in 0..self.words {
-                let second = at(word + 1);
-                store(word, S::pair(first, second));
-                first = second;
+            let mut here = at(first);
+            for word in first..last {
+                let next = load(word + 1 - start);
+                store(word, S::pair(here, next));
+                here = next;
             }
         }
     }

@@ -25,6 +25,7 @@ impl Axis {
         Self { inner: usize::MAX, outer_stride: 0, inner_stride: stride }
     }
 
+    #[inline(always)]
     pub(super) fn at(&self, channel: usize) -> usize {
         if self.outer_stride == 0 {
             return channel * self.inner_stride;
@@ -33,6 +34,7 @@ impl Axis {
     }
 
     /// Channels from `channel` on that lie `inner_stride` apart.
+    #[inline(always)]
     pub(super) fn run(&self, channel: usize) -> usize {
         if self.outer_stride == 0 { usize::MAX } else { self.inner - channel % self.inner }
     }
@@ -72,7 +74,10 @@ pub(super) struct Packing {
     pub last: Option<usize>,
     /// Taps side by side for each word: a divisor of the kernel's width.
     pub taps: usize,
-    /// `[block of words][tap][output channel][16 words]` instead of `[block of words][taps side by side][word][tap][output channel]`.
+    /// Words of a block of the staged input.
+    pub staged_block: usize,
+    /// `[16 words][tap][output channel][word]` instead of
+    /// `[16 words][taps side by side][word][tap][output channel]`.
     pub dot: bool,
 }
 
@@ -201,10 +206,12 @@ impl<E: Element> PairKernel for Blocks<'_, E> {
 
 impl<E: Element> Pack<'_, E> {
     /// From a row of a tap's packed filter to the next.
+    #[inline(always)]
     fn row_stride(&self) -> usize {
         self.packing.taps * self.width
     }
 
+    #[inline(always)]
     fn element(&self, tap: &Tap, channel_in: usize, channel_out: usize) -> E {
         let input = self.layout.input.at(tap.first + channel_in);
         self.filter[tap.base + input + self.layout.output.at(self.first_out + channel_out)]
@@ -317,6 +324,7 @@ impl<E: Element> Pack<'_, E> {
     }
 
     /// One element after the other.
+    #[inline(always)]
     fn copy_elements(&self, tap: &Tap, part: &mut [f32]) {
         let words = tap.count.div_ceil(self.packing.word.elements());
         // In a dot product's rows all 16 words are read.

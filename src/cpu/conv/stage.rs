@@ -15,11 +15,14 @@ use super::{
 };
 use crate::cpu::{
     Element, Isa,
-    simd::{Kernel, Simd, dispatch},
+    simd::{Kernel, Simd, dispatch, prefetch},
 };
 
-/// Words of one block of a staged input, where nobody asks for others.
+/// Words of one block of channels: a cache line.
 pub(super) const BLOCK: usize = 16;
+
+/// Words of one block of staged channels where words are pairs: 16 channels, so that as many fill a block.
+pub(super) const PAIR_BLOCK: usize = 8;
 
 impl<E: Element> Source<'_, E> {
     /// Copies `channels` of the window into `staged`, in blocks of `block` words, and zeros outside the volume. Of the last
@@ -70,7 +73,8 @@ impl<E: Element, T: Element> Kernel for Into<'_, E, T> {
         for plane in 0..planes {
             for row in 0..rows {
                 let start = (plane * rows + row) * row_len;
-                let staged = &mut staged[start..start + row_len];
+                let (staged, later) = staged[start..].split_at_mut(row_len);
+                prefetch::<T, true>(&later[..row_len.min(later.len())]);
                 let row = source.row(&window, plane, row);
                 if row.inside.is_empty() {
                     staged.fill(T::zeroed());
