@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | [`tensor`], [`random`], [`error`], [`files`], [`size`] | extents and element types; Philox; the error type; atomic writing; bytes as text | |
 //! | [`cpu`] | threads, SIMD microkernels, direct convolutions | nothing above |
-//! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, rematerialisation, the f64 interpreter | [`tensor`] |
+//! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, merging, rematerialisation, the f64 interpreter | [`tensor`] |
 //! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`cpu`] |
 //! | [`machine`] | launches as data; NVIDIA's driver, the emulated GPU, and one that only checks | |
 //! | [`plan`] | lifetimes, placement, memory budget, report, pictures, independent verification | [`graph`] |

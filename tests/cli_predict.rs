@@ -91,6 +91,7 @@ fn every_way_of_covering_a_volume_gives_its_grid_and_scores_that_a_naive_count_c
         ("tiled", "tiled"),
         ("sparse", "tiled --overlap 0"),
         ("mirrored", "tiled --mirror true"),
+        ("mirrored_once", "tiled --mirror H"),
         ("padded", "padded"),
         ("resized", "resized"),
     ] {

@@ -23,8 +23,14 @@ fn text(bytes: &[u8]) -> String {
 
 fn trained(folder: &Path) -> (Checkpoint, String) {
     let history = std::fs::read_to_string(folder.join("history.csv")).unwrap();
-    // All columns but those of time.
-    let figures = history.lines().map(|line| line.rsplitn(4, ',').last().unwrap().to_owned());
+    let header: Vec<&str> = history.lines().next().unwrap().split(',').collect();
+    let timed = ["seconds", "ms_per_step", "waiting"];
+    assert!(timed.iter().all(|column| header.contains(column)), "{header:?}");
+    let untimed = |line: &str| {
+        let fields = header.iter().zip(line.split(',')).filter(|(column, _)| !timed.contains(column));
+        fields.map(|(_, field)| field).collect::<Vec<_>>().join(",")
+    };
+    let figures = history.lines().map(untimed);
     (Checkpoint::load(&folder.join("last.safetensors")).unwrap(), figures.collect::<Vec<_>>().join("\n"))
 }
 
@@ -126,6 +132,8 @@ fn a_card_that_cannot_be_used_is_refused_with_what_can() {
         assert_eq!(refusal.status.code(), Some(2));
         assert!(text(&refusal.stderr).contains(cause), "{}", text(&refusal.stderr));
     }
+    let refusal = gyrus(&["plan", "--card", "t4", "--precision", "bf16"]);
+    assert!(refusal.status.code() == Some(2) && text(&refusal.stderr).contains("use --precision fp16"));
     let refusal = gyrus(&["plan", "--card", "t4", "--memory-budget", "1MiB"]);
     assert!(text(&refusal.stderr).contains(", the budget is 1 MiB ("));
 }

@@ -13,12 +13,16 @@ use gyrus::{
         nifti::{Header, read_image, read_labels, write_f32},
         preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
     },
-    infer::{self, Predictor},
-    nn::{Architecture, UNetConfig},
+    graph::fuse::Fuse,
+    infer::{self, HostMemory, Predictor},
+    nn::{Architecture, Precision, UNetConfig, record_prediction},
     ops::{dice::LossKind, optimizer},
+    plan::{Options, plan},
+    size::bytes,
     train::{
         TrainConfig, Trainer,
         schedule::{self, Schedule},
+        state::saved_values,
     },
 };
 
@@ -42,7 +46,7 @@ fn checkpoint(path: &Path, extent: [usize; 3], channels: usize, normalization: N
         augmentation: Augmentation::default(),
         normalization,
         fit,
-        fuse: gyrus::graph::fuse::Fuse::Auto,
+        fuse: Fuse::Auto,
         seed: 5,
     };
     let ct = vec![CtStatistics { low: -2.0, high: 60.0, mean: 20.0, deviation: 11.0 }; channels];
@@ -183,5 +187,37 @@ fn an_image_that_takes_more_than_the_budget_is_refused_before_anything_is_writte
         last.starts_with("error: memory: needs ") && last.contains("image (24x24x24), the host budget is 30 MiB ("),
         "{said}"
     );
+    assert!(!folder.path("out").exists());
+}
+
+#[test]
+fn a_ct_of_512x512x1000_with_three_classes_is_planned_within_2_gib_on_the_host_and_on_the_device() {
+    const BUDGET: usize = 2 << 30;
+    let header = Header::new([512, 512, 1000], [0.8, 0.8, 1.0]);
+    for patch in [[128, 128, 128], [160, 240, 240]] {
+        let network = UNetConfig { channels: 1, classes: 3, precision: Precision::Bf16, ..UNetConfig::default() };
+        let graph = record_prediction(network, 1, patch).unwrap();
+        let weights: usize = saved_values(&graph).iter().map(|value| value.extents.iter().product::<usize>() * 4).sum();
+        let (normalization, fit) = (Normalization::Ct, Fit::Pad);
+        let preprocessing = Preprocessing { extent: patch, channels: 1, normalization, fit, ct: Vec::new() };
+        // The checkpoint holds the weights with two moments; they are converted while it is there.
+        let host = HostMemory::of(&header, &preprocessing, 3, &infer::Options::default(), 4 * weights).peak();
+        let layout = Options::for_gpu();
+        let device = plan(&[Fuse::Auto.apply(graph, layout.target)], layout).total;
+        println!("windows of {patch:?}: {} on the host, {} on the device", bytes(host), bytes(device));
+        assert!(host <= BUDGET && device <= BUDGET, "{patch:?}: {host} and {device}");
+    }
+}
+
+#[test]
+fn a_network_that_takes_more_than_the_device_budget_is_refused() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    checkpoint(&folder.path("model.safetensors"), [16, 16, 16], 1, Normalization::Volume, Fit::Pad);
+    image(&folder.path("image.nii"), [24, 24, 24], 1);
+    let run = ["predict", &folder.text("image.nii"), "--model-path", &folder.text("model.safetensors")];
+    let run = gyrus(&[&run[..], &["--output", &folder.text("out"), "--memory-budget", "100KiB"]].concat());
+    let said = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{said}");
+    assert!(said.contains("the budget is 100 KiB (--precision bf16 or fp16"), "{said}");
     assert!(!folder.path("out").exists());
 }

@@ -7,7 +7,9 @@ use gyrus::{
         fuse::Fuse,
         rematerialise::{Forgotten, Reuse, candidates, rematerialise},
     },
-    nn::{Architecture, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation},
+    nn::{
+        Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation,
+    },
     ops::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
@@ -207,6 +209,7 @@ fn a_refusal_names_runs_that_really_fit() {
             let number = change.rsplit(' ').next().unwrap();
             match change.split(' ').next().unwrap() {
                 "--rematerialise" => budget.rematerialise = number.parse().unwrap(),
+                "--precision" => other.training.network.precision = Precision::Fp16,
                 "--train-batch-size" => other.training.batch = number.parse().unwrap(),
                 "--unet-resize-factor" => other.training.network.resize_factor = number.parse().unwrap(),
                 extents => {

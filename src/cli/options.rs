@@ -162,9 +162,37 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| refuse())
 }
 
+/// Axes as letters, such as `HW`; the order D, H, W of the result is that of tensors.
+pub fn axes(text: &str) -> Result<[bool; 3], String> {
+    let mut axes = [false; 3];
+    for letter in text.chars().filter(|letter| *letter != ',') {
+        let axis = "DHW".find(letter.to_ascii_uppercase()).ok_or("give any of the letters D, H, W")?;
+        axes[axis] = true;
+    }
+    Ok(axes)
+}
+
+/// Like [`axes`], or `true` for all of them and `false` for none.
+pub fn mirrored_axes(text: &str) -> Result<[bool; 3], String> {
+    match text {
+        "true" => Ok([true; 3]),
+        "false" => Ok([false; 3]),
+        letters => axes(letters).map_err(|advice| format!("{advice}, or true for all of them, or false")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn axes_are_letters_in_any_order_and_true_is_all_of_them() {
+        assert_eq!(axes("H"), Ok([false, true, false]));
+        assert_eq!(axes("w,d"), Ok([true, false, true]));
+        assert_eq!(mirrored_axes("DHW"), mirrored_axes("true"));
+        assert_eq!(mirrored_axes("false"), Ok([false; 3]));
+        assert!(axes("X").is_err() && axes("true").is_err() && mirrored_axes("yes").is_err());
+    }
 
     #[test]
     fn durations_have_units_and_nonsense_is_refused() {

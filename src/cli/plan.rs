@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     files::{self, Existing},
-    nn::StepConfig,
+    nn::{Precision, StepConfig},
     ops::optimizer::Optimizer,
     plan::{
         self, Report,
@@ -202,6 +202,13 @@ impl Options {
         self.device.check()?;
         if self.device.device == Device::Cpu {
             return Err(Error::usage("--card", "contradicts --device cpu", "leave one of them out"));
+        }
+        if let CardName::Known(card) = card
+            && card.compute < 80
+            && self.device.precision == Some(Precision::Bf16)
+        {
+            let cause = format!("{} does not compute in bf16", card.name);
+            return Err(Error::usage("--precision", cause, "use --precision fp16"));
         }
         Ok((plan::Options::for_gpu(), self.memory.of_card(card.free_bytes())))
     }

@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
 use super::{
     device::{Device, DeviceOptions},
     memory::HostMemoryOptions,
+    options::mirrored_axes,
 };
 use crate::{
     Error, Result,
@@ -20,7 +21,7 @@ use crate::{
     },
     files,
     infer::{self, Predictor},
-    size::bytes,
+    size::{self, bytes},
     train::trainer::BEST,
 };
 
@@ -74,9 +75,14 @@ pub struct Options {
     #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
     overlap: f64,
 
-    /// Average over mirrored copies along all three axes: eight times the work
-    #[arg(long, default_value_t = false, action = ArgAction::Set, value_name = "BOOL")]
-    mirror: bool,
+    /// Average over copies mirrored along these axes: any of H, W, D, the file's first, second and third axis, or true for
+    /// all; each doubles the work. Mirror only what training mirrored (its --flip)
+    #[arg(long, default_value = "false", value_parser = mirrored_axes, value_name = "AXES")]
+    mirror: [bool; 3],
+
+    /// Memory for the network on its device, such as 2GiB [default: as much as it takes]
+    #[arg(long, value_parser = size::parse, value_name = "SIZE", help_heading = "Memory")]
+    memory_budget: Option<usize>,
 
     #[command(flatten)]
     device: DeviceOptions,
@@ -100,8 +106,9 @@ pub fn run(options: Options) -> Result<()> {
     let device = options.device.open()?;
     let infer_options = infer::Options {
         overlap: options.overlap,
-        mirror: [options.mirror; 3],
+        mirror: options.mirror,
         precision: options.device.precision,
+        memory_budget: options.memory_budget,
         ..infer::Options::default()
     };
     let is_on_host = !matches!(device.device, Device::Cuda(_));
@@ -144,7 +151,7 @@ impl Options {
             return Ok(());
         }
         let plain = predictor.host_memory_unmirrored(header).peak();
-        let advice = if self.mirror && plain <= budget {
+        let advice = if self.mirror.contains(&true) && plain <= budget {
             format!("--mirror false fits in {}", bytes(plain))
         } else {
             format!("--host-memory-budget {} is enough", bytes(needs.peak().next_multiple_of(1 << 20)))

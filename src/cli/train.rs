@@ -17,7 +17,7 @@ use super::{
     device::{Device, DeviceOptions, check_threads},
     fuse::FuseOptions,
     memory::{HostMemoryOptions, MemoryOptions},
-    options::{LossName, NetworkOptions, OptimizerOptions, duration},
+    options::{LossName, NetworkOptions, OptimizerOptions, axes, duration},
 };
 use crate::{
     Error, Result,
@@ -163,7 +163,7 @@ struct DataOptions {
     #[arg(long, value_enum, default_value_t = Augment::None, help_heading = "Data")]
     augment: Augment,
 
-    /// Axes to mirror in half of the cases: any of D, H, W
+    /// Axes to mirror in half of the cases: any of H, W, D, the file's first, second and third axis
     #[arg(long, value_name = "AXES", value_parser = axes, help_heading = "Data")]
     flip: Option<[bool; 3]>,
 
@@ -445,13 +445,4 @@ fn report(ending: &Result<Ending>, folder: &Path, best: Option<(f64, u64)>) -> R
     }
     say!("history and curves: {}", folder.display());
     Ok(())
-}
-
-fn axes(text: &str) -> Result<[bool; 3], String> {
-    let mut axes = [false; 3];
-    for letter in text.chars().filter(|letter| *letter != ',') {
-        let axis = "DHW".find(letter.to_ascii_uppercase()).ok_or("give any of the letters D, H, W")?;
-        axes[axis] = true;
-    }
-    Ok(axes)
 }

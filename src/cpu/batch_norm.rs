@@ -116,28 +116,62 @@ impl<E: Element> Pass<'_, E> {
     ) {
         // SAFETY: the caller's promise: these voxels and lanes exist.
         unsafe {
-            let of = self.backward;
-            let mean = S::load_lanes::<WHOLE>(of.mean.as_ptr().add(first), lanes);
-            let rstd = S::load_lanes::<WHOLE>(of.rstd.as_ptr().add(first), lanes);
-            let dot = S::load_lanes::<WHOLE>(of.dot.as_ptr().add(first), lanes);
-            let factor = S::mul(S::load_lanes::<WHOLE>(of.gamma.as_ptr().add(first), lanes), rstd);
-            let along = S::mul(S::mul(S::splat(-self.scale), rstd), dot);
-            let centre = S::mul(S::splat(self.scale), S::load_lanes::<WHOLE>(of.sum.as_ptr().add(first), lanes));
-            let above = S::splat(if of.relu { 0.0 } else { f32::NEG_INFINITY });
-            let addend = self.addend.unwrap_or(self.dy);
+            let factors = self.backward.factors::<S>(first, lanes, self.scale);
+            let addends = self.addend.unwrap_or(self.dy);
             for voxel in voxels {
                 let at = voxel * self.channels + first;
-                let x = E::load_lanes::<S, WHOLE>(of.x.as_ptr().add(at), lanes);
+                let x = E::load_lanes::<S, WHOLE>(self.backward.x.as_ptr().add(at), lanes);
                 let dy = E::load_lanes::<S, WHOLE>(self.dy.add(at), lanes);
-                // The factor comes last: what cancels in the sum must not be rounded before it does.
-                let centred = S::fma(S::sub(x, mean), along, S::sub(dy, centre));
-                let dx = if ADD {
-                    S::fma(factor, centred, E::load_lanes::<S, WHOLE>(addend.add(at), lanes))
-                } else {
-                    S::mul(factor, centred)
-                };
-                E::store_lanes::<S, WHOLE>(self.dx.add(at), S::keep_where_greater(x, above, dx), lanes);
+                let addend = if ADD { E::load_lanes::<S, WHOLE>(addends.add(at), lanes) } else { S::zero() };
+                E::store_lanes::<S, WHOLE>(self.dx.add(at), factors.apply(dy, x, addend), lanes);
             }
+        }
+    }
+}
+
+/// The formula's factors for one vector of channels.
+pub(super) struct Factors<S: Simd> {
+    mean: S::V,
+    factor: S::V,
+    along: S::V,
+    centre: S::V,
+    above: S::V,
+}
+
+impl<E: Element> Backward<'_, E> {
+    /// Those of `lanes` channels from `first` on; `scale` is 1 / number of voxels of the batch.
+    ///
+    /// # Safety
+    /// The machine runs `S`, and these coefficients exist.
+    #[inline(always)]
+    pub(super) unsafe fn factors<S: Simd>(&self, first: usize, lanes: usize, scale: f32) -> Factors<S> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let rstd = S::load_partial(self.rstd.as_ptr().add(first), lanes);
+            let dot = S::load_partial(self.dot.as_ptr().add(first), lanes);
+            Factors {
+                mean: S::load_partial(self.mean.as_ptr().add(first), lanes),
+                factor: S::mul(S::load_partial(self.gamma.as_ptr().add(first), lanes), rstd),
+                along: S::mul(S::mul(S::splat(-scale), rstd), dot),
+                centre: S::mul(S::splat(scale), S::load_partial(self.sum.as_ptr().add(first), lanes)),
+                above: S::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY }),
+            }
+        }
+    }
+}
+
+impl<S: Simd> Factors<S> {
+    /// `dx` of one voxel.
+    ///
+    /// # Safety
+    /// The machine runs `S`.
+    #[inline(always)]
+    pub(super) unsafe fn apply(&self, dy: S::V, x: S::V, addend: S::V) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // The factor comes last: what cancels in the sum must not be rounded before it does.
+            let centred = S::fma(S::sub(x, self.mean), self.along, S::sub(dy, self.centre));
+            S::keep_where_greater(x, self.above, S::fma(self.factor, centred, addend))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Elements are of any [`Element`] type; `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
 
 mod fused;
+mod norm;
 
 use super::{
     element::Element,

@@ -47,7 +47,7 @@ pub trait Op: Debug + Send + Sync + Any {
 
     /// How a node of this operation computes its first output again, bit for bit, when its operands and its small results
     /// are still there: an operation with one output, and its operands. An operation that is not listed here and has one
-    /// output is repeated as it is. See [`super::rematerialise`].
+    /// output is repeated as it is. See [`mod@super::rematerialise`].
     fn again(&self, _inputs: &[ValueId], _outputs: &[ValueId]) -> Option<(Arc<dyn Op>, Vec<ValueId>)> {
         None
     }

@@ -51,11 +51,13 @@ pub struct Options {
     pub fill: f32,
     /// The format of activations; none: what the network was trained in.
     pub precision: Option<Precision>,
+    /// The most bytes that the network may take on its device; none: as many as it takes.
+    pub memory_budget: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { overlap: 0.5, mirror: [false; 3], fill: 0.0, precision: None }
+        Self { overlap: 0.5, mirror: [false; 3], fill: 0.0, precision: None, memory_budget: None }
     }
 }
 

@@ -12,8 +12,10 @@ use crate::{
         preprocess::{Fit, Preprocessing, normalize},
     },
     graph::fuse::Fuse,
-    nn::{UNetConfig, names, record_prediction},
+    nn::{Precision, UNetConfig, names, record_prediction},
+    plan,
     session::{Executor, RunsOn},
+    size::bytes,
     train::{checkpoint::Checkpoint, state, trainer::configuration_of},
 };
 
@@ -58,7 +60,16 @@ impl Predictor {
         let runs_on = runs_on.into();
         let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, runs_on.options().target);
         let saved = state::saved_values(&graph);
-        let mut session = Executor::bind(std::slice::from_ref(&graph), runs_on)?;
+        let layout = plan::plan(std::slice::from_ref(&graph), runs_on.options());
+        if let Some(budget) = options.memory_budget.filter(|&budget| layout.total > budget) {
+            let cause = format!("memory: the network needs {}, the budget is {}", bytes(layout.total), bytes(budget));
+            let advice = match precision {
+                Precision::Fp32 => "--precision bf16 or fp16 takes about half",
+                _ => "give more, or a network that was trained with smaller extents",
+            };
+            return Err(Error::Memory { cause, advice: advice.to_owned() });
+        }
+        let mut session = Executor::bind_planned(std::slice::from_ref(&graph), layout, runs_on)?;
         state::from_tensors(&mut session, &saved, &checkpoint, path)?;
         let elements = |shape: &[usize]| shape.iter().product::<usize>() * size_of::<f32>();
         let loading = checkpoint.tensors.values().map(|tensor| elements(&tensor.shape)).sum::<usize>()

@@ -1,7 +1,7 @@
 //! Judges whole training steps on a machine: as near to the truth as plain loops are, and the same bits however they are
 //! started: kernel by kernel or captured, with batches that come in time or ahead of time.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, panic::resume_unwind, thread, time::Instant};
 
 use super::{Outcome, distance, encode};
 use crate::{
@@ -164,7 +164,11 @@ impl Steps {
     /// value is nothing has no scale of its own. Share, error and what is allowed, of the worst role. What the state lacks
     /// is not looked at.
     pub fn judge(&self, state: &State) -> (f64, f64, f64) {
-        let (truth, plain) = (self.by_definition::<f64>(), self.by_definition::<f32>());
+        let (truth, plain) = thread::scope(|scope| {
+            let truth = scope.spawn(|| self.by_definition::<f64>());
+            let plain = self.by_definition::<f32>();
+            (truth.join().unwrap_or_else(|panic| resume_unwind(panic)), plain)
+        });
         let widen = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
         let mut worst = (0.0, 0.0, 0.0);
         for role in [Role::Parameter, Role::OptimizerState, Role::Running, Role::Output] {

@@ -103,3 +103,32 @@ fn copy(machine: Box<dyn Machine>) -> Result<(Box<dyn Machine>, Option<f64>)> {
     }
     Ok((session.release()?, best))
 }
+
+#[cfg(test)]
+mod tests {
+    use ptx_emulator::Config;
+
+    use super::*;
+    use crate::machine::Emulated;
+
+    #[test]
+    fn a_round_is_as_many_operations_as_the_figures_assume_on_every_generation() {
+        for compute_capability in [75, 80, 90] {
+            let mut machine = Emulated::new(Config { compute_capability, ..Config::default() });
+            let tally = machine.tally();
+            // The emulated GPU has no clock, so there is no figure.
+            assert_eq!(flops(&mut machine, &FMA, 2, 3).unwrap(), None);
+            assert_eq!(flops(&mut machine, &MMA, 2, 3).unwrap(), None);
+            let tally = tally.lock().unwrap();
+            let expected = 2.0 * 3.0 * ROUND;
+            let per_launch = |kernel: &str, of: &dyn Fn(&ptx_emulator::Counters) -> u64| {
+                let (launches, counters) = &tally[kernel];
+                of(counters) as f64 / *launches as f64
+            };
+            assert_eq!(per_launch("roofline_mma", &|counters| counters.tensor_flops), expected, "{compute_capability}");
+            // Beside the chains, a few operations make their operands and add them up.
+            let fma = per_launch("roofline_fma", &|counters| counters.scalar_flops);
+            assert!(fma >= expected && fma < 1.001 * expected, "{compute_capability}: {fma}");
+        }
+    }
+}

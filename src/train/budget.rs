@@ -8,7 +8,7 @@ use crate::{
         Graph,
         fuse::{Fuse, PATTERNS, fuse_with, passes},
     },
-    nn::{StepConfig, record_training, record_validation},
+    nn::{Precision, StepConfig, record_training, record_validation},
     plan::{
         Options, Target,
         budget::{self, Budget, Fitted, Offload, Rematerialise, TooMuch},
@@ -99,8 +99,8 @@ impl Run {
         Ok(Merged { patterns: patterns.collect(), before: moved(&plain), after: moved(&merged) })
     }
 
-    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU the batch is copied at the beginning of a step, so
-    /// that the next one can be uploaded during the rest of it.
+    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU the batch
+    /// is copied at the beginning of a step, so that the next one can be uploaded during the rest of it.
     ///
     /// # Errors
     /// If the extents do not fit the network.
@@ -147,6 +147,12 @@ impl Run {
         if budget.offload == Offload::None && options.target == Target::Gpu {
             let optimizer = Budget { offload: Offload::Optimizer, ..budget };
             list.extend(needs(self, optimizer).map(|bytes| ("--offload optimizer".to_owned(), bytes)));
+        }
+        if self.training.network.precision == Precision::Fp32 {
+            // fp16, which every GPU has that there are kernels for; bf16 takes the same.
+            let mut narrow = *self;
+            narrow.training.network.precision = Precision::Fp16;
+            list.extend(needs(&narrow, budget).map(|bytes| ("--precision fp16".to_owned(), bytes)));
         }
         // A change that another one makes as well is kept out of it: each is the smallest of its own kind.
         let mut first_that_fits = |runs: Vec<(String, Self)>| {

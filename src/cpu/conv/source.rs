@@ -132,34 +132,38 @@ impl<'a, E: Element> Source<'a, E> {
     pub(super) fn prefetch(&self, window: &Window, rows: Range<usize>, channels: &Range<usize>) {
         for index in rows {
             let row = self.row(window, index / window.extents[1], index % window.extents[1]);
-            if row.inside.is_empty() {
-                continue;
-            }
-            self.pieces(channels, usize::MAX, |piece| {
-                if piece.count == piece.segment.strides[3] {
-                    let elements = piece.element(&row)..piece.element(&row) + row.inside.len() * piece.count;
-                    prefetch::<E, false>(&piece.segment.data[elements.clone()]);
-                    piece.segment.mask.iter().for_each(|mask| prefetch::<E, false>(&mask[elements.clone()]));
+            for piece in self.pieces(channels, usize::MAX) {
+                if row.inside.is_empty() || piece.count != piece.segment.strides[3] {
+                    continue;
                 }
-            });
+                let elements = piece.element(&row)..piece.element(&row) + row.inside.len() * piece.count;
+                prefetch::<E, false>(&piece.segment.data[elements.clone()]);
+                if let Some(mask) = piece.segment.mask {
+                    prefetch::<E, false>(&mask[elements]);
+                }
+            }
         }
     }
 
-    /// Calls `visit` with every piece of `channels`, which are staged in blocks of `block`.
-    #[inline(always)]
-    pub(super) fn pieces(&self, channels: &Range<usize>, block: usize, mut visit: impl FnMut(Piece<'_, E>)) {
-        let mut first = 0;
-        for segment in self.segments.iter().flatten() {
-            let last = first + segment.channels;
-            let mut channel = channels.start.max(first);
-            let end = channels.end.min(last);
-            while channel < end {
-                let place = channel - channels.start;
-                let count = (block - place % block).min(end - channel);
-                visit(Piece { segment, channel: channel - first, place, count });
-                channel += count;
+    /// The pieces of `channels`, which are staged in blocks of `block`. An iterator and no visitor: a closure that grows is
+    /// compiled apart from its caller, without the instruction set of its surroundings.
+    pub(super) fn pieces(&self, channels: &Range<usize>, block: usize) -> impl Iterator<Item = Piece<'_, E>> {
+        let Range { start, end } = *channels;
+        let mut segments = self.segments.iter().flatten();
+        let (mut current, mut first, mut channel) = (segments.next(), 0, start);
+        std::iter::from_fn(move || {
+            loop {
+                let segment = current?;
+                let last = first + segment.channels;
+                if channel < end.min(last) {
+                    let place = channel - start;
+                    let count = (block - place % block).min(end.min(last) - channel);
+                    let piece = Piece { segment, channel: channel - first, place, count };
+                    channel += count;
+                    return Some(piece);
+                }
+                (current, first) = (segments.next(), last);
             }
-            first = last;
-        }
+        })
     }
 }

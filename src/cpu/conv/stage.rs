@@ -90,10 +90,10 @@ impl<E: Element, T: Element> Kernel for Into<'_, E, T> {
                     // SAFETY: the machine runs S.
                     unsafe { zero::<S, T>(&mut staged[first..], row.inside.len(), block, undefined.len()) };
                 }
-                source.pieces(&channels, block, |piece| {
+                for piece in source.pieces(&channels, block) {
                     let place = (piece.place / block * width + row.inside.start) * block + piece.place % block;
                     piece.copy::<S, T>(&row, block, &mut staged[place..]);
-                });
+                }
             }
         }
     }

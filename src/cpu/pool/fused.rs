@@ -131,8 +131,14 @@ impl<E: Element> Kernel for Distribute<'_, E> {
     }
 }
 
+/// `x * scale + shift` of one vector of channels.
 #[inline(always)]
-unsafe fn normalised<S: Simd>(mut values: [S::V; 8], affine: Option<Affine<'_>>, c: usize, lanes: usize) -> [S::V; 8] {
+pub(super) unsafe fn normalised<S: Simd>(
+    mut values: [S::V; 8],
+    affine: Option<Affine<'_>>,
+    c: usize,
+    lanes: usize,
+) -> [S::V; 8] {
     let Some([scale, shift]) = affine else { return values };
     // SAFETY: the caller's promise: `lanes` coefficients from `c` on exist.
     unsafe {

@@ -1,11 +1,19 @@
 //! Gradients: two of the same value added in passing, and the ReLU's mask applied in passing.
 
+use std::sync::Arc;
+
 use super::{
     super::{Node, ValueId},
     editor::Editor,
     forms::{Form, cast},
 };
-use crate::ops::{batch_norm_fused::FusedBatchNormBackward, elementwise::Add, relu::ReluBackward};
+use crate::ops::{
+    batch_norm_fused::{FusedBatchNormBackward, PooledBatchNormBackward},
+    elementwise::Add,
+    max_pool_fused::FusedMaxPoolBackward,
+    relu::ReluBackward,
+    sources::Load,
+};
 
 /// Where a value has two readers, the operation that makes the later of its two gradients adds the earlier one.
 pub(super) fn sums(editor: &mut Editor) -> usize {
@@ -57,6 +65,26 @@ pub(super) fn masks_of_norms(editor: &mut Editor) -> usize {
         let form = Form::NormBackward(FusedBatchNormBackward { relu: true, ..op });
         let outputs = [node.outputs[0]].iter().chain(&norm.outputs[1..]).copied().collect();
         editor.replace(maker, Node { op: form.op(), outputs, ..norm })?;
+        editor.remove(index);
+        Some(())
+    })
+}
+
+/// Batch norm's backward pass takes the gradient from behind the max pool, where nobody else read the normalised tensor.
+pub(super) fn pools(editor: &mut Editor) -> usize {
+    editor.everywhere(|editor, index| {
+        let pool = editor.node(index).clone();
+        let FusedMaxPoolBackward { load: Load::Normalised, accumulate: false } = cast(&*pool.op)? else {
+            return None;
+        };
+        let (reader, 4) = editor.only_reader(pool.outputs[0])? else { return None };
+        let node = editor.node(reader).clone();
+        let Form::NormBackward(norm) = Form::of(&*node.op)? else { return None };
+        if node.inputs[0] != pool.inputs[0] {
+            return None;
+        }
+        let inputs = node.inputs[..4].iter().chain(&pool.inputs[1..]).chain(&node.inputs[5..]).copied().collect();
+        editor.replace(reader, Node { op: Arc::new(PooledBatchNormBackward { norm }), inputs, ..node })?;
         editor.remove(index);
         Some(())
     })

@@ -9,7 +9,8 @@
 //! - batch norm's result is two numbers per channel, applied by whoever loads what was normalised;
 //! - its statistics are sums that the convolution in front takes of its results in passing;
 //! - a second gradient of the same value is added by the operation that makes the first one's partner;
-//! - the ReLU's backward pass is a mask, applied by batch norm's backward pass or by wgrad and dgrad while they load.
+//! - the ReLU's backward pass is a mask, applied by batch norm's backward pass or by wgrad and dgrad while they load;
+//! - the max pool's gradient is found again by batch norm's backward pass, where nothing else stands between them.
 //!
 //! What a device cannot run is left as it was: the pass asks it about every node that it would make ([`Device`]). Values keep
 //! their ids, names and roles; those that nothing makes or reads any more have no producer and take no bytes.
@@ -84,7 +85,7 @@ pub struct Pattern {
 }
 
 /// All patterns, in the order in which they are applied: the earlier ones make room for the later ones.
-pub const PATTERNS: [Pattern; 7] = [
+pub const PATTERNS: [Pattern; 8] = [
     Pattern { name: "concatenation read side by side", apply: concat::join },
     Pattern { name: "gradients of a concatenation written apart", apply: concat::split },
     Pattern { name: "batch norm applied at the load", apply: normalise::at_load },
@@ -92,6 +93,7 @@ pub const PATTERNS: [Pattern; 7] = [
     Pattern { name: "second gradient added in passing", apply: gradients::sums },
     Pattern { name: "ReLU mask in batch norm's backward", apply: gradients::masks_of_norms },
     Pattern { name: "ReLU mask at the gradient's load", apply: gradients::masks_at_load },
+    Pattern { name: "max pool's gradient in batch norm's backward", apply: gradients::pools },
 ];
 
 /// The graph with everything merged that the device can run merged.

@@ -1,6 +1,6 @@
 //! Few and many voxels per channel, inputs far from zero, and every combination behind the backward pass.
 
-use super::{BatchNormFinish, BatchNormStatistics, FusedBatchNormBackward};
+use super::{BatchNormFinish, BatchNormStatistics, FusedBatchNormBackward, PooledBatchNormBackward};
 use crate::{
     ops::case::{Case, Fill, Operand},
     tensor::{Shape, Volume},
@@ -33,5 +33,30 @@ pub fn cases() -> Vec<Case> {
             push(Case::new(FusedBatchNormBackward { epsilon: EPSILON, accumulate, relu }, operands));
         }
     }
+    for (x, timed) in [
+        (Volume { n: 1, extent: [2, 2, 2], c: 1 }, false),
+        (Volume { n: 2, extent: [4, 2, 6], c: 3 }, false),
+        (Volume { n: 1, extent: [4, 6, 8], c: 17 }, false),
+        (Volume { n: 1, extent: [24, 32, 24], c: 16 }, true),
+    ] {
+        list.extend(pooled(x).into_iter().map(|case| Case { timed, ..case }));
+    }
     list
+}
+
+fn pooled(x: Volume) -> [Case; 3] {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let vector = |fill| Operand::new(Shape::vector(x.c), fill);
+    let small = Volume { extent: x.extent.map(|extent| extent / 2), ..x };
+    let tensor = |volume: Volume, fill| Operand::new(volume.shape(), fill);
+    let (gamma, variance) = (vector(Fill::Uniform(-1.5, 1.5)), vector(Fill::Uniform(0.3, 1.3)));
+    // As for the pool itself: distinct values, and scales away from zero, so that no two become equal by rounding.
+    let (input, scale) = (tensor(x, Fill::Distinct), vector(Fill::AwayFromZero));
+    [(false, false), (true, false), (true, true)].map(|(accumulate, relu)| {
+        let norm = FusedBatchNormBackward { epsilon: EPSILON, accumulate, relu };
+        let mut operands =
+            vec![input, gamma, vector(uniform), variance, scale, vector(uniform), tensor(small, uniform)];
+        operands.extend(accumulate.then_some(tensor(x, uniform)));
+        Case::new(PooledBatchNormBackward { norm }, operands).without_gradient()
+    })
 }

@@ -41,19 +41,24 @@ fn backward_on<E: Element>(op: &FusedBatchNormBackward, call: &CpuCall<'_>) {
     let [gamma, mean, variance] = [1, 2, 3].map(|input| call.f32(input));
     let (dx, dgamma, dbeta) = (call.elements_mut::<E>(0), call.f32_mut(1), call.f32_mut(2));
     let (rstd, partials) = call.workspace().split_at_mut(c);
-    for (rstd, &variance) in rstd.iter_mut().zip(variance) {
-        *rstd = reciprocal_deviation(variance, op.epsilon) as f32;
-    }
+    reciprocal_deviations(variance, op.epsilon, rstd);
     let threads = call.threads();
     // Either gradient's bytes may have passed to the result, which then still holds it.
     let dy = (!call.is_in_place(4, 0)).then(|| call.elements(4));
-    let addend = match (op.accumulate, op.accumulate && call.is_in_place(5, 0)) {
-        (false, _) => None,
-        (true, true) => Some(None),
-        (true, false) => Some(Some(call.elements(5))),
-    };
+    let addend = addend(op.accumulate, call, 5);
     reduce::normalisation_sums(threads, dy.unwrap_or(dx), x, mean, rstd, dbeta, dgamma, partials);
     Backward { x, mean, rstd, gamma, sum: dbeta, dot: dgamma, relu: op.relu }.apply(threads, dy, addend, dx);
+}
+
+/// The other gradient, if there is one; `Some(None)`: its bytes have passed to the result.
+pub(super) fn addend<'a, E: Element>(accumulate: bool, call: &CpuCall<'a>, operand: usize) -> Option<Option<&'a [E]>> {
+    accumulate.then(|| (!call.is_in_place(operand, 0)).then(|| call.elements(operand)))
+}
+
+pub(super) fn reciprocal_deviations(variance: &[f32], epsilon: f64, rstd: &mut [f32]) {
+    for (rstd, &variance) in rstd.iter_mut().zip(variance) {
+        *rstd = reciprocal_deviation(variance, epsilon) as f32;
+    }
 }
 
 fn reciprocal_deviation(variance: f32, epsilon: f64) -> f64 {

@@ -11,9 +11,11 @@
 
 mod cases;
 mod cpu;
+mod pooled;
 mod reference;
 
 pub use cases::cases;
+pub use pooled::PooledBatchNormBackward;
 
 use super::{
     activation,
