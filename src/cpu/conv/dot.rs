@@ -3,7 +3,7 @@
 
 use super::{
     stage::BLOCK,
-    tile::Tile,
+    tile::{Tile, unroll},
     tile_shapes::HALF_LANES,
     word::{Multiply, Pair, Single, Word},
 };
@@ -66,14 +66,13 @@ impl<const R: usize, const C: usize, const V: usize> DotKernel<'_, R, C, V> {
                                 for v in 0..V {
                                     f[v] = S::load(filter.add(v * BLOCK + lane));
                                 }
-                                for r in 0..R {
-                                    for c in 0..C {
-                                        let x = S::load(input.add(r * tile.row_stride + c * block_len + lane));
-                                        for v in 0..V {
-                                            sums[r][c][v] = M::multiply(x, f[v], sums[r][c][v]);
-                                        }
+                                unroll!(i in R * C => {
+                                    let (r, c) = (i / C, i % C);
+                                    let x = S::load(input.add(r * tile.row_stride + c * block_len + lane));
+                                    for v in 0..V {
+                                        sums[r][c][v] = M::multiply(x, f[v], sums[r][c][v]);
                                     }
-                                }
+                                });
                             }
                             filter = filter.add(V * BLOCK);
                         }
@@ -81,13 +80,23 @@ impl<const R: usize, const C: usize, const V: usize> DotKernel<'_, R, C, V> {
                 }
                 block = block.add(tile.block_stride);
             }
-            // C * V is a multiple of 4 in every table entry: whole groups of four neighbouring sums.
-            for r in 0..R.min(tile.rows) {
-                let mut totals = [[0.0f32; V]; C];
-                for i in (0..C * V).step_by(4) {
-                    let four = S::sum4(std::array::from_fn(|k| sums[r][(i + k) / V][(i + k) % V]));
-                    four.into_iter().enumerate().for_each(|(k, sum)| totals[(i + k) / V][(i + k) % V] = sum);
+            let mut totals = [[[0.0f32; V]; C]; R];
+            // Whole groups of four neighbouring sums.
+            const { assert!((C * V).is_multiple_of(4)) };
+            unroll!(i in R * C * V / 4 => {
+                let (r, i) = (4 * i / (C * V), 4 * i % (C * V));
+                let four = S::sum4([
+                    sums[r][i / V][i % V],
+                    sums[r][(i + 1) / V][(i + 1) % V],
+                    sums[r][(i + 2) / V][(i + 2) % V],
+                    sums[r][(i + 3) / V][(i + 3) % V],
+                ]);
+                for k in 0..4 {
+                    totals[r][(i + k) / V][(i + k) % V] = four[k];
                 }
+            });
+            for r in 0..R.min(tile.rows) {
+                let totals = totals[r];
                 let mut statistics = [[0.0f32; V]; 2];
                 for c in 0..C.min(tile.columns) {
                     for v in 0..V {

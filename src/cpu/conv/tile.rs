@@ -168,6 +168,8 @@ macro_rules! unroll {
     };
 }
 
+pub(super) use unroll;
+
 /// Adds T taps of one block of words; returns the filter address behind them.
 #[inline(always)]
 unsafe fn multiply<S: Simd, M: Multiply<S>, const R: usize, const C: usize, const V: usize, const T: usize>(

@@ -8,7 +8,6 @@ use super::{
     outer::{OuterFunction, OuterShape, choose},
     pack::FilterLayout,
     source::{PHASES, Source},
-    stage::BLOCK,
     wgrad_sums::AddSlices,
     wgrad_task::Task,
     word::Word,
@@ -101,7 +100,7 @@ impl Extents {
     }
 
     fn blocking(&self, isa: Isa) -> Blocking {
-        let (shape, function) = choose(isa, self.kernel[2], self.channels_in, self.channels_out);
+        let (shape, function) = choose(isa, [self.kernel[1], self.kernel[2]], self.channels_in, self.channels_out);
         let width = shape.vectors * isa.lanes();
         let word = Word::of(self.dtype, isa);
         let mut blocking = Blocking {
@@ -109,7 +108,7 @@ impl Extents {
             shape,
             function,
             width,
-            channels_in: self.channels_in.next_multiple_of(BLOCK).min(CHANNELS),
+            channels_in: self.channels_in.next_multiple_of(shape.staged_block()).min(CHANNELS),
             channels_out: self.channels_out.next_multiple_of(width).min(CHANNELS),
             slab: [1, 1, self.input[2].next_multiple_of(word.elements())],
             slices: 1,

@@ -9,7 +9,6 @@ use super::{
     interleave::Begin,
     outer::{Outer, OuterShape},
     source::{Source, Window},
-    stage::BLOCK,
     wgrad::{Blocking, Extents},
     wgrad_sums::SumRows,
     word::Word,
@@ -39,13 +38,12 @@ impl Task<'_> {
         self.sums.wrapping_add(row * extents.channels_out + channel_out)
     }
 
-    /// Zeros the sums of a row of taps.
-    fn clear_row_of_taps(&self, [group, d, h]: [usize; 3]) {
+    /// Zeros the sums of some rows of taps.
+    fn clear_taps(&self, [group, d]: [usize; 2], rows: Range<usize>) {
         let kernel = self.extents.kernel;
-        for w in 0..kernel[2] {
+        for tap in rows.start * kernel[2]..rows.end * kernel[2] {
             for channel in self.channels_in.clone() {
-                let tap = (d * kernel[1] + h) * kernel[2] + w;
-                let row = self.address(group, tap, channel, self.channels_out.start);
+                let row = self.address(group, d * kernel[1] * kernel[2] + tap, channel, self.channels_out.start);
                 // SAFETY: the row lies inside this slice's filter, and no other task has these channels of this slice.
                 unsafe { std::ptr::write_bytes(row, 0, self.channels_out.len()) };
             }
@@ -86,19 +84,21 @@ impl Task<'_> {
             let is_first = slab == slabs.start;
             let [window, dy_window] = self.windows(slab);
             let next = slabs.contains(&(slab + 1)).then(|| self.windows(slab + 1));
-            self.stage(input, Begin::Second, window, self.channels_in.clone(), BLOCK, staged_input);
+            let block = blocking.shape.staged_block();
+            self.stage(input, Begin::Second, window, self.channels_in.clone(), block, staged_input);
             for (group, gradient) in dy.iter().enumerate() {
                 self.stage(gradient, Begin::Every, dy_window, self.channels_out.clone(), blocking.width, staged_dy);
                 self.add_to_bias(group, dy_window, staged_dy, is_first);
-                for row in 0..extents.kernel[0] * extents.kernel[1] {
-                    let (d, h) = (row / extents.kernel[1], row % extents.kernel[1]);
+                // Rows of taps, or as many of them as are walked at once.
+                let at_once = if blocking.shape.stacked { extents.kernel[1] } else { 1 };
+                let walks = extents.kernel[0] * extents.kernel[1] / at_once;
+                for walk in 0..walks {
+                    let (d, h) = (walk * at_once / extents.kernel[1], walk * at_once % extents.kernel[1]);
                     if let Some([window, dy_window]) = &next {
-                        // While this row of taps is summed, its share of what will be staged next is fetched.
+                        // Meanwhile a share of what will be staged next is fetched.
                         let share = |window: &Window| {
-                            let rows = |row: usize| {
-                                row * window.extents[0] * window.extents[1] / (extents.kernel[0] * extents.kernel[1])
-                            };
-                            rows(row)..rows(row + 1)
+                            let rows = |walk: usize| walk * window.extents[0] * window.extents[1] / walks;
+                            rows(walk)..rows(walk + 1)
                         };
                         if group == 0 {
                             input.prefetch(window, share(window), &self.channels_in);
@@ -106,12 +106,17 @@ impl Task<'_> {
                         gradient.prefetch(dy_window, share(dy_window), &self.channels_out);
                     }
                     let start = [0, 1].map(|axis| window.start[axis] + extents.pad_before[axis] as isize);
-                    let (planes, rows) = (self.valid(0, start[0], d), self.valid(1, start[1], h));
+                    let planes = self.valid(0, start[0], d);
+                    // The rows of different taps differ; where they are walked at once, those outside the volume count as zeros.
+                    let rows = match blocking.shape.stacked {
+                        true => 0..blocking.slab[1].min(extents.output[1] - start[1] as usize),
+                        false => self.valid(1, start[1], h),
+                    };
                     if !planes.is_empty() && !rows.is_empty() {
                         let staged = [&*staged_input, &*staged_dy];
-                        self.add_row_of_taps([group, d, h], [planes, rows], staged, is_first);
+                        self.add_taps([group, d, h], [planes, rows], staged, is_first);
                     } else if is_first {
-                        self.clear_row_of_taps([group, d, h]);
+                        self.clear_taps([group, d], h..h + at_once);
                     }
                 }
             }
@@ -171,8 +176,8 @@ impl Task<'_> {
         begin as usize..end as usize
     }
 
-    /// All register blocks of one (group, kd, kh).
-    fn add_row_of_taps(
+    /// All register blocks of one (group, kd, kh), or of all kh from this one on.
+    fn add_taps(
         &self,
         [group, d, h]: [usize; 3],
         [planes, rows]: [Range<usize>; 2],
@@ -180,38 +185,46 @@ impl Task<'_> {
         is_first: bool,
     ) {
         let (extents, blocking) = (self.extents, self.blocking);
-        let OuterShape { taps, channels, .. } = blocking.shape;
+        let OuterShape { taps, channels, stacked, .. } = blocking.shape;
+        let block = blocking.shape.staged_block();
         let [[_, input_rows, voxels], [_, dy_rows, dy_voxels]] = extents.staged_extents(blocking);
         let words = voxels / blocking.word.elements();
-        let input_row = self.channels_in.len().div_ceil(BLOCK) * words * BLOCK;
+        let input_row = self.channels_in.len().div_ceil(block) * words * block;
         let dy_row = self.channels_out.len().div_ceil(blocking.width) * dy_voxels * blocking.width;
         let input = &staged_input[((planes.start + d) * input_rows + rows.start + h) * input_row..];
         let dy = &staged_dy[(planes.start * dy_rows + rows.start) * dy_row..];
+        let tap_stride = extents.channels_in * extents.channels_out;
+        // What takes the place of channels, and the way from one's sums to the next's.
+        let (channels_in, channel_stride) = match stacked {
+            true => (extents.kernel[1], extents.kernel[2] * tap_stride),
+            false => (self.channels_in.len(), extents.channels_out),
+        };
         for out in (0..self.channels_out.len()).step_by(blocking.width) {
-            for channel in (0..self.channels_in.len()).step_by(channels) {
+            for channel in (0..channels_in).step_by(channels) {
                 for w in (0..extents.kernel[2]).step_by(taps) {
                     let first_dy = (out / blocking.width * dy_voxels + extents.kernel[2] - 1 - w) * blocking.width;
                     let tap = (d * extents.kernel[1] + h) * extents.kernel[2] + w;
+                    let sums = self.address(group, tap, self.channels_in.start, self.channels_out.start + out);
                     let outer = Outer {
                         word: blocking.word,
-                        input: input[channel / BLOCK * words * BLOCK + channel % BLOCK..].as_ptr(),
+                        input: input[channel / block * words * block + channel % block..].as_ptr(),
                         input_plane_stride: input_rows * input_row,
                         input_row_stride: input_row,
                         dy: dy[first_dy..].as_ptr(),
                         dy_plane_stride: dy_rows * dy_row,
                         dy_row_stride: dy_row,
                         extents: [planes.len(), rows.len(), words],
-                        sums: self.address(group, tap, self.channels_in.start + channel, self.channels_out.start + out),
-                        tap_stride: extents.channels_in * extents.channels_out,
-                        channel_stride: extents.channels_out,
-                        channels_in: channels.min(self.channels_in.len() - channel),
+                        sums: sums.wrapping_add(channel * channel_stride),
+                        tap_stride,
+                        channel_stride,
+                        channels_in: channels.min(channels_in - channel),
                         channels_out: blocking.width.min(self.channels_out.len() - out),
                         accumulate: !is_first,
                     };
-                    // SAFETY: `Threads` checked the instruction set. The staged slabs hold whole register blocks: `valid` keeps
-                    // planes and rows inside both, and gradients reach `taps - 1 <= kernel - 1` voxels before `first_dy`,
-                    // which starts that far behind the row's margin. The sums of these channels, taps and this slice belong
-                    // to this task alone.
+                    // SAFETY: `Threads` checked the instruction set. The staged slabs hold whole register blocks, of single words
+                    // if stacked: planes and rows lie inside both, halo included, and gradients reach `taps - 1 <= kernel - 1`
+                    // voxels before `first_dy`, which starts that far behind the row's margin. The sums of these channels, taps
+                    // and this slice belong to this task alone.
                     unsafe { (blocking.function)(self.isa, &outer) };
                 }
             }
