@@ -25,6 +25,9 @@ use crate::{
 /// Elements of a staged slab: 320 KiB, so that it shares a 1 MiB second-level cache with a filter block.
 const SLAB_LEN: usize = 80 * 1024;
 
+/// What a slab costs besides, in staged elements: without a halo, slabs of any size would stage the same.
+const SLAB_COST: usize = 1024;
+
 /// Elements of one task's packed filter: 448 KiB.
 const FILTER_LEN: usize = 112 * 1024;
 
@@ -181,7 +184,7 @@ impl Extents {
                     }
                     // Too few tasks cost more than a larger halo.
                     let scarce = (TASKS / 4).div_ceil(slabs * blocks).max(1);
-                    let cost = slabs * staged * scarce;
+                    let cost = slabs * (staged + SLAB_COST) * scarce;
                     if cost < best.1 {
                         best = (slab, cost);
                     }
