@@ -1,14 +1,17 @@
-//! GFLOP/s of every convolution of two whole networks, and the machine's own peak to compare with.
+//! GFLOP/s of every convolution of two whole networks, in fp32 and in bf16, and the machine's own peaks to compare with.
 //!
 //! `cargo bench --bench cpu_kernels [-- FILTER]`. A: 48x64x48, 1 channel, factor 4; B: 64x64x64, 4 channels, factor 2.
 
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
-use gyrus::{
-    cpu::{Convolution, Threads, TransposedConvolution, channelwise, elementwise, pool::Halving, reduce},
-    tensor::DType,
+use gyrus::cpu::{
+    Convolution, Element, Threads, TransposedConvolution, channelwise, elementwise,
+    peak::{Products, multiply_adds},
+    pool::Halving,
+    reduce,
 };
+use half::bf16;
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -17,12 +20,16 @@ fn main() {
         .measurement_time(Duration::from_millis(700))
         .configure_from_args();
     let threads = Threads::new(0);
+    let [single, half] = [Products::Single, Products::Half].map(|products| multiply_adds(&threads, products));
+    println!("{threads:?}: {single:.0} GFLOP/s in fp32, {half:.0} in bf16");
     for (name, extents, channels, classes, factor) in [("A", [48, 64, 48], 1, 3, 4), ("B", [64, 64, 64], 4, 4, 2)] {
         for (layer, convolution) in convolutions(extents, channels, classes, factor) {
-            bench_convolution(&mut criterion, &threads, &format!("{name}/{layer}"), &convolution);
+            bench_convolution::<f32>(&mut criterion, &threads, &format!("{name}/{layer}"), &convolution);
+            bench_convolution::<bf16>(&mut criterion, &threads, &format!("{name}/{layer}"), &convolution);
         }
         for (layer, convolution) in transposed(extents, factor) {
-            bench_transposed(&mut criterion, &threads, &format!("{name}/{layer}"), &convolution);
+            bench_transposed::<f32>(&mut criterion, &threads, &format!("{name}/{layer}"), &convolution);
+            bench_transposed::<bf16>(&mut criterion, &threads, &format!("{name}/{layer}"), &convolution);
         }
     }
     bench_passes(&mut criterion, &threads);
@@ -69,19 +76,18 @@ fn transposed(extents: [usize; 3], factor: usize) -> Vec<(String, TransposedConv
         .collect()
 }
 
-fn values(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i % 1013) as f32 / 512.0 - 1.0).collect()
+fn values<E: Element>(count: usize) -> Vec<E> {
+    (0..count).map(|i| E::narrow((i % 1013) as f32 / 512.0 - 1.0)).collect()
 }
 
-fn bench_convolution(criterion: &mut Criterion, threads: &Threads, name: &str, p: &Convolution) {
-    let (x, f, dy) = (values(p.input_len()), values(p.filter_len()), values(p.output_len()));
+fn bench_convolution<E: Element>(criterion: &mut Criterion, threads: &Threads, name: &str, p: &Convolution) {
+    let (x, f, dy) = (values::<E>(p.input_len()), values::<E>(p.filter_len()), values::<E>(p.output_len()));
     let bias = values(p.channels_out);
-    let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
-    let n = threads.count();
-    let need =
-        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
+    let (mut y, mut dx, mut df) = (values::<E>(dy.len()), values::<E>(x.len()), vec![0.0; f.len()]);
+    let (dtype, n) = (E::DTYPE, threads.count());
+    let need = p.fprop_workspace(dtype, n).max(p.dgrad_workspace(dtype, n)).max(p.wgrad_workspace(dtype, n));
     let mut workspace = vec![0.0; need];
-    let mut group = criterion.benchmark_group(name);
+    let mut group = criterion.benchmark_group(format!("{name}/{dtype}"));
     group.throughput(Throughput::Elements(p.flops() as u64));
     group.bench_function("fprop", |b| {
         b.iter(|| p.fprop(threads, black_box(&x), &f, Some(&bias), true, &mut y, &mut workspace));
@@ -91,15 +97,14 @@ fn bench_convolution(criterion: &mut Criterion, threads: &Threads, name: &str, p
     group.finish();
 }
 
-fn bench_transposed(criterion: &mut Criterion, threads: &Threads, name: &str, p: &TransposedConvolution) {
-    let (x, f, dy) = (values(p.input_len()), values(p.filter_len()), values(p.output_len()));
+fn bench_transposed<E: Element>(criterion: &mut Criterion, threads: &Threads, name: &str, p: &TransposedConvolution) {
+    let (x, f, dy) = (values::<E>(p.input_len()), values::<E>(p.filter_len()), values::<E>(p.output_len()));
     let bias = values(p.channels_out);
-    let (mut y, mut dx, mut df) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; f.len()]);
-    let n = threads.count();
-    let need =
-        p.fprop_workspace(DType::F32, n).max(p.dgrad_workspace(DType::F32, n)).max(p.wgrad_workspace(DType::F32, n));
+    let (mut y, mut dx, mut df) = (values::<E>(dy.len()), values::<E>(x.len()), vec![0.0; f.len()]);
+    let (dtype, n) = (E::DTYPE, threads.count());
+    let need = p.fprop_workspace(dtype, n).max(p.dgrad_workspace(dtype, n)).max(p.wgrad_workspace(dtype, n));
     let mut workspace = vec![0.0; need];
-    let mut group = criterion.benchmark_group(name);
+    let mut group = criterion.benchmark_group(format!("{name}/{dtype}"));
     group.throughput(Throughput::Elements(p.flops() as u64));
     group.bench_function("fprop", |b| {
         b.iter(|| p.fprop(threads, black_box(&x), &f, Some(&bias), &mut y, &mut workspace));
@@ -112,8 +117,8 @@ fn bench_transposed(criterion: &mut Criterion, threads: &Threads, name: &str, p:
 /// Bytes per second of the memory-bound passes at 64x64x64, 32 channels.
 fn bench_passes(criterion: &mut Criterion, threads: &Threads) {
     let (channels, fine) = (32, 64 * 64 * 64 * 32);
-    let (x, mut y) = (values(fine), vec![0.0; fine]);
-    let (coarse, mut d_coarse) = (values(fine / 8), vec![0.0; fine / 8]);
+    let (x, mut y) = (values::<f32>(fine), vec![0.0; fine]);
+    let (coarse, mut d_coarse) = (values::<f32>(fine / 8), vec![0.0; fine / 8]);
     let (scale, shift) = (values(channels), values(channels));
     let mut workspace = vec![0.0; reduce::sums_workspace(fine / channels, channels)];
     let halving = Halving { batch: 1, coarse: [32; 3], fine: [64; 3], channels };

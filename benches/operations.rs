@@ -11,7 +11,10 @@ use std::{
 
 use criterion::{Criterion, Throughput};
 use gyrus::{
-    cpu::{Threads, peak},
+    cpu::{
+        Threads,
+        peak::{self, Products},
+    },
     machine,
     ops::{case::Case, catalogue},
     selftest::{Operands, Single, encode},
@@ -33,10 +36,10 @@ fn main() {
         .configure_from_args();
     let timed: Vec<Case> = catalogue().into_iter().filter(|case| case.timed).collect();
     let threads = Threads::new(0);
-    let (arithmetic, copy) = (peak::matrix_product(&threads), peak::copy(&threads));
+    let (arithmetic, copy) = (peak::multiply_adds(&threads, Products::Single), peak::copy(&threads));
     drop(threads);
     let cpu = Bench { name: "cpu", arithmetic, copy };
-    println!("cpu: matrix product {arithmetic:.0} GFLOP/s, copy {copy:.1} GB/s");
+    println!("cpu: fp32 {arithmetic:.0} GFLOP/s, copy {copy:.1} GB/s");
     for case in &timed {
         cpu.run(&mut criterion, case, Threads::new(0).into());
     }

@@ -78,6 +78,23 @@ impl std::fmt::Display for Isa {
 /// Elements of a cache line, and of the widest vector: a load that crosses lines costs two.
 pub(crate) const ALIGNMENT: usize = 16;
 
+/// Asks for the cache lines of a slice, to be in the second-level cache when it is read later, or in the first (`NEAR`), when it is
+/// written soon.
+#[inline(always)]
+pub(crate) fn prefetch<T, const NEAR: bool>(data: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for byte in (0..size_of_val(data)).step_by(size_of::<f32>() * ALIGNMENT) {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program could see, and its address lies inside the slice.
+        unsafe {
+            let line = data.as_ptr().cast::<i8>().add(byte);
+            if NEAR { _mm_prefetch::<_MM_HINT_T0>(line) } else { _mm_prefetch::<_MM_HINT_T1>(line) }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 /// The part of a workspace that begins at a cache line.
 pub(crate) fn aligned(workspace: &mut [f32]) -> &mut [f32] {
     let skip = workspace.as_ptr().align_offset(size_of::<f32>() * ALIGNMENT).min(workspace.len());

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    cpu::peak,
+    cpu::peak::{self, Products},
     graph::Graph,
     machine::Machine,
     nn::{StepConfig, initial_parameters, names},
@@ -34,9 +34,9 @@ const MOST_STEPS: usize = 100_000;
 /// Time a training step on random data: per operation and as a whole, as `train` would run it.
 ///
 /// Peaks are measured on the spot: arithmetic and copying. An operation's roofline is the time that its arithmetic or its
-/// memory traffic would take at those peaks, whichever is longer; 16-bit operations are held against 16-bit arithmetic. On the CPU the arithmetic peak is a matrix product by a
-/// 1x1x1 convolution of 256 to 256 channels; on a GPU, kernels that do nothing else. There, times come from the GPU's own
-/// clock, and the whole step is a captured one. The emulated GPU has no clock: it counts what one step does instead.
+/// memory traffic would take at those peaks, whichever is longer; 16-bit operations are held against 16-bit arithmetic. On the
+/// CPU the arithmetic peak is multiply-adds in registers; on a GPU, kernels that do nothing else. There, times come from the
+/// GPU's own clock, and the whole step is a captured one. The emulated GPU has no clock: it counts what one step does instead.
 ///
 /// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs, arena_bytes, step_ms (median), step_gflops,
 /// step_roofline, steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
@@ -129,8 +129,8 @@ impl Options {
 fn on_cpu(session: Session, graph: &Graph, classes: usize, options: &Options) -> Result<(Yardstick, Times)> {
     let yardstick = Yardstick {
         threads: Some(session.threads().count()),
-        peak_gflops: peak::matrix_product(session.threads()),
-        half_peak_gflops: None,
+        peak_gflops: peak::multiply_adds(session.threads(), Products::Single),
+        half_peak_gflops: Some(peak::multiply_adds(session.threads(), Products::Half)),
         copy_gbs: peak::copy(session.threads()),
     };
     let mut executor = Executor::Cpu(session);

@@ -128,7 +128,7 @@ impl Report {
     /// Prints the tables.
     pub fn print(&self) -> Result<()> {
         let Yardstick { peak_gflops, half_peak_gflops, copy_gbs, .. } = self.yardstick;
-        let half = half_peak_gflops.map_or(String::new(), |peak| format!(", 16-bit {:.1}", peak / 1e3));
+        let half = half_peak_gflops.map_or(String::new(), |peak| format!(", 16-bit {:.3}", peak / 1e3));
         say!("{}", self.name);
         say!("peaks now: fp32 {:.3} TFLOP/s{half}, copy {copy_gbs:.1} GB/s", peak_gflops / 1e3);
         say!(

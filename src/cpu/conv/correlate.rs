@@ -1,25 +1,22 @@
-//! fprop and dgrad: a correlation of a staged source with a packed filter.
+//! fprop and dgrad: a correlation of a staged source with a packed filter, and how it is cut into tasks.
 //!
-//! A task owns some output-channel blocks of some slabs of output voxels. It packs its part of the filter once; then, slab by slab, it stages
-//! the input with its halo and walks the register tiles. Filter and slab stay in the second-level cache: many
+//! A task owns some output-channel blocks of some slabs of output voxels. Its filter and a slab stay in the second-level cache: many
 //! input channels are taken in chunks, so that both fit. Tasks that pack for themselves read a large filter exactly once from
 //! memory and write no copy of it back.
 
-use std::ops::Range;
-
 use super::{
     Epilogue,
-    narrow::Narrow,
+    correlate_task::Task,
     pack::{FilterLayout, Packing},
-    source::{PHASES, Source, Window},
+    source::{PHASES, Source},
     stage::BLOCK,
-    tile::{Choice, HALF_LANES, Tile, choose},
+    tile_shapes::{Choice, HALF_LANES, choose},
     word::Word,
 };
 use crate::{
     cpu::{
         Element,
-        simd::{ALIGNMENT, Isa, aligned, dispatch},
+        simd::{ALIGNMENT, Isa, aligned},
         threads::{SharedMut, Threads},
     },
     tensor::DType,
@@ -27,6 +24,9 @@ use crate::{
 
 /// Elements of a staged slab: 320 KiB, so that it shares a 1 MiB second-level cache with a filter block.
 const SLAB_LEN: usize = 80 * 1024;
+
+/// What a slab costs besides, in staged elements: without a halo, slabs of any size would stage the same.
+const SLAB_COST: usize = 1024;
 
 /// Elements of one task's packed filter: 448 KiB.
 const FILTER_LEN: usize = 112 * 1024;
@@ -70,22 +70,22 @@ pub(super) struct Target<'a, E> {
 }
 
 /// How a correlation is cut. A function of its extents and the instruction set alone.
-struct Blocking {
-    choice: Choice,
-    packing: Packing,
+pub(super) struct Blocking {
+    pub choice: Choice,
+    pub packing: Packing,
     /// Output planes, rows and voxels of a slab.
-    slab: [usize; 3],
+    pub slab: [usize; 3],
     /// Words of input channels staged and packed at a time.
-    chunk: usize,
+    pub chunk: usize,
     /// Output blocks, over all groups, of one task.
-    blocks_per_task: usize,
+    pub blocks_per_task: usize,
     /// Tasks along the slabs.
-    slab_groups: usize,
+    pub slab_groups: usize,
 }
 
 impl Blocking {
     /// Results of a register tile.
-    fn tile_len(&self) -> usize {
+    pub(super) fn tile_len(&self) -> usize {
         self.choice.shape.rows * self.choice.shape.columns * self.packing.width
     }
 }
@@ -100,7 +100,8 @@ impl Extents {
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
     }
 
-    fn taps(&self) -> usize {
+    /// Taps of the kernel.
+    pub(super) fn taps(&self) -> usize {
         self.kernel.iter().product()
     }
 
@@ -108,7 +109,7 @@ impl Extents {
         let [_, rows, columns] = self.output;
         let word = Word::of(self.dtype, isa);
         let words = self.channels_in.div_ceil(word.elements());
-        let choice = choose(isa, [rows, columns], self.kernel[2], words, self.channels_out);
+        let choice = choose((isa, word), [rows, columns], self.kernel[2], words, self.channels_out);
         let shape = choice.shape;
         let packing = Packing {
             word,
@@ -117,6 +118,7 @@ impl Extents {
             width: shape.width(isa),
             last: choice.half.map(|_| HALF_LANES),
             taps: shape.taps,
+            staged_block: choice.staged_block,
             dot: shape.dot,
         };
         let chunks = packing.len(self.taps(), words).div_ceil(FILTER_LEN).max(1);
@@ -141,17 +143,17 @@ impl Extents {
     }
 
     /// Whether results wait as fp32 sums for later chunks: with 16 bits they would be rounded after each.
-    fn keeps_sums(&self, blocking: &Blocking) -> bool {
+    pub(super) fn keeps_sums(&self, blocking: &Blocking) -> bool {
         self.dtype != DType::F32 && self.words(blocking) > blocking.chunk
     }
 
     /// Words of all input channels.
-    fn words(&self, blocking: &Blocking) -> usize {
+    pub(super) fn words(&self, blocking: &Blocking) -> usize {
         self.channels_in.div_ceil(blocking.packing.word.elements())
     }
 
     /// Sums of all register tiles of a slab and an output block.
-    fn slab_sums(&self, blocking: &Blocking) -> usize {
+    pub(super) fn slab_sums(&self, blocking: &Blocking) -> usize {
         blocking.slab.iter().product::<usize>() * blocking.packing.width
     }
 
@@ -182,7 +184,7 @@ impl Extents {
                     }
                     // Too few tasks cost more than a larger halo.
                     let scarce = (TASKS / 4).div_ceil(slabs * blocks).max(1);
-                    let cost = slabs * staged * scarce;
+                    let cost = slabs * (staged + SLAB_COST) * scarce;
                     if cost < best.1 {
                         best = (slab, cost);
                     }
@@ -194,19 +196,19 @@ impl Extents {
     }
 
     /// Slabs along each axis.
-    fn slabs(&self, blocking: &Blocking) -> [usize; 4] {
+    pub(super) fn slabs(&self, blocking: &Blocking) -> [usize; 4] {
         let along = |axis: usize| self.output[axis].div_ceil(blocking.slab[axis]);
         [self.batch, along(0), along(1), along(2)]
     }
 
     /// Planes, rows and voxels of a staged slab.
-    fn staged_extents(&self, blocking: &Blocking) -> [usize; 3] {
+    pub(super) fn staged_extents(&self, blocking: &Blocking) -> [usize; 3] {
         std::array::from_fn(|axis| blocking.slab[axis] + self.kernel[axis] - 1)
     }
 
     fn staged_len(&self, blocking: &Blocking) -> usize {
         let voxels = self.staged_extents(blocking).iter().product::<usize>();
-        voxels * blocking.chunk.min(self.words(blocking).next_multiple_of(BLOCK))
+        voxels * blocking.chunk.min(self.words(blocking).next_multiple_of(blocking.packing.staged_block))
     }
 
     /// Elements of the slab groups' sums: `[slab group][sum, squares][group][output channel]`.
@@ -276,222 +278,6 @@ impl Extents {
             for group in partials.chunks_exact(2 * channels) {
                 for (channel, &sum) in group[half * channels..][..channels].iter().enumerate() {
                     total[channel % count] += f64::from(sum);
-                }
-            }
-        }
-    }
-}
-
-/// What all tasks share.
-struct Task<'a, E> {
-    extents: &'a Extents,
-    blocking: &'a Blocking,
-    isa: Isa,
-    source: &'a Source<'a, E>,
-    filter: (&'a [E], &'a FilterLayout),
-    output: &'a SharedMut<E>,
-    strides: [usize; 4],
-    group_offsets: [usize; PHASES],
-    bias: Option<&'a [f32]>,
-    relu: bool,
-    /// Where sums of the output go.
-    partials: Option<&'a SharedMut<f32>>,
-}
-
-/// A slab's sample and its first output plane, row and voxel.
-#[derive(Clone, Copy)]
-struct Slab {
-    sample: usize,
-    start: [usize; 3],
-}
-
-/// One output block, slab and chunk of a task's work.
-struct Part<'a> {
-    block: usize,
-    slab_group: usize,
-    slab: Slab,
-    words: Range<usize>,
-    staged: &'a [f32],
-    filter: &'a [f32],
-    /// Where the fp32 sums of this block and slab are kept from chunk to chunk, or those of one tile.
-    sums: &'a mut [f32],
-}
-
-impl<E: Element> Task<'_, E> {
-    fn run(
-        &self,
-        blocks: Range<usize>,
-        slab_group: usize,
-        slabs: Range<usize>,
-        [packed, staged, sums]: [&mut [f32]; 3],
-    ) {
-        let (extents, packing) = (self.extents, &self.blocking.packing);
-        let elements = packing.word.elements();
-        let kept = if extents.keeps_sums(self.blocking) { extents.slab_sums(self.blocking) } else { 0 };
-        for block in blocks.clone() {
-            self.clear_statistics(slab_group, block);
-        }
-        let all = extents.words(self.blocking);
-        for first in (0..all).step_by(self.blocking.chunk) {
-            let words = first..all.min(first + self.blocking.chunk);
-            let channels = first * elements..extents.channels_in.min(words.end * elements);
-            let packed_len = packing.len(extents.taps(), words.len());
-            for (block, part) in blocks.clone().zip(packed.chunks_exact_mut(packed_len)) {
-                packing.pack(self.isa, self.filter, block, channels.clone(), part);
-            }
-            for index in slabs.clone() {
-                let slab = self.slab(index);
-                let window = Window {
-                    sample: slab.sample,
-                    start: std::array::from_fn(|axis| slab.start[axis] as isize - extents.pad_before[axis] as isize),
-                    extents: extents.staged_extents(self.blocking),
-                };
-                // A dot product reads whole blocks; else only the second element of a last word may not exist.
-                let defined = elements * if packing.dot { words.len().next_multiple_of(BLOCK) } else { words.len() };
-                self.source.stage((self.isa, packing.word), window, channels.clone(), BLOCK, defined, staged);
-                for (block, filter) in blocks.clone().zip(packed.chunks_exact(packed_len)) {
-                    let place = (index - slabs.start) * blocks.len() + block - blocks.start;
-                    let sums = &mut sums[place * kept..];
-                    let words = words.clone();
-                    self.run_block(Part { block, slab_group, slab, words, staged, filter, sums });
-                }
-            }
-        }
-    }
-
-    /// Group and first output channel of a block.
-    fn first_channel(&self, block: usize) -> (usize, usize) {
-        let packing = &self.blocking.packing;
-        (block / packing.blocks(), block % packing.blocks() * packing.width)
-    }
-
-    /// Address of a block's sums of one slab group; null if nobody asked. The squares lie `groups * channels_out` behind.
-    fn statistics(&self, slab_group: usize, block: usize) -> *mut f32 {
-        let (group, channel) = self.first_channel(block);
-        let channels = self.extents.groups * self.extents.channels_out;
-        let element = slab_group * 2 * channels + group * self.extents.channels_out + channel;
-        self.partials.map_or(std::ptr::null_mut(), |partials| partials.pointer().wrapping_add(element))
-    }
-
-    fn clear_statistics(&self, slab_group: usize, block: usize) {
-        let sums = self.statistics(slab_group, block);
-        if sums.is_null() {
-            return;
-        }
-        let valid = self.blocking.packing.width.min(self.extents.channels_out - self.first_channel(block).1);
-        for half in 0..2 {
-            // SAFETY: these channels of this slab group lie inside the partial sums and belong to this task alone.
-            unsafe { sums.add(half * self.extents.groups * self.extents.channels_out).write_bytes(0, valid) };
-        }
-    }
-
-    fn slab(&self, index: usize) -> Slab {
-        let [_, nd, nh, nw] = self.extents.slabs(self.blocking);
-        let at = [index / (nh * nw) % nd, index / nw % nh, index % nw];
-        Slab { sample: index / (nd * nh * nw), start: std::array::from_fn(|axis| at[axis] * self.blocking.slab[axis]) }
-    }
-
-    /// All register tiles of the slab for one output block and one chunk of input channels.
-    fn run_block(&self, part: Part<'_>) {
-        let Part { block, slab_group, slab, words, staged, filter, sums } = part;
-        let (extents, packing, shape) = (self.extents, &self.blocking.packing, self.blocking.choice.shape);
-        let (group, first_out) = self.first_channel(block);
-        let [_, staged_rows, width] = extents.staged_extents(self.blocking);
-        let block_stride = width * BLOCK;
-        let row_stride = words.len().div_ceil(BLOCK) * block_stride;
-        let last = words.end == extents.words(self.blocking);
-        let keeps_sums = extents.keeps_sums(self.blocking);
-        // The tile itself rounds its results, if it has all of their sums.
-        let narrow = packing.word == Word::Pair && !keeps_sums && !packing.dot;
-        let mut first_sum = 0;
-        let end: [usize; 3] =
-            std::array::from_fn(|axis| extents.output[axis].min(slab.start[axis] + self.blocking.slab[axis]));
-        let block_width = packing.block_width(block);
-        let channels_out = block_width.min(extents.channels_out - first_out);
-        let Choice { function, half, .. } = self.blocking.choice;
-        let function = half.filter(|_| block_width < packing.width).unwrap_or(function);
-        let bias = match self.bias {
-            Some(bias) if last => bias[first_out..].as_ptr(),
-            _ => std::ptr::null(),
-        };
-        let relu = self.relu && last;
-        let statistics = if last { self.statistics(slab_group, block) } else { std::ptr::null_mut() };
-        let statistics_stride = extents.groups * extents.channels_out;
-        for d in slab.start[0]..end[0] {
-            for h in (slab.start[1]..end[1]).step_by(shape.rows) {
-                for w in (slab.start[2]..end[2]).step_by(shape.columns) {
-                    let staged_row = (d - slab.start[0]) * staged_rows + h - slab.start[1];
-                    let input = &staged[staged_row * row_stride + (w - slab.start[2]) * BLOCK..];
-                    let [sn, sd, sh, sw] = self.strides;
-                    let to = self.group_offsets[group] + slab.sample * sn + d * sd + h * sh + w * sw + first_out;
-                    // The tile's first voxel exists, so this stays inside the output.
-                    let output = self.output.pointer().wrapping_add(to);
-                    let tile = Tile {
-                        input: input.as_ptr(),
-                        block_stride,
-                        plane_stride: staged_rows * row_stride,
-                        row_stride,
-                        kernel: extents.kernel,
-                        word: packing.word,
-                        words: words.len(),
-                        filter: filter.as_ptr(),
-                        output: output.cast(),
-                        narrow,
-                        output_row_stride: sh,
-                        output_stride: sw,
-                        rows: shape.rows.min(end[1] - h),
-                        columns: shape.columns.min(end[2] - w),
-                        channels_out,
-                        accumulate: words.start > 0,
-                        bias,
-                        relu,
-                        statistics,
-                        statistics_stride,
-                    };
-                    if E::DTYPE == DType::F32 || narrow {
-                        // SAFETY: `Threads` checked the instruction set. The staged slab spans whole register tiles and their
-                        // halo; `filter` holds this block's chunk by the packing; the bias has `channels_out` elements (asserted
-                        // at the border). Voxels and channels of the tile that exist lie inside the output (its length
-                        // was asserted against these strides), whose elements are fp32 or, if `narrow`, bfloat16, and, like the sums
-                        // of this block and slab group, belong to this task alone, because tasks partition slabs and output blocks.
-                        unsafe { function(self.isa, &tile) };
-                        continue;
-                    }
-                    let sums = &mut sums[first_sum..][..self.blocking.tile_len()];
-                    let whole = Tile {
-                        output: sums.as_mut_ptr(),
-                        narrow: false,
-                        output_row_stride: shape.columns * block_width,
-                        output_stride: block_width,
-                        rows: shape.rows,
-                        columns: shape.columns,
-                        channels_out: block_width,
-                        bias: std::ptr::null(),
-                        relu: false,
-                        statistics: std::ptr::null_mut(),
-                        ..tile
-                    };
-                    // SAFETY: as above, but for the output: all of the tile's sums, which are there.
-                    unsafe { function(self.isa, &whole) };
-                    if keeps_sums {
-                        first_sum += sums.len();
-                    }
-                    if last {
-                        let narrow = Narrow {
-                            sums,
-                            columns: shape.columns,
-                            width: block_width,
-                            output,
-                            output_row_stride: sh,
-                            output_stride: sw,
-                            extents: [tile.rows, tile.columns, channels_out],
-                            bias,
-                            relu,
-                            statistics,
-                            statistics_stride,
-                        };
-                        dispatch(self.isa, narrow);
-                    }
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::source::{Piece, Row, Source, Window};
 use crate::cpu::{
     Element, Isa,
-    simd::{PairKernel, Pairs, dispatch_pairs},
+    simd::{PairKernel, Pairs, dispatch_pairs, prefetch},
 };
 
 /// Where a word's pair of voxels begins.
@@ -61,7 +61,8 @@ impl<E: Element> PairKernel for Interleave<'_, E> {
         for plane in 0..planes {
             for row in 0..rows {
                 let start = (plane * rows + row) * row_len;
-                let staged = &mut staged[start..start + row_len];
+                let (staged, later) = staged[start..].split_at_mut(row_len);
+                prefetch::<f32, true>(&later[..row_len.min(later.len())]);
                 let row = source.row(&window, plane, row);
                 if row.inside.is_empty() {
                     staged.fill(0.0);
@@ -208,20 +209,30 @@ impl Words {
     /// Writes the words of these voxels.
     #[inline(always)]
     unsafe fn write<S: Pairs>(&self, voxels: impl Voxels<S>) {
+        let Range { start, end } = self.inside;
+        let step = self.begin.step();
+        // Between these all voxels are inside, and the loops need not ask.
+        let first = start.div_ceil(step).min(self.words);
+        let last = if end < 2 { 0 } else { (end - 2) / step + 1 };
+        let last = last.clamp(first, self.words);
         // SAFETY: the caller's promise: these words exist, and the voxels inside can be loaded.
         unsafe {
+            for word in (0..first).chain(last..self.words) {
+                let [a, b] = [self.at::<S>(&voxels, step * word), self.at::<S>(&voxels, step * word + 1)];
+                self.store::<S>(word, S::pair(a, b));
+            }
             if self.begin == Begin::Second {
-                for word in 0..self.words {
-                    let [first, second] = [self.at::<S>(&voxels, 2 * word), self.at::<S>(&voxels, 2 * word + 1)];
-                    self.store::<S>(word, S::pair(first, second));
+                for word in first..last {
+                    let [a, b] = [voxels.load(2 * word - start), voxels.load(2 * word + 1 - start)];
+                    self.store::<S>(word, S::pair(a, b));
                 }
                 return;
             }
-            let mut first = self.at::<S>(&voxels, 0);
-            for word in 0..self.words {
-                let second = self.at::<S>(&voxels, word + 1);
-                self.store::<S>(word, S::pair(first, second));
-                first = second;
+            let mut a = self.at::<S>(&voxels, first);
+            for word in first..last {
+                let b = voxels.load(word + 1 - start);
+                self.store::<S>(word, S::pair(a, b));
+                a = b;
             }
         }
     }

@@ -2,26 +2,33 @@
 //!
 //! - `word`: what is multiplied, an fp32 element or a pair of bfloat16 elements;
 //! - `source`, `stage`: a slab of the input with its halo, zero-padded, in channel blocks, in the second-level cache;
-//! - `pack`: filters in reading order; `tile`, `correlate`: fprop and dgrad (the same correlation with another filter view);
-//! - `narrow`: the end of a tile with 16-bit results;
-//! - `interleave`, `outer`, `wgrad`: filter gradients.
+//! - `pack`: filters in reading order; `tile`, `dot`, `tile_shapes`: the register tiles of fprop and dgrad; `correlate`,
+//!   `correlate_task`: the way through the volume (dgrad is the same correlation with another view of the filter);
+//! - `narrow`: the end of a tile with 16-bit results that it could not round itself;
+//! - `interleave`, `outer`, `wgrad`, `wgrad_task`, `wgrad_sums`: filter gradients.
 //!
 //! Tensors that are activations, or their gradients, and filters have one [`Element`] type; biases and the gradients of filters and
 //! biases are fp32. Sums are fp32 always and are rounded once, when they are stored.
 
 mod correlate;
+mod correlate_task;
+mod dot;
 mod interleave;
 mod narrow;
+mod operands;
 mod outer;
 mod pack;
 mod source;
 mod stage;
 mod tile;
+mod tile_shapes;
 mod transposed;
 mod wgrad;
 mod wgrad_sums;
+mod wgrad_task;
 mod word;
 
+pub use operands::{Epilogue, Gradient, Input};
 pub use transposed::TransposedConvolution;
 
 use std::ops::Range;
@@ -33,61 +40,6 @@ use self::{
 };
 use super::{Element, reduce, threads::Threads};
 use crate::tensor::DType;
-
-/// One of the tensors that a convolution reads side by side: their concatenation along the channels is never made.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a, E> {
-    /// `[N, D, H, W, channels]`.
-    pub data: &'a [E],
-    /// Its channels.
-    pub channels: usize,
-    /// Batch norm, applied while loading: `x * scale + shift` per channel, in fp32, and rounded as if it had been stored where the
-    /// arithmetic is in bfloat16. The zero padding around the volume stays zero.
-    pub scale_shift: Option<(&'a [f32], &'a [f32])>,
-}
-
-impl<'a, E> Input<'a, E> {
-    /// A tensor as it is.
-    pub fn plain(data: &'a [E], channels: usize) -> Self {
-        Self { data, channels, scale_shift: None }
-    }
-}
-
-/// The gradient of a convolution's output.
-#[derive(Clone, Copy, Debug)]
-pub struct Gradient<'a, E> {
-    /// `[N, D, H, W, channels_out]`.
-    pub data: &'a [E],
-    /// The result of the ReLU behind the convolution, if the gradient is that ReLU's: elements count as zero where the result is not
-    /// positive.
-    pub relu: Option<&'a [E]>,
-}
-
-impl<'a, E> Gradient<'a, E> {
-    /// A gradient as it is.
-    pub fn plain(data: &'a [E]) -> Self {
-        Self { data, relu: None }
-    }
-}
-
-/// What fprop does with its sums before it stores them.
-#[derive(Debug, Default)]
-pub struct Epilogue<'a> {
-    /// Added, one element per output channel.
-    pub bias: Option<&'a [f32]>,
-    /// Negative results become 0.
-    pub relu: bool,
-    /// Receive, per output channel, the sums of the stored results and of their squares: batch norm's statistics.
-    pub statistics: Option<[&'a mut [f64]; 2]>,
-}
-
-impl Epilogue<'_> {
-    fn check(&self, channels: usize) {
-        assert!(self.bias.is_none_or(|bias| bias.len() == channels), "bias length");
-        let lengths_fit = |both: &[&mut [f64]; 2]| both.iter().all(|sums| sums.len() == channels);
-        assert!(self.statistics.as_ref().is_none_or(lengths_fit), "statistics lengths");
-    }
-}
 
 /// A convolution with stride 1: `output[v][co] = bias[co] + sum over taps and ci of input[v + tap - pad_before][ci] *
 /// filter[tap][ci][co]`, where the input is zero outside its extents.

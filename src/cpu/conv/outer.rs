@@ -32,7 +32,7 @@ pub(super) struct Outer {
     pub sums: *mut f32,
     pub tap_stride: usize,
     pub channel_stride: usize,
-    /// Input and output channels that exist.
+    /// Input channels, or rows of taps, and output channels that exist.
     pub channels_in: usize,
     pub channels_out: usize,
     /// Add to what is there, instead of overwriting it.
@@ -51,19 +51,30 @@ pub(super) struct OuterShape {
     pub channels: usize,
     /// SIMD vectors of output channels.
     pub vectors: usize,
+    /// For a single input channel, which would feed too few sums: rows of taps take the place of channels, and staged blocks
+    /// hold one word.
+    pub stacked: bool,
+}
+
+impl OuterShape {
+    /// Words of a block of the staged input.
+    pub(super) fn staged_block(&self) -> usize {
+        if self.stacked { 1 } else { BLOCK }
+    }
 }
 
 macro_rules! outer_table {
-    ($function:ident, [$(($taps:literal, $channels:literal, $vectors:literal)),* $(,)?]) => {
+    ($function:ident, $stacked:literal, [$(($taps:literal, $channels:literal, $vectors:literal)),* $(,)?]) => {
         &[$((
-            OuterShape { taps: $taps, channels: $channels, vectors: $vectors },
-            $function::<$taps, $channels, $vectors> as OuterFunction,
+            OuterShape { taps: $taps, channels: $channels, vectors: $vectors, stacked: $stacked },
+            $function::<$taps, $channels, $vectors, $stacked> as OuterFunction,
         )),*]
     };
 }
 
 const WIDE: &[(OuterShape, OuterFunction)] = outer_table!(
     run_wide,
+    false,
     [
         (3, 8, 1),
         (3, 4, 1),
@@ -82,16 +93,26 @@ const WIDE: &[(OuterShape, OuterFunction)] = outer_table!(
 );
 
 const NARROW: &[(OuterShape, OuterFunction)] =
-    outer_table!(run_narrow, [(3, 4, 1), (3, 1, 1), (2, 4, 1), (2, 1, 1), (1, 4, 2), (1, 8, 1), (1, 1, 1)]);
+    outer_table!(run_narrow, false, [(3, 4, 1), (3, 1, 1), (2, 4, 1), (2, 1, 1), (1, 4, 2), (1, 8, 1), (1, 1, 1)]);
 
-/// The microkernel with the fewest wasted operations for a filter of `kernel_width` taps along a row.
+const WIDE_STACKED: &[(OuterShape, OuterFunction)] = outer_table!(run_wide, true, [(3, 3, 1), (3, 3, 2)]);
+
+const NARROW_STACKED: &[(OuterShape, OuterFunction)] = outer_table!(run_narrow, true, [(3, 3, 1)]);
+
+/// The microkernel with the fewest wasted operations for a filter of `kernel_width` taps along each of `kernel_rows` rows.
 pub(super) fn choose(
     isa: Isa,
-    kernel_width: usize,
+    [kernel_rows, kernel_width]: [usize; 2],
     channels_in: usize,
     channels_out: usize,
 ) -> (OuterShape, OuterFunction) {
-    let table = if isa.is_wide() { WIDE } else { NARROW };
+    let stacked = channels_in == 1 && [kernel_rows, kernel_width] == [3, 3];
+    let (table, channels_in) = match (isa.is_wide(), stacked) {
+        (true, false) => (WIDE, channels_in),
+        (false, false) => (NARROW, channels_in),
+        (true, true) => (WIDE_STACKED, kernel_rows),
+        (false, true) => (NARROW_STACKED, kernel_rows),
+    };
     // A wider kernel is taken tap by tap.
     let taps = if kernel_width <= 3 { kernel_width } else { 1 };
     let cost = |shape: &OuterShape| {
@@ -101,7 +122,8 @@ pub(super) fn choose(
         blocks * (sums.max(8).max(loads) + 1)
     };
     let candidates = table.iter().filter(|(shape, _)| shape.taps == taps);
-    let (shape, function) = candidates.min_by_key(|(shape, _)| cost(shape)).expect("both tables have 1, 2 and 3 taps");
+    let (shape, function) =
+        candidates.min_by_key(|(shape, _)| cost(shape)).expect("the tables have 1, 2 and 3 taps, or 3 rows of 3");
     (*shape, *function)
 }
 
@@ -110,8 +132,8 @@ pub(super) fn choose(
 /// # Safety
 /// The machine has `isa`. All addresses that `outer` spans are readable (whole register blocks of `input` and `dy`) or writable
 /// by nobody else (`sums`, for the channels that exist).
-unsafe fn run_wide<const T: usize, const C: usize, const V: usize>(isa: Isa, outer: &Outer) {
-    let kernel = OuterKernel::<T, C, V>(outer);
+unsafe fn run_wide<const T: usize, const C: usize, const V: usize, const STACKED: bool>(isa: Isa, outer: &Outer) {
+    let kernel = OuterKernel::<T, C, V, STACKED>(outer);
     match outer.word {
         Word::Single => dispatch_wide(isa, kernel),
         Word::Pair => dispatch_pairs(isa, kernel),
@@ -122,13 +144,13 @@ unsafe fn run_wide<const T: usize, const C: usize, const V: usize>(isa: Isa, out
 ///
 /// # Safety
 /// As for [`run_wide`].
-unsafe fn run_narrow<const T: usize, const C: usize, const V: usize>(isa: Isa, outer: &Outer) {
-    dispatch_narrow(isa, OuterKernel::<T, C, V>(outer));
+unsafe fn run_narrow<const T: usize, const C: usize, const V: usize, const STACKED: bool>(isa: Isa, outer: &Outer) {
+    dispatch_narrow(isa, OuterKernel::<T, C, V, STACKED>(outer));
 }
 
-struct OuterKernel<'a, const T: usize, const C: usize, const V: usize>(&'a Outer);
+struct OuterKernel<'a, const T: usize, const C: usize, const V: usize, const STACKED: bool>(&'a Outer);
 
-impl<const T: usize, const C: usize, const V: usize> Kernel for OuterKernel<'_, T, C, V> {
+impl<const T: usize, const C: usize, const V: usize, const STACKED: bool> Kernel for OuterKernel<'_, T, C, V, STACKED> {
     type Output = ();
 
     #[inline(always)]
@@ -138,7 +160,9 @@ impl<const T: usize, const C: usize, const V: usize> Kernel for OuterKernel<'_, 
     }
 }
 
-impl<const T: usize, const C: usize, const V: usize> PairKernel for OuterKernel<'_, T, C, V> {
+impl<const T: usize, const C: usize, const V: usize, const STACKED: bool> PairKernel
+    for OuterKernel<'_, T, C, V, STACKED>
+{
     #[inline(always)]
     unsafe fn run<S: Pairs>(self) {
         // SAFETY: the machine runs S.
@@ -146,7 +170,7 @@ impl<const T: usize, const C: usize, const V: usize> PairKernel for OuterKernel<
     }
 }
 
-impl<const T: usize, const C: usize, const V: usize> OuterKernel<'_, T, C, V> {
+impl<const T: usize, const C: usize, const V: usize, const STACKED: bool> OuterKernel<'_, T, C, V, STACKED> {
     /// Walks the input, whose words hold `voxels` voxels each.
     #[inline(always)]
     unsafe fn compute<S: Simd, M: Multiply<S>>(self, voxels: usize) {
@@ -168,14 +192,14 @@ impl<const T: usize, const C: usize, const V: usize> OuterKernel<'_, T, C, V> {
                             }
                         }
                         for c in 0..C {
-                            let x = S::splat(*input.add(c));
+                            let x = S::splat(*input.add(if STACKED { c * outer.input_row_stride } else { c }));
                             for t in 0..T {
                                 for v in 0..V {
                                     sums[t][c][v] = M::multiply(x, g[t][v], sums[t][c][v]);
                                 }
                             }
                         }
-                        input = input.add(BLOCK);
+                        input = input.add(if STACKED { 1 } else { BLOCK });
                         dy = dy.add(voxels * dy_block);
                     }
                 }

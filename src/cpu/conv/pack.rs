@@ -25,6 +25,7 @@ impl Axis {
         Self { inner: usize::MAX, outer_stride: 0, inner_stride: stride }
     }
 
+    #[inline(always)]
     pub(super) fn at(&self, channel: usize) -> usize {
         if self.outer_stride == 0 {
             return channel * self.inner_stride;
@@ -33,6 +34,7 @@ impl Axis {
     }
 
     /// Channels from `channel` on that lie `inner_stride` apart.
+    #[inline(always)]
     pub(super) fn run(&self, channel: usize) -> usize {
         if self.outer_stride == 0 { usize::MAX } else { self.inner - channel % self.inner }
     }
@@ -72,7 +74,10 @@ pub(super) struct Packing {
     pub last: Option<usize>,
     /// Taps side by side for each word: a divisor of the kernel's width.
     pub taps: usize,
-    /// `[block of words][tap][output channel][16 words]` instead of `[block of words][taps side by side][word][tap][output channel]`.
+    /// Words of a block of the staged input.
+    pub staged_block: usize,
+    /// `[16 words][tap][output channel][word]` instead of
+    /// `[16 words][taps side by side][word][tap][output channel]`.
     pub dot: bool,
 }
 
@@ -170,7 +175,8 @@ impl<E: Element> Kernel for Blocks<'_, E> {
     unsafe fn run<S: Simd>(self) {
         self.for_each(|pack, tap, part| {
             if !pack.packing.dot && pack.layout.output.inner_stride == 1 {
-                pack.copy_rows(tap, part);
+                // SAFETY: the machine runs S.
+                unsafe { pack.copy_rows::<S>(&tap, part) }
             } else if E::DTYPE == DType::F32 && pack.transposes(&tap) {
                 // SAFETY: the machine runs S, and fp32 elements are words.
                 unsafe { pack.transpose::<S>(&tap, part) }
@@ -201,67 +207,80 @@ impl<E: Element> PairKernel for Blocks<'_, E> {
 
 impl<E: Element> Pack<'_, E> {
     /// From a row of a tap's packed filter to the next.
+    #[inline(always)]
     fn row_stride(&self) -> usize {
         self.packing.taps * self.width
     }
 
+    #[inline(always)]
     fn element(&self, tap: &Tap, channel_in: usize, channel_out: usize) -> E {
         let input = self.layout.input.at(tap.first + channel_in);
         self.filter[tap.base + input + self.layout.output.at(self.first_out + channel_out)]
     }
 
-    /// Calls `copy(output channel of the block, how many, element of their first in the first row)` for every contiguous run of output
-    /// channels.
+    /// Output channels that lie side by side: the first in the block, how many, and the element of the first in the first row.
     #[inline(always)]
-    fn for_runs(&self, tap: &Tap, mut copy: impl FnMut(usize, usize, usize)) {
+    fn runs(&self, tap: &Tap) -> impl Iterator<Item = (usize, usize, usize)> {
+        let (output, first_out, valid, base) = (self.layout.output, self.first_out, self.valid, tap.base);
         let mut b = 0;
-        while b < self.valid {
-            let run = self.layout.output.run(self.first_out + b).min(self.valid - b);
-            copy(b, run, tap.base + self.layout.output.at(self.first_out + b));
+        std::iter::from_fn(move || {
+            let first = b;
+            if first >= valid {
+                return None;
+            }
+            let run = output.run(first_out + first).min(valid - first);
             b += run;
-        }
+            Some((first, run, base + output.at(first_out + first)))
+        })
     }
 
     /// Output channels lie side by side.
     #[inline(always)]
-    fn copy_rows(&self, tap: Tap, part: &mut [f32]) {
-        self.for_runs(&tap, |b, run, from| {
+    unsafe fn copy_rows<S: Simd>(&self, tap: &Tap, part: &mut [f32]) {
+        for (b, run, from) in self.runs(tap) {
             for (a, row) in part.chunks_mut(self.row_stride()).take(tap.count).enumerate() {
                 let from = &self.filter[from + self.layout.input.at(tap.first + a)..][..run];
-                copy_row(from, &mut row[b..self.width]);
+                let row = &mut row[b..self.width];
+                for lane in (0..run).step_by(S::LANES) {
+                    let lanes = S::LANES.min(run - lane);
+                    // SAFETY: these lanes exist in both rows; the machine runs S.
+                    unsafe {
+                        let (from, to) = (from.as_ptr().add(lane), row.as_mut_ptr().add(lane));
+                        if lanes == S::LANES {
+                            S::store(to, E::load::<S>(from));
+                        } else {
+                            S::store_partial(to, E::load_partial::<S>(from, lanes), lanes);
+                        }
+                    }
+                }
+                row[run..].fill(0.0);
             }
-        });
+        }
     }
 
     /// Output channels lie side by side, and two input channels go into a row of words.
     #[inline(always)]
     unsafe fn pair_rows<S: Pairs>(&self, tap: &Tap, part: &mut [f32]) {
-        let words = tap.count.div_ceil(2);
-        for row in part.chunks_mut(self.row_stride()).take(words) {
-            row[self.valid..self.width].fill(0.0);
-        }
-        self.for_runs(tap, |b, run, from| {
-            for (word, row) in part.chunks_mut(self.row_stride()).take(words).enumerate() {
-                let source = |a: usize| match a < tap.count {
-                    true => &self.filter[from + self.layout.input.at(tap.first + a)..][..run],
-                    false => &[],
-                };
-                let (first, second) = (source(2 * word), source(2 * word + 1));
+        for (b, run, from) in self.runs(tap) {
+            for (word, row) in part.chunks_mut(self.row_stride()).take(tap.count.div_ceil(2)).enumerate() {
+                let row = &mut row[b..self.width];
+                let from = |a: usize| &self.filter[from + self.layout.input.at(tap.first + a)..][..run];
+                // A second channel that does not exist counts as the first, and then as zeros.
+                let has_second = 2 * word + 1 < tap.count;
+                let (first, second) = (from(2 * word), from(2 * word + usize::from(has_second)));
                 for lane in (0..run).step_by(S::LANES) {
                     let lanes = S::LANES.min(run - lane);
-                    // SAFETY: both sources hold `run` elements if any, and the row has room for them from `b` on; the machine
-                    // runs S.
+                    // SAFETY: these lanes exist in all rows; the machine runs S.
                     unsafe {
-                        let load = |source: &[E]| match source.get(lane) {
-                            Some(from) => E::load_partial::<S>(from, lanes),
-                            None => S::zero(),
-                        };
-                        let words = S::pair(load(first), load(second));
-                        S::store_partial(row[b + lane..][..lanes].as_mut_ptr(), words, lanes);
+                        let first = E::load_partial::<S>(first.as_ptr().add(lane), lanes);
+                        let second = E::load_partial::<S>(second.as_ptr().add(lane), lanes);
+                        let words = S::pair(first, if has_second { second } else { S::zero() });
+                        S::store_partial(row.as_mut_ptr().add(lane), words, lanes);
                     }
                 }
+                row[run..].fill(0.0);
             }
-        });
+        }
     }
 
     /// Whether words lie in the filter as they are packed, side by side for each output channel.
@@ -317,6 +336,7 @@ impl<E: Element> Pack<'_, E> {
     }
 
     /// One element after the other.
+    #[inline(always)]
     fn copy_elements(&self, tap: &Tap, part: &mut [f32]) {
         let words = tap.count.div_ceil(self.packing.word.elements());
         // In a dot product's rows all 16 words are read.
@@ -341,14 +361,4 @@ impl<E: Element> Pack<'_, E> {
             }
         }
     }
-}
-
-/// Widens a row and fills what is left of its place with zeros.
-#[inline(always)]
-fn copy_row<E: Element>(from: &[E], to: &mut [f32]) {
-    let (to, rest) = to.split_at_mut(from.len());
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = from.widen();
-    }
-    rest.fill(0.0);
 }

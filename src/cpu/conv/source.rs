@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::Element;
+use crate::cpu::{Element, simd::prefetch};
 
 /// Consecutive channels that lie in one tensor.
 #[derive(Clone, Copy)]
@@ -125,6 +125,23 @@ impl<'a, E: Element> Source<'a, E> {
         match (d, h) {
             (Some(d), Some(h)) => Row { inside: begin as usize..end as usize, at: [window.sample, d, h, x] },
             _ => Row { inside: 0..0, at: [0; 4] },
+        }
+    }
+
+    /// Asks for the elements of some rows of a window, numbered through its planes, where these are contiguous.
+    pub(super) fn prefetch(&self, window: &Window, rows: Range<usize>, channels: &Range<usize>) {
+        for index in rows {
+            let row = self.row(window, index / window.extents[1], index % window.extents[1]);
+            for piece in self.pieces(channels, usize::MAX) {
+                if row.inside.is_empty() || piece.count != piece.segment.strides[3] {
+                    continue;
+                }
+                let elements = piece.element(&row)..piece.element(&row) + row.inside.len() * piece.count;
+                prefetch::<E, false>(&piece.segment.data[elements.clone()]);
+                if let Some(mask) = piece.segment.mask {
+                    prefetch::<E, false>(&mask[elements]);
+                }
+            }
         }
     }
 

@@ -15,11 +15,14 @@ use super::{
 };
 use crate::cpu::{
     Element, Isa,
-    simd::{Kernel, Simd, dispatch},
+    simd::{Kernel, Simd, dispatch, prefetch},
 };
 
-/// Words of one block of a staged input, where nobody asks for others.
+/// Words of one block of channels: a cache line.
 pub(super) const BLOCK: usize = 16;
+
+/// Words of one block of staged channels where words are pairs: 16 channels, so that as many fill a block.
+pub(super) const PAIR_BLOCK: usize = 8;
 
 impl<E: Element> Source<'_, E> {
     /// Copies `channels` of the window into `staged`, in blocks of `block` words, and zeros outside the volume. Of the last
@@ -70,7 +73,8 @@ impl<E: Element, T: Element> Kernel for Into<'_, E, T> {
         for plane in 0..planes {
             for row in 0..rows {
                 let start = (plane * rows + row) * row_len;
-                let staged = &mut staged[start..start + row_len];
+                let (staged, later) = staged[start..].split_at_mut(row_len);
+                prefetch::<T, true>(&later[..row_len.min(later.len())]);
                 let row = source.row(&window, plane, row);
                 if row.inside.is_empty() {
                     staged.fill(T::zeroed());
@@ -123,83 +127,118 @@ impl<E: Element> Piece<'_, E> {
         let channels = self.channel..self.channel + take;
         let affine = segment.affine.map(|both| both.map(|values| &values[channels.clone()]));
         let staged = &mut staged[..need(block)];
+        let run = Run { source: source.as_ptr(), staged: staged.as_mut_ptr(), stride, count, block };
         // SAFETY: `need` covers the last voxel's last lane in all slices; the machine runs S. A copy of one type to itself
         // may as well move words, two elements each.
         unsafe {
-            let run = Run { source: source.as_ptr(), staged: staged.as_mut_ptr(), stride, count, block, lanes: take };
-            match (affine, mask) {
-                (None, None) if E::DTYPE == T::DTYPE && size_of::<E>() == 2 => run.copy_halves::<S>(),
-                (None, None) => run.copy_channels::<S, ()>(|_, _| (), |x, (), _| x, |x, (), _| x),
-                (Some([scale, shift]), None) => {
-                    let coefficients = |lane: usize, lanes: usize| {
-                        let at = |values: &[f32]| S::load_partial(values.as_ptr().add(lane), lanes);
-                        (at(scale), at(shift))
-                    };
-                    // In the type that the normalised tensor would have.
-                    let apply = |x, (scale, shift), _| {
-                        let x = S::fma(x, scale, shift);
-                        if E::DTYPE == T::DTYPE { x } else { rounded::<S, E>(x) }
-                    };
-                    run.copy_channels::<S, (S::V, S::V)>(coefficients, apply, apply);
-                }
-                (affine, Some(mask)) => {
-                    assert!(affine.is_none(), "no computation masks a normalised tensor");
-                    let mask = mask.as_ptr();
-                    run.copy_channels::<S, usize>(
-                        |_, lanes| lanes,
-                        |x, _, at| S::keep_where_greater(E::load::<S>(mask.add(at)), S::zero(), x),
-                        |x, lanes, at| S::keep_where_greater(E::load_partial::<S>(mask.add(at), lanes), S::zero(), x),
-                    );
+            if E::DTYPE == T::DTYPE && size_of::<E>() == 2 && affine.is_none() && mask.is_none() {
+                return run.copy_halves::<S>(take);
+            }
+            for lane in (0..take).step_by(S::LANES) {
+                let lanes = lane..take.min(lane + S::LANES);
+                match (affine, mask) {
+                    (None, None) => run.copy::<S>(lanes, AsItIs),
+                    (Some([scale, shift]), None) => {
+                        let at = |values: &[f32]| S::load_partial(values.as_ptr().add(lane), lanes.len());
+                        // In the type that the normalised tensor would have; a store in that type rounds by itself.
+                        let (scale, shift, rounds) = (at(scale), at(shift), E::DTYPE != T::DTYPE);
+                        run.copy::<S>(lanes, Normalised::<S> { scale, shift, rounds });
+                    }
+                    (affine, Some(mask)) => {
+                        assert!(affine.is_none(), "no computation masks a normalised tensor");
+                        run.copy::<S>(lanes, Masked { y: mask.as_ptr() });
+                    }
                 }
             }
         }
     }
 }
 
-/// Rounds lanes to numbers of a type.
-#[inline(always)]
-unsafe fn rounded<S: Simd, E: Element>(v: S::V) -> S::V {
-    let mut lanes = [E::zeroed(); 16];
-    // SAFETY: the machine runs S, whose vectors have at most 16 lanes.
-    unsafe {
-        E::store::<S>(lanes.as_mut_ptr(), v);
-        E::load::<S>(lanes.as_ptr())
+/// What is done to a vector of elements of type E on its way. Not closures: the compiler may leave those apart, without the
+/// instruction set of their surroundings.
+trait OnTheWay<S: Simd, E: Element> {
+    /// The vector of `lanes` lanes that was loaded from element `at`.
+    ///
+    /// # Safety
+    /// The machine runs S, and these elements exist.
+    unsafe fn pass(&self, x: S::V, at: usize, lanes: usize) -> S::V;
+}
+
+/// Nothing.
+struct AsItIs;
+
+impl<S: Simd, E: Element> OnTheWay<S, E> for AsItIs {
+    #[inline(always)]
+    unsafe fn pass(&self, x: S::V, _at: usize, _lanes: usize) -> S::V {
+        x
     }
 }
 
-/// A row of voxels: `lanes` channels of each are copied.
+/// Batch norm.
+struct Normalised<S: Simd> {
+    scale: S::V,
+    shift: S::V,
+    rounds: bool,
+}
+
+impl<S: Simd, E: Element> OnTheWay<S, E> for Normalised<S> {
+    #[inline(always)]
+    unsafe fn pass(&self, x: S::V, _at: usize, _lanes: usize) -> S::V {
+        let mut lanes = [E::zeroed(); 16];
+        // SAFETY: the machine runs S, whose vectors have at most 16 lanes.
+        unsafe {
+            let x = S::fma(x, self.scale, self.shift);
+            if !self.rounds {
+                return x;
+            }
+            E::store::<S>(lanes.as_mut_ptr(), x);
+            E::load::<S>(lanes.as_ptr())
+        }
+    }
+}
+
+/// The backward pass of a ReLU.
+struct Masked<E> {
+    /// The ReLU's result.
+    y: *const E,
+}
+
+impl<S: Simd, E: Element> OnTheWay<S, E> for Masked<E> {
+    #[inline(always)]
+    unsafe fn pass(&self, x: S::V, at: usize, lanes: usize) -> S::V {
+        // SAFETY: the caller's promise: the ReLU's result has the same elements.
+        unsafe {
+            let y = self.y.add(at);
+            let y = if lanes == S::LANES { E::load::<S>(y) } else { E::load_partial::<S>(y, lanes) };
+            S::keep_where_greater(y, S::zero(), x)
+        }
+    }
+}
+
+/// A row of voxels.
 struct Run<E, T> {
     source: *const E,
     staged: *mut T,
     stride: usize,
     count: usize,
     block: usize,
-    lanes: usize,
 }
 
 impl<E: Element, T: Element> Run<E, T> {
-    /// Copies vectors of channels through `apply(vector, coefficients, element)`, and what is left through `apply_partial`.
+    /// Copies up to one vector of channels.
     #[inline(always)]
-    unsafe fn copy_channels<S: Simd, C: Copy>(
-        &self,
-        coefficients: impl Fn(usize, usize) -> C,
-        apply: impl Fn(S::V, C, usize) -> S::V,
-        apply_partial: impl Fn(S::V, C, usize) -> S::V,
-    ) {
-        for lane in (0..self.lanes).step_by(S::LANES) {
-            let lanes = S::LANES.min(self.lanes - lane);
-            let coefficients = coefficients(lane, lanes);
-            for voxel in 0..self.count {
-                let (from, to) = (voxel * self.stride + lane, voxel * self.block + lane);
-                // SAFETY: the caller's promise: the run exists in both.
-                unsafe {
-                    if lanes == S::LANES {
-                        let x = E::load::<S>(self.source.add(from));
-                        T::store::<S>(self.staged.add(to), apply(x, coefficients, from));
-                    } else {
-                        let x = E::load_partial::<S>(self.source.add(from), lanes);
-                        T::store_partial::<S>(self.staged.add(to), apply_partial(x, coefficients, from), lanes);
-                    }
+    unsafe fn copy<S: Simd>(&self, channels: Range<usize>, way: impl OnTheWay<S, E>) {
+        let lanes = channels.len();
+        for voxel in 0..self.count {
+            let (from, to) = (voxel * self.stride + channels.start, voxel * self.block + channels.start);
+            // SAFETY: the caller's promise: the run exists in both.
+            unsafe {
+                if lanes == S::LANES {
+                    let x = E::load::<S>(self.source.add(from));
+                    T::store::<S>(self.staged.add(to), way.pass(x, from, lanes));
+                } else {
+                    let x = E::load_partial::<S>(self.source.add(from), lanes);
+                    T::store_partial::<S>(self.staged.add(to), way.pass(x, from, lanes), lanes);
                 }
             }
         }
@@ -207,9 +246,9 @@ impl<E: Element, T: Element> Run<E, T> {
 
     /// Copies 16-bit elements as they are: by words, and the last one of an odd number.
     #[inline(always)]
-    unsafe fn copy_halves<S: Simd>(&self) {
+    unsafe fn copy_halves<S: Simd>(&self, channels: usize) {
         let (source, staged) = (self.source.cast::<u16>(), self.staged.cast::<u16>());
-        let words = self.lanes / 2;
+        let words = channels / 2;
         // SAFETY: the caller's promise: the run exists in both; loads and stores of vectors need no alignment.
         unsafe {
             for word in (0..words).step_by(S::LANES) {
@@ -222,9 +261,9 @@ impl<E: Element, T: Element> Run<E, T> {
                     }
                 }
             }
-            if self.lanes % 2 == 1 {
+            if channels % 2 == 1 {
                 for voxel in 0..self.count {
-                    let last = self.lanes - 1;
+                    let last = channels - 1;
                     *staged.add(voxel * self.block + last) = *source.add(voxel * self.stride + last);
                 }
             }

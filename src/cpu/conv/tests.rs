@@ -191,7 +191,7 @@ fn same(batch: usize, extents: [usize; 3], kernel: usize, channels_in: usize, ch
 #[test]
 fn convolutions_of_tiny_and_prime_extents_equal_the_definition() {
     for extents in [[1, 1, 1], [1, 2, 3], [3, 3, 3], [2, 5, 7], [4, 4, 4], [5, 1, 13]] {
-        for (channels_in, channels_out) in [(1, 1), (1, 16), (3, 5), (17, 33), (2, 3), (24, 2)] {
+        for (channels_in, channels_out) in [(1, 1), (1, 16), (3, 5), (17, 33), (2, 3), (24, 2), (17, 1)] {
             for kernel in 1..4 {
                 check_convolution(same(2, extents, kernel, channels_in, channels_out));
             }
@@ -236,6 +236,11 @@ fn valid_wide_and_lopsided_convolutions_equal_the_definition() {
     };
     check_convolution(p);
     check_convolution(Convolution { kernel: [1, 3, 2], pad_before: [0, 2, 0], output: [5, 8, 8], ..p });
+    // Rows of taps in the place of channels, and in the volume's place none of some of them.
+    let p = Convolution { kernel: [2, 3, 3], channels_in: 1, ..p };
+    check_convolution(Convolution { pad_before: [1, 2, 0], output: [5, 8, 7], channels_out: 40, ..p });
+    check_convolution(Convolution { pad_before: [0, 0, 2], output: [4, 4, 11], ..p });
+    check_convolution(Convolution { input: [3, 1, 1], pad_before: [1, 1, 1], output: [3, 1, 1], ..p });
 }
 
 #[test]

@@ -14,8 +14,8 @@ use crate::{
     cpu::{
         Element,
         simd::{
-            Isa, Kernel, PairKernel, Pairs, Simd, dispatch, dispatch_half, dispatch_half_pairs, dispatch_narrow,
-            dispatch_pairs, dispatch_wide,
+            Isa, Kernel, PairKernel, Pairs, Simd, dispatch_half, dispatch_half_pairs, dispatch_narrow, dispatch_pairs,
+            dispatch_wide,
         },
     },
     tensor::DType,
@@ -35,7 +35,7 @@ pub(super) struct Tile {
     pub word: Word,
     /// Words of input channels in this chunk.
     pub words: usize,
-    /// Packed filter `[block][taps that share a broadcast][word][tap][vectors * lanes]` of this chunk.
+    /// Packed filter `[16 words][taps that share a broadcast][word][tap][vectors * lanes]` of this chunk.
     pub filter: *const f32,
     /// First voxel and channel of the output tile: of fp32 elements, or of bfloat16 elements.
     pub output: *mut f32,
@@ -58,240 +58,12 @@ pub(super) struct Tile {
     pub statistics_stride: usize,
 }
 
-/// A compiled microkernel.
-pub(super) type TileFunction = unsafe fn(Isa, &Tile);
-
-/// Extents of a register tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TileShape {
-    pub rows: usize,
-    pub columns: usize,
-    /// Taps along a row that one broadcast serves: as many as the kernel has, or 1.
-    pub taps: usize,
-    /// SIMD vectors of output channels; single output channels of a `dot` tile.
-    pub vectors: usize,
-    /// Lanes are input channels, summed at the end: for layers with so few filters that they would not fill a vector.
-    pub dot: bool,
-}
-
-impl TileShape {
-    /// Output channels of the tile.
-    pub(super) fn width(&self, isa: Isa) -> usize {
-        if self.dot { self.vectors } else { self.vectors * isa.lanes() }
-    }
-}
-
-macro_rules! tile_table {
-    ($function:ident, [$(($rows:literal, $columns:literal, $vectors:literal, $taps:literal)),* $(,)?]) => {
-        &[$((
-            TileShape { rows: $rows, columns: $columns, taps: $taps, vectors: $vectors, dot: false },
-            $function::<$rows, $columns, $vectors, $taps> as TileFunction,
-        )),*]
-    };
-}
-
-macro_rules! dot_table {
-    ($(($rows:literal, $columns:literal, $vectors:literal)),* $(,)?) => {
-        &[$((
-            TileShape { rows: $rows, columns: $columns, taps: 1, vectors: $vectors, dot: true },
-            run_dot::<$rows, $columns, $vectors> as TileFunction,
-        )),*]
-    };
-}
-
-/// 32 registers: at most 28 sums, 2 filter vectors, 1 broadcast; or 24 sums, 3 x 2 filter vectors.
-const WIDE: &[(TileShape, TileFunction)] = tile_table!(
-    run_wide,
-    [
-        (1, 14, 2, 1),
-        (1, 13, 2, 1),
-        (1, 12, 2, 1),
-        (1, 11, 2, 1),
-        (1, 10, 2, 1),
-        (1, 9, 2, 1),
-        (1, 8, 2, 1),
-        (1, 6, 2, 1),
-        (2, 7, 2, 1),
-        (2, 6, 2, 1),
-        (2, 5, 2, 1),
-        (3, 4, 2, 1),
-        (4, 3, 2, 1),
-        (6, 2, 2, 1),
-        (2, 4, 2, 1),
-        (3, 3, 2, 1),
-        (8, 1, 2, 1),
-        (1, 28, 1, 1),
-        (1, 24, 1, 1),
-        (1, 16, 1, 1),
-        (1, 12, 1, 1),
-        (2, 12, 1, 1),
-        (2, 8, 1, 1),
-        (3, 8, 1, 1),
-        (4, 6, 1, 1),
-        (8, 3, 1, 1),
-        (3, 3, 1, 1),
-        (8, 1, 1, 1),
-        (1, 12, 2, 3),
-        (1, 11, 2, 3),
-        (1, 10, 2, 3),
-        (1, 8, 2, 3),
-        (1, 6, 2, 3),
-        (2, 6, 2, 3),
-        (2, 5, 2, 3),
-        (2, 4, 2, 3),
-        (3, 4, 2, 3),
-        (4, 3, 2, 3),
-        (3, 3, 2, 3),
-        (1, 26, 1, 3),
-        (1, 24, 1, 3),
-        (1, 22, 1, 3),
-        (1, 20, 1, 3),
-        (1, 16, 1, 3),
-        (2, 12, 1, 3),
-        (2, 8, 1, 3),
-        (3, 8, 1, 3),
-        (4, 6, 1, 3),
-        (4, 5, 1, 3),
-        (6, 4, 1, 3),
-        (8, 3, 1, 3),
-        (4, 3, 1, 3),
-        (3, 3, 1, 3),
-    ]
-);
-
-/// The tiles of one vector again, for a last block of at most 8 output channels.
-const HALF: &[(TileShape, TileFunction)] = tile_table!(
-    run_half,
-    [
-        (1, 28, 1, 1),
-        (1, 24, 1, 1),
-        (1, 16, 1, 1),
-        (1, 12, 1, 1),
-        (2, 12, 1, 1),
-        (2, 8, 1, 1),
-        (3, 8, 1, 1),
-        (4, 6, 1, 1),
-        (8, 3, 1, 1),
-        (3, 3, 1, 1),
-        (8, 1, 1, 1),
-        (1, 26, 1, 3),
-        (1, 24, 1, 3),
-        (1, 22, 1, 3),
-        (1, 20, 1, 3),
-        (1, 16, 1, 3),
-        (2, 12, 1, 3),
-        (2, 8, 1, 3),
-        (3, 8, 1, 3),
-        (4, 6, 1, 3),
-        (4, 5, 1, 3),
-        (6, 4, 1, 3),
-        (8, 3, 1, 3),
-        (4, 3, 1, 3),
-        (3, 3, 1, 3),
-    ]
-);
-
-/// 16 registers: at most 12 sums, 3 filter vectors, 1 broadcast.
-const NARROW: &[(TileShape, TileFunction)] = tile_table!(
-    run_narrow,
-    [
-        (1, 6, 2, 1),
-        (1, 5, 2, 1),
-        (1, 4, 2, 1),
-        (2, 3, 2, 1),
-        (2, 2, 2, 1),
-        (6, 1, 2, 1),
-        (1, 12, 1, 1),
-        (1, 10, 1, 1),
-        (1, 8, 1, 1),
-        (2, 6, 1, 1),
-        (2, 4, 1, 1),
-        (3, 4, 1, 1),
-        (3, 3, 1, 1),
-        (8, 1, 1, 1),
-        (1, 12, 1, 3),
-        (1, 8, 1, 3),
-        (2, 6, 1, 3),
-        (2, 4, 1, 3),
-        (3, 4, 1, 3),
-        (4, 3, 1, 3),
-    ]
-);
-
-/// One to four filters: a load of input channels serves every filter.
-const DOT: &[(TileShape, TileFunction)] = dot_table!(
-    (1, 12, 1),
-    (1, 8, 1),
-    (3, 4, 1),
-    (1, 12, 2),
-    (1, 8, 2),
-    (2, 6, 2),
-    (3, 4, 2),
-    (1, 8, 3),
-    (2, 4, 3),
-    (1, 6, 4),
-    (2, 3, 4),
-    (1, 4, 4),
-);
-
-/// Microkernels for one correlation.
-#[derive(Clone, Copy)]
-pub(super) struct Choice {
-    pub shape: TileShape,
-    pub function: TileFunction,
-    /// The same with vectors of 8 lanes, where these hold the last output channels.
-    pub half: Option<TileFunction>,
-}
-
-/// Lanes of the vectors of [`HALF`].
-pub(super) const HALF_LANES: usize = 8;
-
-/// The microkernel that computes `rows x columns` outputs from `words` of input channels to `channels_out` channels with the
-/// fewest wasted operations.
-pub(super) fn choose(
-    isa: Isa,
-    [rows, columns]: [usize; 2],
-    kernel_width: usize,
-    words: usize,
-    channels_out: usize,
-) -> Choice {
-    let table = if isa.is_wide() { WIDE } else { NARROW };
-    let half = |shape: &TileShape| {
-        let left = channels_out % isa.lanes();
-        let fits = isa.is_wide() && !shape.dot && (1..=HALF_LANES).contains(&left);
-        HALF.iter().find(|(other, _)| fits && other == shape).map(|(_, function)| *function)
-    };
-    let cost = |shape: &TileShape| {
-        let tiles = rows.div_ceil(shape.rows) * columns.div_ceil(shape.columns);
-        let mut half_blocks = 2 * channels_out.div_ceil(shape.width(isa));
-        if half(shape).is_some() {
-            half_blocks -= 1;
-        }
-        // Of one step over the taps that share a broadcast. Thirds of cycles: multiply-adds, or together with the loads where these
-        // are more than half as many, or the latency of too few independent sums.
-        let products = shape.taps * shape.rows * shape.columns * shape.vectors;
-        let loads = shape.rows * (shape.columns + shape.taps - 1) + shape.taps * shape.vectors;
-        let step = (3 * products.max(8 * shape.taps)).max(2 * (products + loads)) + 3;
-        let steps = if shape.dot { words.next_multiple_of(BLOCK) / isa.lanes() } else { words };
-        tiles
-            * half_blocks
-            * (steps * step * (kernel_width / shape.taps) + 3 * shape.rows * shape.columns * shape.vectors)
-    };
-    let fits = |shape: &TileShape| {
-        let taps_fit = shape.taps == 1 || shape.taps == kernel_width;
-        taps_fit && (!shape.dot || (shape.vectors == channels_out && (isa.is_wide() || shape.columns <= 6)))
-    };
-    let candidates = table.iter().chain(DOT).filter(|(shape, _)| fits(shape));
-    let (shape, function) = candidates.min_by_key(|(shape, _)| cost(shape)).expect("the tables are not empty");
-    Choice { shape: *shape, function: *function, half: half(shape) }
-}
-
 /// Computes one tile.
 ///
 /// # Safety
 /// The machine has `isa`. All addresses that `tile` spans are readable (input, for the whole register tile and its taps; filter;
 /// bias) or writable by nobody else (output, for the part that exists).
-unsafe fn run_wide<const R: usize, const C: usize, const V: usize, const T: usize>(isa: Isa, tile: &Tile) {
+pub(super) unsafe fn run_wide<const R: usize, const C: usize, const V: usize, const T: usize>(isa: Isa, tile: &Tile) {
     let kernel = TileKernel::<R, C, V, T>(tile);
     match tile.word {
         Word::Single => dispatch_wide(isa, kernel),
@@ -303,7 +75,7 @@ unsafe fn run_wide<const R: usize, const C: usize, const V: usize, const T: usiz
 ///
 /// # Safety
 /// As for [`run_wide`].
-unsafe fn run_half<const R: usize, const C: usize, const V: usize, const T: usize>(isa: Isa, tile: &Tile) {
+pub(super) unsafe fn run_half<const R: usize, const C: usize, const V: usize, const T: usize>(isa: Isa, tile: &Tile) {
     let kernel = TileKernel::<R, C, V, T>(tile);
     match tile.word {
         Word::Single => dispatch_half(isa, kernel),
@@ -315,7 +87,7 @@ unsafe fn run_half<const R: usize, const C: usize, const V: usize, const T: usiz
 ///
 /// # Safety
 /// As for [`run_wide`].
-unsafe fn run_narrow<const R: usize, const C: usize, const V: usize, const T: usize>(isa: Isa, tile: &Tile) {
+pub(super) unsafe fn run_narrow<const R: usize, const C: usize, const V: usize, const T: usize>(isa: Isa, tile: &Tile) {
     dispatch_narrow(isa, TileKernel::<R, C, V, T>(tile));
 }
 
@@ -355,16 +127,21 @@ impl<const R: usize, const C: usize, const V: usize, const T: usize> TileKernel<
                 for d in 0..kd {
                     for h in 0..kh {
                         for w in (0..kw).step_by(T) {
-                            let input = block.add(d * tile.plane_stride + h * tile.row_stride + w * BLOCK);
-                            if words == BLOCK {
-                                filter = multiply::<S, M, R, C, V, T>(&mut sums, input, tile.row_stride, filter, BLOCK);
-                            } else {
-                                filter = multiply::<S, M, R, C, V, T>(&mut sums, input, tile.row_stride, filter, words);
+                            let mut input = block.add(d * tile.plane_stride + h * tile.row_stride + w * M::BLOCK);
+                            let mut left = words;
+                            while left >= M::BLOCK {
+                                filter =
+                                    multiply::<S, M, R, C, V, T>(&mut sums, input, tile.row_stride, filter, M::BLOCK);
+                                input = input.wrapping_add(tile.block_stride);
+                                left -= M::BLOCK;
+                            }
+                            if left > 0 {
+                                filter = multiply::<S, M, R, C, V, T>(&mut sums, input, tile.row_stride, filter, left);
                             }
                         }
                     }
                 }
-                block = block.add(tile.block_stride);
+                block = block.wrapping_add(BLOCK / M::BLOCK * tile.block_stride);
                 left -= words;
             }
             if M::PAIRS && tile.narrow {
@@ -391,6 +168,8 @@ macro_rules! unroll {
     };
 }
 
+pub(super) use unroll;
+
 /// Adds T taps of one block of words; returns the filter address behind them.
 #[inline(always)]
 unsafe fn multiply<S: Simd, M: Multiply<S>, const R: usize, const C: usize, const V: usize, const T: usize>(
@@ -413,7 +192,7 @@ unsafe fn multiply<S: Simd, M: Multiply<S>, const R: usize, const C: usize, cons
             // Input `c` of a row is tap `t` of output `c - t`.
             unroll!(i in R * (C + T - 1) => {
                 let (r, c) = (i / (C + T - 1), i % (C + T - 1));
-                let x = S::splat(*input.add(r * row_stride + c * BLOCK + word));
+                let x = S::splat(*input.add(r * row_stride + c * M::BLOCK + word));
                 for t in 0..T {
                     if c >= t && c - t < C {
                         for v in 0..V {
@@ -473,112 +252,6 @@ unsafe fn finish<S: Simd, E: Element, const R: usize, const C: usize, const V: u
                 for v in 0..V {
                     let to = tile.statistics.add(half * tile.statistics_stride + v * S::LANES);
                     S::store_partial(to, S::add(S::load_partial(to, lanes[v]), totals[half][v]), lanes[v]);
-                }
-            }
-        }
-    }
-}
-
-/// Computes one tile whose lanes are input channels.
-///
-/// # Safety
-/// As for [`run_wide`], with a filter packed for it.
-unsafe fn run_dot<const R: usize, const C: usize, const V: usize>(isa: Isa, tile: &Tile) {
-    let kernel = DotKernel::<R, C, V>(tile);
-    match tile.word {
-        Word::Single => dispatch(isa, kernel),
-        // A second half of words would be empty.
-        Word::Pair if tile.words <= HALF_LANES => dispatch_half_pairs(isa, kernel),
-        Word::Pair => dispatch_pairs(isa, kernel),
-    }
-}
-
-struct DotKernel<'a, const R: usize, const C: usize, const V: usize>(&'a Tile);
-
-impl<const R: usize, const C: usize, const V: usize> Kernel for DotKernel<'_, R, C, V> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        // SAFETY: the machine runs S.
-        unsafe { self.compute::<S, Single>() }
-    }
-}
-
-impl<const R: usize, const C: usize, const V: usize> PairKernel for DotKernel<'_, R, C, V> {
-    #[inline(always)]
-    unsafe fn run<S: Pairs>(self) {
-        // SAFETY: the machine runs S.
-        unsafe { self.compute::<S, Pair>() }
-    }
-}
-
-impl<const R: usize, const C: usize, const V: usize> DotKernel<'_, R, C, V> {
-    #[inline(always)]
-    unsafe fn compute<S: Simd, M: Multiply<S>>(self) {
-        let tile = self.0;
-        // SAFETY: the loops stay inside the extents that the caller of `run_dot` vouches for.
-        unsafe {
-            let mut sums = [[[S::zero(); V]; C]; R];
-            let mut filter = tile.filter;
-            let [kd, kh, kw] = tile.kernel;
-            let mut block = tile.input;
-            for first in (0..tile.words).step_by(BLOCK) {
-                let words = BLOCK.min((tile.words - first).next_multiple_of(S::LANES));
-                for d in 0..kd {
-                    for h in 0..kh {
-                        for w in 0..kw {
-                            let input = block.add(d * tile.plane_stride + h * tile.row_stride + w * BLOCK);
-                            for lane in (0..words).step_by(S::LANES) {
-                                let mut f = [S::zero(); V];
-                                for v in 0..V {
-                                    f[v] = S::load(filter.add(v * BLOCK + lane));
-                                }
-                                for r in 0..R {
-                                    for c in 0..C {
-                                        let x = S::load(input.add(r * tile.row_stride + c * BLOCK + lane));
-                                        for v in 0..V {
-                                            sums[r][c][v] = M::multiply(x, f[v], sums[r][c][v]);
-                                        }
-                                    }
-                                }
-                            }
-                            filter = filter.add(V * BLOCK);
-                        }
-                    }
-                }
-                block = block.add(tile.block_stride);
-            }
-            // C * V is a multiple of 4 in every table entry: whole groups of four neighbouring sums.
-            for r in 0..R.min(tile.rows) {
-                let mut totals = [[0.0f32; V]; C];
-                for i in (0..C * V).step_by(4) {
-                    let four = S::sum4(std::array::from_fn(|k| sums[r][(i + k) / V][(i + k) % V]));
-                    four.into_iter().enumerate().for_each(|(k, sum)| totals[(i + k) / V][(i + k) % V] = sum);
-                }
-                let mut statistics = [[0.0f32; V]; 2];
-                for c in 0..C.min(tile.columns) {
-                    for v in 0..V {
-                        let to = tile.output.add(r * tile.output_row_stride + c * tile.output_stride + v);
-                        let mut sum = totals[c][v];
-                        if tile.accumulate {
-                            sum += *to;
-                        }
-                        if !tile.bias.is_null() {
-                            sum += *tile.bias.add(v);
-                        }
-                        sum = if tile.relu { sum.max(0.0) } else { sum };
-                        statistics[0][v] += sum;
-                        statistics[1][v] += sum * sum;
-                        *to = sum;
-                    }
-                }
-                if !tile.statistics.is_null() {
-                    for (half, totals) in statistics.iter().enumerate() {
-                        for (v, total) in totals.iter().enumerate() {
-                            *tile.statistics.add(half * tile.statistics_stride + v) += total;
-                        }
-                    }
                 }
             }
         }

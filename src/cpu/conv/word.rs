@@ -4,6 +4,7 @@
 //! broadcasts words is the same for both; it does twice the work on pairs. Where no instruction multiplies pairs, and for IEEE halves,
 //! 16-bit elements are widened when they are staged or packed, which is exact, and count as fp32 from there on.
 
+use super::stage::{BLOCK, PAIR_BLOCK};
 use crate::{
     cpu::simd::{Isa, Pairs, Simd},
     tensor::DType,
@@ -35,6 +36,9 @@ pub(super) trait Multiply<S: Simd> {
     /// Whether words are pairs.
     const PAIRS: bool;
 
+    /// Words of a block of staged channels.
+    const BLOCK: usize;
+
     /// `c` plus the product of `a` and `b`.
     ///
     /// # Safety
@@ -50,6 +54,7 @@ pub(super) struct Pair;
 
 impl<S: Simd> Multiply<S> for Single {
     const PAIRS: bool = false;
+    const BLOCK: usize = BLOCK;
 
     #[inline(always)]
     unsafe fn multiply(a: S::V, b: S::V, c: S::V) -> S::V {
@@ -60,6 +65,7 @@ impl<S: Simd> Multiply<S> for Single {
 
 impl<S: Pairs> Multiply<S> for Pair {
     const PAIRS: bool = true;
+    const BLOCK: usize = PAIR_BLOCK;
 
     #[inline(always)]
     unsafe fn multiply(a: S::V, b: S::V, c: S::V) -> S::V {

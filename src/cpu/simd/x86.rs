@@ -20,14 +20,14 @@ pub(super) unsafe fn run_avx512_bf16<K: PairKernel>(kernel: K) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c,bmi2")]
 pub(super) unsafe fn run_avx512_half<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: the caller checked the processor: AVX-512 includes AVX2.
-    unsafe { kernel.run::<Avx2>() }
+    // SAFETY: the caller checked the processor.
+    unsafe { kernel.run::<Half>() }
 }
 
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx2,fma,f16c,bmi2")]
 pub(super) unsafe fn run_avx512_bf16_half<K: PairKernel>(kernel: K) {
-    // SAFETY: as above; pairs of `Avx2` are dispatched here only.
-    unsafe { kernel.run::<Avx2>() }
+    // SAFETY: the caller checked the processor.
+    unsafe { kernel.run::<Half>() }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -167,83 +167,82 @@ unsafe fn first_lanes(count: usize) -> __m256i {
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
+/// What vectors of 8 lanes do alike with AVX2 and with AVX-512.
+macro_rules! intrinsics_of_8_lanes {
+    () => {
+        intrinsics! {
+            splat(value: f32) -> __m256 = _mm256_set1_ps(value);
+            load(from: *const f32) -> __m256 = _mm256_loadu_ps(from);
+            store(to: *mut f32, v: __m256) = _mm256_storeu_ps(to, v);
+            fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+            add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+            sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+            mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+            max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+            keep_where_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), value);
+            keep_where_not_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_NGT_UQ>(a, b), value);
+            sum4(v: [__m256; 4]) -> [f32; 4] = {
+                // Neighbours, twice; then the halves.
+                let four = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+                let one = _mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps::<1>(four));
+                let mut sums = [0.0; 4];
+                _mm_storeu_ps(sums.as_mut_ptr(), one);
+                sums
+            };
+            load_bf16(from: *const bf16) -> __m256 =
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()))));
+            load_f16(from: *const f16) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
+            store_f16(to: *mut f16, v: __m256) =
+                _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+        }
+    };
+}
+
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
+    intrinsics_of_8_lanes! {}
     intrinsics! {
-        splat(value: f32) -> __m256 = _mm256_set1_ps(value);
-        load(from: *const f32) -> __m256 = _mm256_loadu_ps(from);
-        store(to: *mut f32, v: __m256) = _mm256_storeu_ps(to, v);
-        fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
-        add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
-        sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
-        mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
-        max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
-        keep_where_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
-            _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), value);
-        keep_where_not_greater(a: __m256, b: __m256, value: __m256) -> __m256 =
-            _mm256_and_ps(_mm256_cmp_ps::<_CMP_NGT_UQ>(a, b), value);
-        load_bf16(from: *const bf16) -> __m256 =
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()))));
         store_bf16(to: *mut bf16, v: __m256) = {
             let words = _mm256_srli_epi32::<16>(nearest_bf16_half(v));
             // Packing works within halves: the second half's words end up in quarter 2.
             let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(words, words));
             _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed));
         };
-        load_bf16_partial(from: *const bf16, count: usize) -> __m256 = {
-            let mut words = [0u16; 8];
-            copy_pieces(from.cast(), words.as_mut_ptr(), count);
-            let words = _mm_loadu_si128(words.as_ptr().cast());
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(words)))
-        };
-        store_bf16_partial(to: *mut bf16, v: __m256, count: usize) = {
-            let mut words = [bf16::ZERO; 8];
-            Self::store_bf16(words.as_mut_ptr(), v);
-            copy_pieces(words.as_ptr().cast(), to.cast(), count);
-        };
-        sum4(v: [__m256; 4]) -> [f32; 4] = {
-            // Neighbours, twice; then the halves.
-            let four = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-            let one = _mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps::<1>(four));
-            let mut sums = [0.0; 4];
-            _mm_storeu_ps(sums.as_mut_ptr(), one);
-            sums
-        };
-        load_f16(from: *const f16) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
-        store_f16(to: *mut f16, v: __m256) =
-            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
         load_partial(from: *const f32, count: usize) -> __m256 = _mm256_maskload_ps(from, first_lanes(count));
         store_partial(to: *mut f32, v: __m256, count: usize) = _mm256_maskstore_ps(to, first_lanes(count), v);
     }
 }
 
-/// Copies up to 8 words in pieces of constant length, instead of calling a function for them.
-#[inline(always)]
-unsafe fn copy_pieces(from: *const u16, to: *mut u16, count: usize) {
-    let mut done = 0;
-    // SAFETY: `count` words are readable and writable (the caller's promise); pieces are taken from the first on.
-    unsafe {
-        if count & 8 != 0 {
-            to.cast::<[u16; 8]>().write_unaligned(from.cast::<[u16; 8]>().read_unaligned());
-            done += 8;
-        }
-        if count & 4 != 0 {
-            to.add(done).cast::<[u16; 4]>().write_unaligned(from.add(done).cast::<[u16; 4]>().read_unaligned());
-            done += 4;
-        }
-        if count & 2 != 0 {
-            to.add(done).cast::<[u16; 2]>().write_unaligned(from.add(done).cast::<[u16; 2]>().read_unaligned());
-            done += 2;
-        }
-        if count & 1 != 0 {
-            *to.add(done) = *from.add(done);
-        }
+/// Vectors of 8 lanes with AVX-512's masks and registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Half;
+
+impl Simd for Half {
+    type V = __m256;
+    const LANES: usize = 8;
+    intrinsics_of_8_lanes! {}
+    intrinsics! {
+        store_bf16(to: *mut bf16, v: __m256) =
+            _mm_storeu_si128(to.cast(), _mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(nearest_bf16_half(v))));
+        load_partial(from: *const f32, count: usize) -> __m256 =
+            _mm256_maskz_loadu_ps(((1u32 << count) - 1) as u8, from);
+        store_partial(to: *mut f32, v: __m256, count: usize) =
+            _mm256_mask_storeu_ps(to, ((1u32 << count) - 1) as u8, v);
+        load_bf16_partial(from: *const bf16, count: usize) -> __m256 = {
+            let halves = _mm_maskz_loadu_epi16(((1u32 << count) - 1) as u8, from.cast());
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+        };
+        store_bf16_partial(to: *mut bf16, v: __m256, count: usize) = {
+            let halves = _mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(nearest_bf16_half(v)));
+            _mm_mask_storeu_epi16(to.cast(), ((1u32 << count) - 1) as u8, halves);
+        };
     }
 }
 
-/// The halves of AVX-512's vectors: no processor with AVX2 alone multiplies pairs.
-impl Pairs for Avx2 {
+impl Pairs for Half {
     intrinsics! {
         multiply_pairs(a: __m256, b: __m256, c: __m256) -> __m256 =
             _mm256_dpbf16_ps(c, std::mem::transmute::<__m256, __m256bh>(a), std::mem::transmute::<__m256, __m256bh>(b));
