@@ -5,14 +5,22 @@
 //! emulator lacks, without running it.
 //!
 //! ```
+//! use std::process::Command;
+//!
 //! use ptx_emulator::{Class, Config, Device, LaunchConfig};
 //!
-//! // What `nvcc -ptx` makes of `y[i] = a * x[i] + y[i]` with a bounds check.
-//! let ptx = include_str!("../tests/programs/saxpy.ptx");
-//! assert_eq!(ptx_emulator::coverage(ptx)?, []);
+//! // y[i] = a * x[i] + y[i] with a bounds check, compiled now; without nvcc, what it made of this file before.
+//! let (source, compiled) = ("tests/programs/saxpy.cu", std::env::temp_dir().join("saxpy.ptx"));
+//! let nvcc = std::env::var("NVCC").unwrap_or_else(|_| "nvcc".to_owned());
+//! let run = Command::new(nvcc).args(["-ptx", "-lineinfo", "-arch=compute_80", source, "-o"]).arg(&compiled).status();
+//! let ptx = match run {
+//!     Ok(status) if status.success() => std::fs::read_to_string(&compiled)?,
+//!     _ => include_str!("../tests/programs/saxpy.ptx").to_owned(),
+//! };
+//! assert_eq!(ptx_emulator::coverage(&ptx)?, []);
 //!
 //! let mut device = Device::new(Config::default());
-//! let module = device.load_module(ptx)?;
+//! let module = device.load_module(&ptx)?;
 //! let saxpy = module.function("saxpy").expect("the module has this kernel");
 //!
 //! let bytes: Vec<u8> = (0..100).flat_map(|i| (i as f32).to_le_bytes()).collect();
