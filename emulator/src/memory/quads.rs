@@ -14,11 +14,17 @@ const fn all(state: u8) -> u32 {
 }
 
 impl SharedMemory {
+    /// The states of the four words from `index`, a byte each.
+    #[inline(always)]
+    pub(super) fn states(&self, index: usize) -> Option<u32> {
+        self.state.get(index..)?.first_chunk().map(|states| u32::from_ne_bytes(*states))
+    }
+
     /// The race record of the four words from `index`, if they have one and the bits `wanted` among those of `cover` in
     /// their state. It is an empty one where none are kept.
     #[inline(always)]
     pub(super) fn quad(&self, index: usize, cover: u8, wanted: u8) -> Option<Shadow> {
-        let state = u32::from_ne_bytes(*self.state.get(index..)?.first_chunk()?);
+        let state = self.states(index)?;
         if state & all(cover) != all(wanted) {
             return None;
         }
@@ -48,6 +54,18 @@ impl SharedMemory {
     /// Notes a read of four words; `false` if it must be looked at word by word, with nothing changed.
     #[inline(always)]
     pub(super) fn read_quad(&mut self, who: Who, lane: usize, index: usize) -> bool {
+        if let Some(states) = self.states(index)
+            && states & all(VALID | IN_FLIGHT | SPLIT | APART) == all(VALID)
+        {
+            // The usual case: nothing to change but the one record, if any are kept.
+            let Some(place) = self.quads.get_mut(index / 4) else { return true };
+            let mut shadow = *place;
+            let ordered = shadow.read(who, lane);
+            if ordered {
+                *place = shadow;
+            }
+            return ordered;
+        }
         let Some(mut shadow) = self.quad(index, VALID | IN_FLIGHT | SPLIT, VALID) else { return false };
         if self.checks.shared_races {
             if !shadow.read(who, lane) {
@@ -55,6 +73,26 @@ impl SharedMemory {
             }
             self.put_quad(index, shadow, 0);
         }
+        true
+    }
+
+    /// Writes four words where a copy lands, if they are in the usual state and the write is no race; `false` with nothing
+    /// changed if not.
+    #[inline(always)]
+    pub(super) fn land_usual(&mut self, who: Who, lane: usize, index: usize, values: &[u32; 4]) -> bool {
+        let Some(states) = self.states(index) else { return false };
+        if states & all(LEAVING | SPLIT | APART) != 0 {
+            return false;
+        }
+        if let Some(place) = self.quads.get_mut(index / 4) {
+            let mut shadow = *place;
+            if shadow.write(who, lane).is_err() {
+                return false;
+            }
+            *place = shadow;
+        }
+        self.change_states(index, IN_FLIGHT, VALID);
+        self.words[index..index + 4].copy_from_slice(values);
         true
     }
 
