@@ -217,25 +217,34 @@ impl GlobalView<'_> {
         mask: u32,
         data: &Planes,
     ) -> u32 {
-        let mut left = mask;
+        // A claim waits for every store before it, so all claims come first, and what they need is asked for before them.
+        let at = |lane: usize| ((address[lane] - a.base) >> 2) as usize;
         for lane in lanes(mask) {
-            let at = ((address[lane] - a.base) >> 2) as usize;
-            let (Some(words), Some(state), Some(owners)) =
-                (a.words.get(at..at + K), a.state.get(at..at + K), a.owners.get(at..at + K))
-            else {
-                continue;
-            };
+            let at = at(lane);
+            if let (Some(word), Some(state), Some(owner)) = (a.words.get(at), a.state.get(at), a.owners.get(at)) {
+                simd::prefetch(owner);
+                simd::prefetch(word);
+                simd::prefetch(state);
+            }
+        }
+        let mut claimed = 0u32;
+        for lane in lanes(mask) {
+            let Some(owners) = a.owners.get(at(lane)..at(lane) + K) else { continue };
             let mut fine = true;
             for owner in owners {
                 fine &= self.claim_write(worker, owner);
             }
-            if fine {
-                for k in 0..K {
-                    words[k].store(data[k][lane], Relaxed);
-                    state[k].store(VALID, Relaxed);
-                }
-                left &= !(1 << lane);
+            claimed |= u32::from(fine) << lane;
+        }
+        let mut left = mask;
+        for lane in lanes(claimed) {
+            let at = at(lane);
+            let (Some(words), Some(state)) = (a.words.get(at..at + K), a.state.get(at..at + K)) else { continue };
+            for k in 0..K {
+                words[k].store(data[k][lane], Relaxed);
+                state[k].store(VALID, Relaxed);
             }
+            left &= !(1 << lane);
         }
         left
     }
