@@ -106,8 +106,12 @@ pub(crate) struct Who<'a> {
 impl Shadow {
     #[inline(always)]
     fn write_is_ordered(&self, who: Who, lane: usize) -> bool {
-        let thread = self.write as usize & 1023;
         let clock = (self.write & !ATOMIC) >> 10;
+        // Before all that anyone of the CTA may not know: the usual case, whoever wrote.
+        if clock <= who.floor && clock < who.now {
+            return true;
+        }
+        let thread = self.write as usize & 1023;
         if thread / 32 == who.warp { thread % 32 == lane || clock < who.now } else { clock <= who.known[thread / 32] }
     }
 
