@@ -72,7 +72,7 @@ fn the_whole_kernel_is_silent_in_any_order_and_loads_the_other_half() {
         for (i, &word) in found.iter().enumerate() {
             // Register k of lane 4r + q holds word q of row r of matrix k.
             let (thread, k) = (i / 4, i % 4);
-            let row = (thread / 32 ^ 1) * 32 + k * 8 + thread % 32 / 4;
+            let row = ((thread / 32) ^ 1) * 32 + k * 8 + thread % 32 / 4;
             assert_eq!(word, (row * 4 + thread % 4) as u32 * 0x0001_0003, "thread {thread}, register {k}");
         }
     }
