@@ -86,7 +86,7 @@ __device__ __forceinline__ void correlate_warpgroup(const CorrelateArguments& g)
     load_halo(0);
     commit_copies();
     if (threadIdx.x == 0) {
-        for (int i = 0; i < STAGES; ++i) start_barrier(arrived[i]);
+        start_barriers(arrived);
         for (int stage = 0; stage < STAGES; ++stage) load_column(stage);
     }
     TileSums<WIDTH> sums;

@@ -101,6 +101,7 @@ template <typename T, int WIDTH, Parts RESULTS>
 __device__ __forceinline__ void store_results(const CorrelateArguments& g, const TileSums<WIDTH>& sums, uint4* scratch) {
     constexpr int BANDS = Warps<WIDTH>::BANDS, PAIRS = Warps<WIDTH>::PAIRS, PARTIALS = TILE_D * BANDS;
     constexpr int BLOCKS = Warps<WIDTH>::BLOCKS, THREADS = Warps<WIDTH>::THREADS, ROWS = 2 * TILE_W;
+    constexpr int ITEMS = (ROWS * BLOCKS + WARP - 1) / WARP;
     // Worked out anew, so that nothing of it occupies registers while the products do.
     unsigned cta;
     asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(cta));
@@ -127,8 +128,11 @@ __device__ __forceinline__ void store_results(const CorrelateArguments& g, const
                     narrow_pair<T>(result(pair, half, block, 0), result(pair, half, block, 1));
         }
         __syncwarp();
-#pragma unroll
-        for (int item = lane; item < ROWS * BLOCKS; item += WARP) {
+        // Many sums leave no registers for several addresses at a time.
+#pragma unroll(BLOCKS > 4 ? 1 : ITEMS)
+        for (int turn = 0; turn < ITEMS; ++turn) {
+            const int item = turn * WARP + lane;
+            if (item >= ROWS * BLOCKS) break;
             const int row = item / BLOCKS, block = item % BLOCKS;
             const int to_h = first_h + 2 * pair + row / TILE_W, to_w = tile.w + row % TILE_W;
             const Piece piece = piece_at<RESULTS>(first_piece + block, g.targets.first.channels);

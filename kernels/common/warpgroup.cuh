@@ -69,10 +69,12 @@ struct ProductsOf<fp16> {
 
 using Barrier = unsigned long long;
 
-// By one thread, before a __syncthreads.
-__device__ __forceinline__ void start_barrier(Barrier& barrier) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" ::"r"(shared_address(&barrier))
-                 : "memory");
+// By one thread, before a __syncthreads: barriers that expect one array a phase.
+template <int COUNT>
+__device__ __forceinline__ void start_barriers(Barrier (&barriers)[COUNT]) {
+#pragma unroll
+    for (Barrier& barrier : barriers) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(&barrier)) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;\nfence.proxy.async.shared::cta;" ::: "memory");
 }
 
 // By one thread: copies a multiple of sixteen bytes; the barrier's phase ends when they have landed.
@@ -85,7 +87,7 @@ __device__ __forceinline__ void copy_array(void* to, const void* from, unsigned 
 
 // Waits for the end of a phase; phases have alternating parities, the first has 0.
 __device__ __forceinline__ void wait_barrier(Barrier& barrier, unsigned parity) {
-    asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra AGAIN;\n}" ::"r"(
+    asm volatile("{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(
                      shared_address(&barrier)),
                  "r"(parity)
                  : "memory");
