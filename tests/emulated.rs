@@ -158,12 +158,13 @@ fn cuda_structs() -> BTreeMap<(String, String), Layout> {
     let mut layouts = BTreeMap::new();
     for (family, text) in read("kernels", "cu") {
         let text = format!("{headers}{text}");
-        // Templates are no arguments.
+        // Templates are no arguments, nor are tags without fields.
         let parts: Vec<&str> = text.split("\nstruct ").collect();
         let is_plain = |pair: &&[&str]| !pair[0].lines().last().is_some_and(|line| line.starts_with("template"));
         let plain = parts.windows(2).filter(is_plain).map(|pair| pair[1].split_once(" {").unwrap());
+        let fielded = plain.filter(|(_, rest)| !rest.starts_with('}'));
         let mut waiting: Vec<(&str, &str)> =
-            plain.map(|(name, rest)| (name, rest.split_once("\n}").unwrap().0)).collect();
+            fielded.map(|(name, rest)| (name, rest.split_once("\n}").unwrap().0)).collect();
         let mut known: BTreeMap<String, Layout> = BTreeMap::new();
         // Headers come in any order: structs within structs are known after a few rounds.
         while !waiting.is_empty() {
