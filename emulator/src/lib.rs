@@ -46,6 +46,42 @@
 //! assert!(fault.to_string().contains("saxpy.cu:4"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! PTX can stand in the test itself, for kernels of a few instructions:
+//!
+//! ```
+//! use ptx_emulator::{Class, Config, Device, FaultKind, LaunchConfig};
+//!
+//! let ptx = "
+//!     .version 8.0
+//!     .target sm_80
+//!     .address_size 64
+//!     .visible .entry thread_numbers(.param .u64 out) {
+//!         .reg .b32 %thread;
+//!         .reg .b64 %out, %offset;
+//!         ld.param.u64 %out, [out];
+//!         mov.u32 %thread, %tid.x;
+//!         mul.wide.u32 %offset, %thread, 4;
+//!         add.s64 %out, %out, %offset;
+//!         st.global.u32 [%out], %thread;
+//!         ret;
+//!     }";
+//! let mut device = Device::new(Config::default());
+//! let kernel = device.load_module(ptx)?.function("thread_numbers").expect("the module has this kernel");
+//! let out = device.allocate(64 * 4)?;
+//!
+//! let counters = device.launch(&kernel, &LaunchConfig::new([1, 1, 1], [64, 1, 1]), &[&out.0.to_le_bytes()])?;
+//! assert_eq!((counters.of(Class::StoreGlobal), counters.global_sectors), (2, 8));
+//! let mut bytes = [0; 64 * 4];
+//! device.copy_to_host(&mut bytes, out)?;
+//! assert!(bytes.as_chunks().0.iter().enumerate().all(|(i, &word)| u32::from_le_bytes(word) == i as u32));
+//!
+//! // A second block writes the same words: a race.
+//! let launch = LaunchConfig::new([2, 1, 1], [64, 1, 1]);
+//! let fault = device.launch(&kernel, &launch, &[&out.0.to_le_bytes()]).unwrap_err();
+//! assert_eq!(fault.kind, FaultKind::GlobalRace);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![deny(unsafe_code)]
 // Lane loops index several rows at once; iterators over one of them would hide that they run in step.
