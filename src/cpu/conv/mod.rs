@@ -26,6 +26,9 @@ mod transposed;
 mod wgrad;
 mod wgrad_sums;
 mod wgrad_task;
+mod winograd;
+mod winograd_task;
+mod winograd_transform;
 mod word;
 
 pub use operands::{Epilogue, Gradient, Input};
