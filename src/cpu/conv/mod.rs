@@ -29,6 +29,8 @@ mod wgrad_task;
 mod winograd;
 mod winograd_task;
 mod winograd_transform;
+mod winograd_wgrad;
+mod winograd_wgrad_task;
 mod word;
 
 pub use operands::{Epilogue, Gradient, Input};

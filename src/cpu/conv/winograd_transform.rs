@@ -257,3 +257,131 @@ impl Outputs<'_> {
         }
     }
 }
+
+/// `A dy`.
+#[inline(always)]
+unsafe fn gradient_points<S: Simd>([a, b]: [S::V; 2]) -> [S::V; 4] {
+    // SAFETY: the caller's promise: the machine runs S.
+    unsafe { [a, S::add(a, b), S::sub(a, b), S::sub(S::zero(), b)] }
+}
+
+/// `G^T m`.
+#[inline(always)]
+unsafe fn taps<S: Simd>([a, b, c, d]: [S::V; 4]) -> [S::V; 3] {
+    // SAFETY: the caller's promise: the machine runs S.
+    unsafe {
+        let half = S::splat(0.5);
+        let sum = S::mul(half, S::add(b, c));
+        [S::add(a, sum), S::mul(half, S::sub(b, c)), S::add(sum, d)]
+    }
+}
+
+/// Transforms a plane of gradients in channel blocks: `[row][channel block][voxel][width]`, two by two voxels per tile.
+pub(super) struct GradientPoints<'a> {
+    pub plane: &'a [f32],
+    pub blocks: usize,
+    pub width: usize,
+    /// Rows of tiles, tiles of a row.
+    pub tiles: [usize; 2],
+    pub points: &'a mut [f32],
+    /// Elements from one point, channel block, row of tiles and tile to the next.
+    pub strides: [usize; 4],
+}
+
+impl Kernel for GradientPoints<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { plane, blocks, width, tiles: [rows, columns], points, strides: [sp, sb, sr, sc] } = self;
+        let row_len = blocks * 2 * columns * width;
+        assert!(plane.len() >= 2 * rows * row_len && width.is_multiple_of(S::LANES), "rows of voxels");
+        let last = (POINTS - 1) * sp + (blocks - 1) * sb + (rows - 1) * sr + (columns - 1) * sc;
+        assert!(points.len() >= last + width, "points");
+        for row in 0..rows {
+            for block in 0..blocks {
+                for tile in 0..columns {
+                    for lane in (0..width).step_by(S::LANES) {
+                        let from = 2 * row * row_len + (block * 2 * columns + 2 * tile) * width + lane;
+                        let to = block * sb + row * sr + tile * sc + lane;
+                        // SAFETY: the last row's, block's and tile's last lanes exist, as asserted; the machine runs S.
+                        unsafe {
+                            let (from, to) = (plane.as_ptr().add(from), points.as_mut_ptr().add(to));
+                            let below = from.add(row_len);
+                            let a = gradient_points::<S>([S::load(from), S::load(below)]);
+                            let b = gradient_points::<S>([S::load(from.add(width)), S::load(below.add(width))]);
+                            for r in 0..4 {
+                                let values = gradient_points::<S>([a[r], b[r]]);
+                                for point in 0..4 {
+                                    S::store(to.add((r * 4 + point) * sp), values[point]);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transforms sums at the points back to taps: `[point][plane][row][output channel]` to `[plane][9 taps][row][output channel]`.
+pub(super) struct FilterGradient<'a> {
+    pub sums: &'a [f32],
+    pub planes: usize,
+    /// Input channels.
+    pub rows: usize,
+    /// Elements of a row of sums, and of all rows of a plane.
+    pub row: usize,
+    pub plane_stride: usize,
+    /// The first tap's first channels.
+    pub dfilter: *mut f32,
+    /// From one tap and row to the next.
+    pub tap_stride: usize,
+    pub row_stride: usize,
+    /// Output channels.
+    pub count: usize,
+}
+
+impl Kernel for FilterGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let point_stride = self.planes * self.plane_stride;
+        assert!(self.sums.len() >= POINTS * point_stride && self.rows * self.row <= self.plane_stride, "sums");
+        assert!(self.count <= self.row, "output channels");
+        for plane in 0..self.planes {
+            for row in 0..self.rows {
+                for first in (0..self.count).step_by(S::LANES) {
+                    let lanes = S::LANES.min(self.count - first);
+                    // SAFETY: the sums exist, as asserted, and the filter's rows by the caller's promise; the machine runs S.
+                    unsafe {
+                        let from = self.sums.as_ptr().add(plane * self.plane_stride + row * self.row + first);
+                        let mut columns = [[S::zero(); 3]; 4];
+                        for c in 0..4 {
+                            let mut points = [S::zero(); 4];
+                            for r in 0..4 {
+                                let from = from.add((r * 4 + c) * point_stride);
+                                points[r] =
+                                    if lanes == S::LANES { S::load(from) } else { S::load_partial(from, lanes) };
+                            }
+                            columns[c] = taps::<S>(points);
+                        }
+                        for r in 0..3 {
+                            let values = taps::<S>([columns[0][r], columns[1][r], columns[2][r], columns[3][r]]);
+                            for c in 0..3 {
+                                let tap = (plane * 3 + r) * 3 + c;
+                                let to = self.dfilter.add(tap * self.tap_stride + row * self.row_stride + first);
+                                if lanes == S::LANES {
+                                    S::store(to, values[c]);
+                                } else {
+                                    S::store_partial(to, values[c], lanes);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
