@@ -66,7 +66,7 @@ impl Extents {
     ///
     /// In vector operations per voxel and 16 channels of either side: 9 products of each plane of taps, or 4 and the transforms: those of
     /// the outputs cost as much as 18 products, of the inputs 24 with their halo, and of the filter some 100 per plane of taps
-    /// in a whole volume. Odd extents compute a row or a voxel in vain.
+    /// in a whole volume. Odd extents compute a row or a voxel in vain, and a single row or voxel is never worth it.
     pub(super) fn is_minimal(&self) -> bool {
         let [kd, kh, kw] = self.kernel;
         if self.dtype != DType::F32 || self.groups != 1 || [kh, kw] != [3, 3] || self.channels_out <= 4 {

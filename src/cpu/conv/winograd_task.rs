@@ -64,7 +64,7 @@ impl<E: Element> Task<'_, E> {
                 self.transform_filter(block, words.clone(), staged, points);
             }
             for slab in slabs.clone() {
-                self.stage(slab, words.clone(), plane, staged);
+                self.stage(slab, words.clone(), slab == slabs.start, plane, staged);
                 let mut next = slabs.contains(&(slab + 1)).then(|| self.window(slab + 1));
                 for (block, filter) in blocks.clone().zip(filters.chunks_exact(filter_len)) {
                     let next = next.take();
@@ -97,16 +97,20 @@ impl<E: Element> Task<'_, E> {
         Window { sample, start: std::array::from_fn(|axis| start[axis] as isize - pad[axis] as isize), extents }
     }
 
-    /// Transforms a slab's input: `[point][channel block][plane][row of tiles][tile][16]`.
-    fn stage(&self, slab: usize, channels: Range<usize>, plane: &mut [f32], staged: &mut [f32]) {
+    /// Transforms a slab's input: `[point][channel block][plane][row of tiles][tile][16]`. Of a task's first slab, which nothing has
+    /// fetched, each plane is fetched while the one before it is transformed.
+    fn stage(&self, slab: usize, channels: Range<usize>, is_first: bool, plane: &mut [f32], staged: &mut [f32]) {
         let (_, _, [_, rows, columns]) = self.extents.minimal_slab_at(self.blocking, slab);
         let window = self.window(slab);
         let [planes, ..] = window.extents;
         let blocks = channels.len().div_ceil(BLOCK);
         let block_stride = planes * rows * columns * BLOCK;
         for d in 0..planes {
-            let start = [window.start[0] + d as isize, window.start[1], window.start[2]];
-            let window = Window { start, extents: [1, window.extents[1], window.extents[2]], ..window };
+            if is_first && d + 1 < planes {
+                let next = window.plane(d + 1);
+                self.source.prefetch(&next, 0..next.extents[1], &channels);
+            }
+            let window = window.plane(d);
             let word = (self.isa, Word::Single);
             self.source.stage(word, window, channels.clone(), BLOCK, channels.len(), plane);
             let points = InputPoints {

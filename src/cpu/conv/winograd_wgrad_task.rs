@@ -39,7 +39,7 @@ impl Task<'_> {
     ) {
         for slab in slabs.clone() {
             let is_first = slab == slabs.start;
-            self.stage_input(slab, input, plane, staged_input);
+            self.stage_input(slab, input, plane, staged_input, is_first);
             self.stage_gradient(slab, dy, plane, staged_dy, is_first);
             let next = slabs.contains(&(slab + 1)).then(|| self.windows(slab + 1));
             for point in 0..POINTS {
@@ -102,13 +102,26 @@ impl Task<'_> {
         ]
     }
 
-    /// Transforms a slab's input: `[point][row of tiles][tile][channel block][plane][16]`.
-    fn stage_input<E: Element>(&self, slab: usize, input: &Source<'_, E>, plane: &mut [f32], staged: &mut [f32]) {
+    /// Transforms a slab's input: `[point][row of tiles][tile][channel block][plane][16]`. Of a task's first slab, which nothing has
+    /// fetched, each plane is fetched while the one before it is transformed.
+    fn stage_input<E: Element>(
+        &self,
+        slab: usize,
+        input: &Source<'_, E>,
+        plane: &mut [f32],
+        staged: &mut [f32],
+        is_first: bool,
+    ) {
         let (_, _, [planes, rows, columns]) = self.extents.minimal_slab_at(self.blocking, slab);
         let blocks = self.channels_in.len().div_ceil(BLOCK);
         let tile = blocks * planes * BLOCK;
         for d in 0..planes {
-            let window = plane_of(&self.windows(slab)[0], d);
+            let window = self.windows(slab)[0];
+            if is_first && d + 1 < planes {
+                let next = window.plane(d + 1);
+                input.prefetch(&next, 0..next.extents[1], &self.channels_in);
+            }
+            let window = window.plane(d);
             let word = (self.isa, Word::Single);
             input.stage(word, window, self.channels_in.clone(), BLOCK, 0, plane);
             let points = InputPoints {
@@ -137,7 +150,12 @@ impl Task<'_> {
         let all = planes + self.extents.kernel[0] - 1;
         let tile = channels.div_ceil(width) * all * width;
         for d in 0..all {
-            let window = plane_of(&self.windows(slab)[1], d);
+            let window = self.windows(slab)[1];
+            if is_first && d + 1 < all {
+                let next = window.plane(d + 1);
+                dy.prefetch(&next, 0..next.extents[1], &self.channels_out);
+            }
+            let window = window.plane(d);
             dy.stage((self.isa, Word::Single), window, self.channels_out.clone(), width, 0, plane);
             let points = GradientPoints {
                 plane,
@@ -204,10 +222,4 @@ impl Task<'_> {
             }
         }
     }
-}
-
-/// One plane of a window.
-fn plane_of(window: &Window, plane: usize) -> Window {
-    let ([d, h, w], [_, rows, voxels]) = (window.start, window.extents);
-    Window { start: [d + plane as isize, h, w], extents: [1, rows, voxels], ..*window }
 }
