@@ -77,10 +77,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// One of its planes.
-    pub(super) fn plane(&self, plane: usize) -> Self {
+    /// Some of its planes.
+    pub(super) fn planes(&self, planes: Range<usize>) -> Self {
         let ([d, h, w], [_, rows, voxels]) = (self.start, self.extents);
-        Self { start: [d + plane as isize, h, w], extents: [1, rows, voxels], ..*self }
+        Self { start: [d + planes.start as isize, h, w], extents: [planes.len(), rows, voxels], ..*self }
     }
 }
 

@@ -107,10 +107,10 @@ impl<E: Element> Task<'_, E> {
         let block_stride = planes * rows * columns * BLOCK;
         for d in 0..planes {
             if is_first && d + 1 < planes {
-                let next = window.plane(d + 1);
+                let next = window.planes(d + 1..d + 2);
                 self.source.prefetch(&next, 0..next.extents[1], &channels);
             }
-            let window = window.plane(d);
+            let window = window.planes(d..d + 1);
             let word = (self.isa, Word::Single);
             self.source.stage(word, window, channels.clone(), BLOCK, channels.len(), plane);
             let points = InputPoints {

@@ -118,10 +118,10 @@ impl Task<'_> {
         for d in 0..planes {
             let window = self.windows(slab)[0];
             if is_first && d + 1 < planes {
-                let next = window.plane(d + 1);
+                let next = window.planes(d + 1..d + 2);
                 input.prefetch(&next, 0..next.extents[1], &self.channels_in);
             }
-            let window = window.plane(d);
+            let window = window.planes(d..d + 1);
             let word = (self.isa, Word::Single);
             input.stage(word, window, self.channels_in.clone(), BLOCK, 0, plane);
             let points = InputPoints {
@@ -152,10 +152,10 @@ impl Task<'_> {
         for d in 0..all {
             let window = self.windows(slab)[1];
             if is_first && d + 1 < all {
-                let next = window.plane(d + 1);
+                let next = window.planes(d + 1..d + 2);
                 dy.prefetch(&next, 0..next.extents[1], &self.channels_out);
             }
-            let window = window.plane(d);
+            let window = window.planes(d..d + 1);
             dy.stage((self.isa, Word::Single), window, self.channels_out.clone(), width, 0, plane);
             let points = GradientPoints {
                 plane,
