@@ -257,6 +257,9 @@ fn a_bench_times_the_cpu_and_counts_on_the_emulated_gpu() {
     // What multiplies takes time, and no more of the peak than there is, as far as that can be told on a busy machine.
     let working: Vec<_> = operations.iter().filter(|line| line["gflops"].as_f64().unwrap() > 0.0).collect();
     assert!(working.len() >= 5 && working.iter().all(|line| line["roofline"].as_f64().unwrap() < 5.0), "{cpu}");
+    let unmeasured = sandbox.json(&format!("{small} cpu --no-peaks"));
+    assert!(unmeasured["step_ms"].as_f64().unwrap() > 0.0 && unmeasured.get("peak_gflops").is_none(), "{unmeasured}");
+    assert!(unmeasured["step_roofline"].is_null() && unmeasured["operations"][0]["roofline"].is_null(), "{unmeasured}");
     let emulated = sandbox.json(&format!("{small} emulated"));
     let kernels = emulated["kernels"].as_array().unwrap();
     let flops =

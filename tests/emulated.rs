@@ -61,6 +61,14 @@ fn fp16_on_an_older_gpu_is_at_most_twice_as_far_from_the_truth_as_plain_loops() 
     runnable().iter().filter(is_small).for_each(|case| check_against_definition(case, &mut device));
 }
 
+/// compute_90a multiplies by warpgroups; 8.0 to 8.9, and whatever is newer than 9.0, by warps.
+#[test]
+fn bf16_convolutions_without_warpgroups_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
+    let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 80, ..Config::default() })));
+    let is_meant = |case: &&Case| case.dtype() == DType::Bf16 && !case.timed && case.op.kind().starts_with("conv3d");
+    runnable().iter().filter(is_meant).for_each(|case| check_against_definition(case, &mut device));
+}
+
 #[test]
 fn bf16_on_an_older_gpu_is_refused_by_name() {
     let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 75, ..Config::default() })));
@@ -150,12 +158,13 @@ fn cuda_structs() -> BTreeMap<(String, String), Layout> {
     let mut layouts = BTreeMap::new();
     for (family, text) in read("kernels", "cu") {
         let text = format!("{headers}{text}");
-        // Templates are no arguments.
+        // Templates are no arguments, nor are tags without fields.
         let parts: Vec<&str> = text.split("\nstruct ").collect();
         let is_plain = |pair: &&[&str]| !pair[0].lines().last().is_some_and(|line| line.starts_with("template"));
         let plain = parts.windows(2).filter(is_plain).map(|pair| pair[1].split_once(" {").unwrap());
+        let fielded = plain.filter(|(_, rest)| !rest.starts_with('}'));
         let mut waiting: Vec<(&str, &str)> =
-            plain.map(|(name, rest)| (name, rest.split_once("\n}").unwrap().0)).collect();
+            fielded.map(|(name, rest)| (name, rest.split_once("\n}").unwrap().0)).collect();
         let mut known: BTreeMap<String, Layout> = BTreeMap::new();
         // Headers come in any order: structs within structs are known after a few rounds.
         while !waiting.is_empty() {

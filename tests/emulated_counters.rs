@@ -21,7 +21,7 @@ fn heavy_kernels_do_what_the_committed_table_says() {
         "{:<38} {:<6} {:>11} {:>12} {:>10} {:>9} {:>9} {:>8}\n",
         "kernel", "device", "flops", "of the least", "math share", "conflicts", "sectors", "of ideal"
     );
-    let dtypes = [(DType::F32, 90), (DType::Bf16, 90), (DType::F16, 75)];
+    let dtypes = [(DType::F32, 90), (DType::Bf16, 90), (DType::Bf16, 80), (DType::F16, 75)];
     for (dtype, compute) in dtypes {
         for (case, least) in cases() {
             let case = if dtype == DType::F32 { case } else { case.narrowed(dtype).expect("a case of activations") };
@@ -53,7 +53,8 @@ fn work(counters: &Counters) -> u64 {
 }
 
 fn row(kernel: &str, compute: u32, counters: &Counters, least: u64) -> String {
-    // Operations of one warp instruction: a multiply-add of each lane, or a product of 16 x 8 x 8 or 16 x 8 x 16.
+    // Operations of one warp instruction: a multiply-add of each lane, or a product of 16 x 8 x 8 or 16 x 8 x 16. A
+    // warp's part of a warpgroup's product is several of the latter, so that its share can exceed one.
     let each = match (counters.tensor_flops > 0, compute >= 80) {
         (false, _) => 64.0,
         (true, false) => 2048.0,
@@ -79,10 +80,14 @@ fn cases() -> Vec<(Case, u64)> {
     let filter = conv3d::filter_shape(kernel, 32, 32);
     let (small, up) = (Volume { n: 1, extent: [4, 8, 8], c: 64 }, conv_transpose3d::filter_shape(64, 32));
     let large = Volume { n: 1, extent: [8, 16, 16], c: 32 };
+    // Two groups of warps share a tile of voxels.
+    let wide = Volume { n: 1, extent: [4, 8, 16], c: 16 };
+    let wide = vec![operand(wide.shape()), operand(conv3d::filter_shape(kernel, 16, 64)), operand(Shape::vector(64))];
     let (vector, x, small, large) = (Shape::vector(32), x.shape(), small.shape(), large.shape());
     let (filter, up) = (operand(filter), operand(up));
     let cases = vec![
         Case::new(Conv3d { kernel, relu: true }, vec![operand(x), filter, operand(vector)]),
+        Case::new(Conv3d { kernel, relu: true }, wide),
         Case::new(Conv3dDgrad { kernel }, vec![operand(x), filter]),
         Case::new(Conv3dWgrad { kernel }, vec![operand(x), operand(x)]),
         Case::new(ConvTranspose3d, vec![operand(small), up, operand(vector)]),

@@ -41,7 +41,7 @@ def run(command, environment=None):
 def gyrus(options, problem, precision):
     depth, width, height = problem["extent"]
     return run([
-        options.gyrus, "bench", "--json", "--threads", options.threads, "--steps", options.steps, "--precision", precision,
+        options.gyrus, "bench", "--json", "--no-peaks", "--threads", options.threads, "--steps", options.steps, "--precision", precision,
         "--unet-resize-factor", problem["factor"], "--num-channels", problem["channels"], "--num-classes", problem["classes"],
         "--mri-depth", depth, "--mri-width", width, "--mri-height", height,
     ])

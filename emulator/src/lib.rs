@@ -5,14 +5,22 @@
 //! emulator lacks, without running it.
 //!
 //! ```
+//! use std::process::Command;
+//!
 //! use ptx_emulator::{Class, Config, Device, LaunchConfig};
 //!
-//! // What `nvcc -ptx` makes of `y[i] = a * x[i] + y[i]` with a bounds check.
-//! let ptx = include_str!("../tests/programs/saxpy.ptx");
-//! assert_eq!(ptx_emulator::coverage(ptx)?, []);
+//! // y[i] = a * x[i] + y[i] with a bounds check, compiled now; without nvcc, what it made of this file before.
+//! let (source, compiled) = ("tests/programs/saxpy.cu", std::env::temp_dir().join("saxpy.ptx"));
+//! let nvcc = std::env::var("NVCC").unwrap_or_else(|_| "nvcc".to_owned());
+//! let run = Command::new(nvcc).args(["-ptx", "-lineinfo", "-arch=compute_80", source, "-o"]).arg(&compiled).status();
+//! let ptx = match run {
+//!     Ok(status) if status.success() => std::fs::read_to_string(&compiled)?,
+//!     _ => include_str!("../tests/programs/saxpy.ptx").to_owned(),
+//! };
+//! assert_eq!(ptx_emulator::coverage(&ptx)?, []);
 //!
 //! let mut device = Device::new(Config::default());
-//! let module = device.load_module(ptx)?;
+//! let module = device.load_module(&ptx)?;
 //! let saxpy = module.function("saxpy").expect("the module has this kernel");
 //!
 //! let bytes: Vec<u8> = (0..100).flat_map(|i| (i as f32).to_le_bytes()).collect();
@@ -36,6 +44,42 @@
 //!     [&2.0f32.to_le_bytes(), &x.0.to_le_bytes(), &y.0.to_le_bytes(), &101i32.to_le_bytes()];
 //! let fault = device.launch(&saxpy, &launch, &arguments).unwrap_err();
 //! assert!(fault.to_string().contains("saxpy.cu:4"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! PTX can stand in the test itself, for kernels of a few instructions:
+//!
+//! ```
+//! use ptx_emulator::{Class, Config, Device, FaultKind, LaunchConfig};
+//!
+//! let ptx = "
+//!     .version 8.0
+//!     .target sm_80
+//!     .address_size 64
+//!     .visible .entry thread_numbers(.param .u64 out) {
+//!         .reg .b32 %thread;
+//!         .reg .b64 %out, %offset;
+//!         ld.param.u64 %out, [out];
+//!         mov.u32 %thread, %tid.x;
+//!         mul.wide.u32 %offset, %thread, 4;
+//!         add.s64 %out, %out, %offset;
+//!         st.global.u32 [%out], %thread;
+//!         ret;
+//!     }";
+//! let mut device = Device::new(Config::default());
+//! let kernel = device.load_module(ptx)?.function("thread_numbers").expect("the module has this kernel");
+//! let out = device.allocate(64 * 4)?;
+//!
+//! let counters = device.launch(&kernel, &LaunchConfig::new([1, 1, 1], [64, 1, 1]), &[&out.0.to_le_bytes()])?;
+//! assert_eq!((counters.of(Class::StoreGlobal), counters.global_sectors), (2, 8));
+//! let mut bytes = [0; 64 * 4];
+//! device.copy_to_host(&mut bytes, out)?;
+//! assert!(bytes.as_chunks().0.iter().enumerate().all(|(i, &word)| u32::from_le_bytes(word) == i as u32));
+//!
+//! // A second block writes the same words: a race.
+//! let launch = LaunchConfig::new([2, 1, 1], [64, 1, 1]);
+//! let fault = device.launch(&kernel, &launch, &[&out.0.to_le_bytes()]).unwrap_err();
+//! assert_eq!(fault.kind, FaultKind::GlobalRace);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

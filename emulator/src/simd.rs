@@ -1,5 +1,10 @@
 //! The few loops that need more than the baseline instruction set to be fast: chosen once, when a kernel is decoded.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod tests;
+
 use crate::memory::W;
 use crate::numeric::Rounding;
 use crate::numeric::single::{Single, canonical};
@@ -24,6 +29,11 @@ pub(crate) fn fma() -> Fma {
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_fma() -> bool {
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -61,6 +71,11 @@ pub(crate) fn prefetch<T>(place: &T) {
 
 /// `mma.sync` on the registers of a warp.
 pub(crate) fn product(multiply: &Multiply, scratch: &mut Scratch, w: &mut [W]) {
+    #[cfg(target_arch = "x86_64")]
+    if !multiply.half && has_avx512() {
+        // SAFETY: the host has AVX-512F, as just asked.
+        return unsafe { avx512::product(multiply, w) };
+    }
     #[cfg(target_arch = "x86_64")]
     if has_fma() {
         // SAFETY: the host has AVX2, as just asked.
@@ -141,6 +156,11 @@ fn accumulate_avx2(packed: usize, a: &Left, b: &Right, c: &mut Sums, k: usize) {
 
 /// Eight columns of a `wgmma`, added to the registers of a warp.
 pub(crate) fn block(product: &PendingMatrix, block: usize, columns: &[W; 2], scratch: &mut Scratch, w: &mut [W]) {
+    #[cfg(target_arch = "x86_64")]
+    if !product.is_half() && has_avx512() {
+        // SAFETY: the host has AVX-512F, as just asked.
+        return unsafe { avx512::block(product, block, columns, &scratch.a, w) };
+    }
     #[cfg(target_arch = "x86_64")]
     if has_fma() {
         // SAFETY: the host has AVX2, as just asked.

@@ -103,3 +103,77 @@ fn many_blocks_may_read_the_same_and_none_may_write_it() {
         }
     }
 }
+
+/// Every CTA reads sixteen bytes per thread in pieces of `ty`; the CTA `writer` stores to the last of them as `write` says.
+fn read_by_all(ty: &str, write: &str) -> String {
+    let (bytes, registers) = match ty {
+        "v2.u32" => (8, "{a,b}"),
+        "v4.u32" => (16, "{a,b,c,d}"),
+        "u32" => (4, "a"),
+        "u16" => (2, "a"),
+        _ => (1, "a"),
+    };
+    let reads: String = (0..16 / bytes).map(|i| format!("ld.global.{ty} {registers}, [x+{}];\n", i * bytes)).collect();
+    format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 array, .param .u32 writer) {{
+        .reg .b32 t, k, w, a, b, c, d; .reg .b64 x, offset; .reg .pred p;
+        ld.param.u64 x, [array]; ld.param.u32 w, [writer]; mov.u32 t, %tid.x; mov.u32 k, %ctaid.x;
+        mul.wide.u32 offset, t, 16; add.s64 x, x, offset; mov.u32 b, 0; mov.u32 c, 0; mov.u32 d, 0;
+        {reads} setp.eq.u32 p, k, w; @p {write} ret; }}"
+    )
+}
+
+#[test]
+fn a_write_to_what_several_blocks_have_read_whole_is_found_at_every_width() {
+    let writes = [
+        "st.global.u8 [x+15], a;",
+        "st.global.u16 [x+14], a;",
+        "st.global.u32 [x+12], a;",
+        "st.global.v2.u32 [x+8], {a,b};",
+        "st.global.v4.u32 [x], {a,b,c,d};",
+        "red.global.add.u32 [x+12], a;",
+    ];
+    for ty in ["u8", "u16", "u32", "v2.u32", "v4.u32"] {
+        for write in writes {
+            let mut bench = Bench::new(&read_by_all(ty, write));
+            let x = bench.array(&[1u32; 4 * 64]);
+            let mut run = |writer: u32| bench.launch("k", [7, 1, 1], [64, 1, 1], &[&x, &writer]);
+            run(99).unwrap_or_else(|fault| panic!("{ty}, {write}: {fault}"));
+            for writer in [0, 3, 6] {
+                let fault = run(writer).expect_err("one writes what all read");
+                assert_eq!(fault.kind, FaultKind::GlobalRace, "{ty}, {write}: {fault}");
+            }
+            run(99).unwrap_or_else(|fault| panic!("{ty}, {write}, once more: {fault}"));
+        }
+    }
+}
+
+#[test]
+fn what_blocks_read_many_launches_ago_hides_no_race() {
+    // The records tell launches apart by a number of eight bits; it comes round within these.
+    let mut bench = Bench::new(&read_by_all("v4.u32", "st.global.v4.u32 [x], {a,b,c,d};"));
+    let x = bench.array(&[1u32; 4 * 32]);
+    let y = bench.array(&[1u32; 4 * 32]);
+    let mut run = |array, writer: u32| bench.launch("k", [5, 1, 1], [32, 1, 1], &[&array, &writer]);
+    run(x, 99).unwrap();
+    for later in 0..300 {
+        if (250..260).contains(&later) {
+            // The first block writes, the others read.
+            assert_eq!(run(x, 0).unwrap_err().kind, FaultKind::GlobalRace, "{later} launches later");
+        } else {
+            run(y, 99).unwrap();
+        }
+    }
+}
+
+#[test]
+fn reading_what_is_not_written_is_found_beside_what_many_have_read() {
+    let mut bench = Bench::new(&read_by_all("u32", "st.global.u32 [x+12], a;"));
+    // The last of the four words of each thread has no value.
+    let x = bench.empty::<u32>(4 * 32);
+    for thread in 0..32 {
+        bench.device.copy_to_device(x.offset(16 * thread), &[7; 12]).unwrap();
+    }
+    let fault = bench.launch("k", [5, 1, 1], [32, 1, 1], &[&x, &99u32]).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Uninitialised, "{fault}");
+}

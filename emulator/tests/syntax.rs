@@ -5,13 +5,14 @@ mod common;
 use proptest::prelude::*;
 use ptx_emulator::{Config, Device, LaunchConfig, coverage, forms, syntax};
 
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     include_str!("programs/saxpy.ptx"),
     include_str!("programs/reduction.ptx"),
     include_str!("programs/scan.ptx"),
     include_str!("programs/histogram.ptx"),
     include_str!("programs/convolution.ptx"),
     include_str!("programs/matmul.ptx"),
+    include_str!("programs/matmul_wide.ptx"),
     include_str!("programs/checks.ptx"),
     include_str!("programs/hopper.ptx"),
 ];

@@ -2,7 +2,8 @@
 // when a result is stored.
 //
 //   conv3d_pack_filter_*  brings the filter into the order in which it is streamed              (pack_filter.cuh)
-//   conv3d_correlate_*    fprop; and dgrad, the correlation of dy with the mirrored filter      (correlate.cuh)
+//   conv3d_correlate_*    fprop; and dgrad, the correlation of dy with the mirrored filter      (correlate.cuh; on compute_90a
+//                         correlate_warpgroup.cuh)
 //   conv3d_wgrad_*        partial gradients by filter and bias per slice of the volume          (wgrad.cuh)
 //   conv3d_slice_sum_*    adds them in order
 //   conv3d_*_statistics_* mean and variance of a result from what its tiles leave                (tile_statistics.cuh)
@@ -14,6 +15,7 @@
 
 #include "conv3d_analytic.cuh"
 #include "correlate.cuh"
+#include "correlate_warpgroup.cuh"
 #include "pack_filter.cuh"
 #include "slices.cuh"
 #include "tile_statistics.cuh"
@@ -23,7 +25,7 @@
     extern "C" __global__ void __launch_bounds__(Warps<WIDTH>::THREADS, RESIDENT / Warps<WIDTH>::THREADS) \
         conv3d_correlate_##EXTENT##x##EXTENT##x##EXTENT##_k##WIDTH##_##TYPE(                         \
             const __grid_constant__ CorrelateArguments g) {                                          \
-        correlate<TYPE, EXTENT, WIDTH, Parts::TENSORS, Parts::TENSORS>(g);                           \
+        CORRELATE<TYPE, EXTENT, WIDTH, Parts::TENSORS, Parts::TENSORS>(g);                           \
     }
 #define CONV3D_EXTENT(TYPE, EXTENT)                                                                                  \
     CONV3D_CORRELATE(TYPE, EXTENT, 8)                                                                                \

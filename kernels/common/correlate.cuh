@@ -75,8 +75,7 @@ __device__ __forceinline__ void load_filter(unsigned (&b)[BLOCKS][PIECES], unsig
 
 // One column of taps: sums += A B for the warp's 4 pairs of rows and its blocks of 8 results.
 template <typename T, int EXTENT, int WIDTH, int PIECES, int ROW_BYTES, int PIECE_BYTES>
-__device__ __forceinline__ void multiply_column(float (&sums)[TILE_H / 2][Warps<WIDTH>::BLOCKS][4], unsigned plane,
-                                                unsigned filter) {
+__device__ __forceinline__ void multiply_column(TileSums<WIDTH>& sums, unsigned plane, unsigned filter) {
     constexpr int BLOCKS = Warps<WIDTH>::BLOCKS, ROWS = TILE_H + EXTENT - 1;
     unsigned a[ROWS][PIECES];
     load_plane<ROWS, PIECES, ROW_BYTES, PIECE_BYTES>(a, plane);
@@ -100,7 +99,7 @@ __device__ __forceinline__ void multiply_column(float (&sums)[TILE_H / 2][Warps<
 
 template <typename T, int EXTENT, int WIDTH, Parts SOURCES, Parts RESULTS>
 __device__ __forceinline__ void correlate(const CorrelateArguments& g) {
-    constexpr int THREADS = Warps<WIDTH>::THREADS, WIDTH_EACH = Warps<WIDTH>::WIDTH_EACH, BLOCKS = Warps<WIDTH>::BLOCKS;
+    constexpr int THREADS = Warps<WIDTH>::THREADS, WIDTH_EACH = Warps<WIDTH>::WIDTH_EACH;
     constexpr int BOX_D = TILE_D + EXTENT - 1, BOX_H = TILE_H + EXTENT - 1, BOX_W = TILE_W + EXTENT - 1;
     using Halo = Box<T, SOURCES, BOX_D, BOX_H, BOX_W, CHUNK_PIECES, THREADS>;
     // With one tap a chunk is multiplied sooner than the next arrives, so it is fetched ahead. With 27 the other CTAs of
@@ -126,7 +125,7 @@ __device__ __forceinline__ void correlate(const CorrelateArguments& g) {
         for (int row = threadIdx.x; row < COLUMN_ROWS; row += THREADS) copy_row(&filter[stage % 2][row], from + row, true);
     };
 
-    float sums[TILE_H / 2][BLOCKS][4];
+    TileSums<WIDTH> sums;
     start_sums<WIDTH, RESULTS>(g, sums, (result_tile * WIDTH + first_result) / PIECE);
     const int stages = g.chunks * COLUMNS;
     load_halo(0);

@@ -84,6 +84,9 @@ mod tests {
             assert!(image.number() <= at_most, "{compute} got {}", image.target);
             assert!(image.ptx().contains(".visible .entry relu("));
         }
+        for (compute, target) in [(80, "compute_80"), (89, "compute_80"), (90, "compute_90a"), (100, "compute_80")] {
+            assert_eq!(find("conv3d_bf16", compute).unwrap().target, target, "{compute}");
+        }
         assert!(find("relu", 70).unwrap_err().to_string().contains("compute capability 7.0"));
     }
 }

@@ -3,7 +3,7 @@
 use crate::decode::{Address, Outcome, Pred, Rare, Slot};
 use crate::execute::{Arrival, Batch, Context};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::lanes;
+use crate::memory::{lanes, which};
 
 pub(crate) struct CopyAsync {
     pub to: Address,
@@ -27,9 +27,11 @@ impl Rare for CopyAsync {
                 source_bytes[lane] = 0;
             }
         }
-        let reads = lanes(mask).filter(|&lane| source_bytes[lane] > 0).fold(0, |m, lane| m | 1 << lane);
+        let reads = mask & which(|lane| source_bytes[lane] > 0);
         cx.check_alignment(&from, reads, self.bytes)?;
-        if let Some(lane) = lanes(mask).find(|&lane| source_bytes[lane] > self.bytes) {
+        let excess = mask & which(|lane| source_bytes[lane] > self.bytes);
+        if excess != 0 {
+            let lane = excess.trailing_zeros() as usize;
             let message = format!("{} source bytes for a copy of {}", source_bytes[lane], self.bytes);
             return problem(FaultKind::BadOperand, lane, message);
         }
@@ -45,7 +47,7 @@ impl Rare for CopyAsync {
         let queue = &mut cx.cta.copies.warps[cx.warp.index];
         let (group, order) = (queue.committed, queue.issued);
         queue.issued += 1;
-        queue.batches.push(Batch { left: mask, to, from, bytes: self.bytes, source_bytes, group, order });
+        queue.batches.push_back(Batch { left: mask, to, from, bytes: self.bytes, source_bytes, group, order });
         Ok(Outcome::Next)
     }
 }
@@ -55,8 +57,8 @@ pub(crate) struct CopyCommit;
 impl Rare for CopyCommit {
     fn execute(&self, cx: &mut Context, mask: u32) -> Checked<Outcome> {
         let queue = &mut cx.cta.copies.warps[cx.warp.index];
-        for lane in lanes(mask) {
-            queue.committed[lane] += 1;
+        for lane in 0..32 {
+            queue.committed[lane] += mask >> lane & 1;
         }
         Ok(Outcome::Next)
     }

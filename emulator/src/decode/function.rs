@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::layout::Layout;
-use super::op::{Instruction, Kernel, Op, Reg, Special};
+use super::op::{About, Instruction, Kernel, Op, Reg, Special};
 use super::scope::{Files, Scope, Symbol};
 use super::{Decoded, Refusal, parameters};
 use crate::counters::Class;
@@ -229,7 +229,8 @@ impl Decoder<'_> {
     fn push(&mut self, op: Op, guard: Option<super::Pred>, class: Class, line: u32, opcode: String) {
         let (location, flops) = (self.location, self.flops);
         let named = std::mem::take(&mut self.named).into_boxed_slice();
-        self.code.push(Instruction { op, guard, class, flops, line, location, opcode, named });
+        let about = Box::new(About { line, location, opcode, named });
+        self.code.push(Instruction { op, guard, class, flops, about });
     }
 
     fn instruction(&mut self, instruction: &syntax::Instruction) -> Decoded<()> {
@@ -263,7 +264,7 @@ impl Decoder<'_> {
                 _ => true,
             };
             if !bound {
-                let line = self.code[at].line;
+                let line = self.code[at].about.line;
                 self.refuse(line, "bra", Refusal::Malformed("a label is declared and never placed".into()));
             }
         }

@@ -28,7 +28,7 @@ pub(crate) use function::{Refused, decode_kernel};
 pub(crate) use layout::{Layout, constant_bytes, parameters};
 pub use op::Parameter;
 pub(crate) use op::{
-    Address, Atomic, Barrier, BarrierMode, Carry, CarryKind, Collective, Extend, Instruction, Join, Kernel, Op,
+    Address, Atomic, Barrier, BarrierMode, Carry, CarryKind, Collective, Extend, Few, Instruction, Join, Kernel, Op,
     Outcome, Pred, Rare, Reg, SetTarget, ShuffleMode, Slot, Special, Transfer, VoteMode,
 };
 

@@ -217,13 +217,52 @@ pub(crate) enum Op {
     Rare(Box<dyn Rare>),
 }
 
-/// A decoded instruction.
+/// A few registers, at most four, without a way through another pointer: loops over matrices name so many that following
+/// pointers to them would cost more than the work. The places left over repeat the last one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Few {
+    count: u8,
+    slots: [Slot; 4],
+}
+
+impl Few {
+    /// The list, or `None` if it has no element or more than four.
+    pub(crate) fn new(list: &[Slot]) -> Option<Few> {
+        let last = *list.last()?;
+        (list.len() <= 4).then(|| Few {
+            count: list.len() as u8,
+            slots: std::array::from_fn(|i| list.get(i).copied().unwrap_or(last)),
+        })
+    }
+
+    /// All four places.
+    #[inline(always)]
+    pub(crate) fn places(&self) -> [Slot; 4] {
+        self.slots
+    }
+}
+
+impl std::ops::Deref for Few {
+    type Target = [Slot];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Slot] {
+        &self.slots[..self.count as usize]
+    }
+}
+
+/// A decoded instruction: what every execution reads.
 pub(crate) struct Instruction {
     pub op: Op,
     pub guard: Option<Pred>,
     pub class: Class,
     /// Floating-point operations per lane.
     pub flops: u32,
+    pub about: Box<About>,
+}
+
+/// What diagnostics read of an instruction.
+pub(crate) struct About {
     pub line: u32,
     pub location: Option<Location>,
     pub opcode: String,

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use super::arithmetic::operands;
 use super::function::Decoder;
 use super::modifiers::Modifiers;
-use super::op::Op;
+use super::op::{Few, Op, Slot};
 use super::{Decoded, Refusal, malformed};
 use crate::counters::Class;
 use crate::syntax::{Instruction, Operand, Type};
 use crate::tensor::{
     Input, LoadMatrix, Multiply, Shape, Source, StoreMatrix, TransposeMatrix, Wgmma, WgmmaCommit, WgmmaWait,
 };
+
+/// The registers of a fragment that every form has at least one and at most four of.
+fn few(list: &[Slot]) -> Decoded<Few> {
+    Few::new(list).ok_or_else(|| Refusal::Malformed(format!("{} registers in a fragment", list.len())))
+}
 
 impl Decoder<'_> {
     pub(super) fn tensor(&mut self, base: &str, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
@@ -43,7 +48,7 @@ impl Decoder<'_> {
         let (registers, address) = if load { (first, second) } else { (second, first) };
         let address = self.address(address)?;
         Ok(Op::Rare(if load {
-            Box::new(LoadMatrix { to: self.targets(registers, count)?, address, transposed, generic })
+            Box::new(LoadMatrix { to: few(&self.targets(registers, count)?)?, address, transposed, generic })
         } else {
             Box::new(StoreMatrix { from: self.list_w(registers, count)?, address, transposed, generic })
         }))
@@ -96,10 +101,10 @@ impl Decoder<'_> {
         let multiply = Multiply {
             input,
             k,
-            a: self.list_w(a, registers_a)?,
-            b: self.list_w(b, registers_b)?,
-            c: self.list_w(c, sums)?,
-            d: self.targets(d, sums)?,
+            a: few(&self.list_w(a, registers_a)?)?,
+            b: few(&self.list_w(b, registers_b)?)?,
+            c: few(&self.list_w(c, sums)?)?,
+            d: few(&self.targets(d, sums)?)?,
             half,
         };
         Ok(Op::Rare(Box::new(multiply)))

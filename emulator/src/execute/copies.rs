@@ -3,9 +3,11 @@
 //! A copy takes effect when something waits for it, never earlier: a kernel that forgets the wait reads bytes that
 //! are marked as in flight, on every run.
 
+use std::collections::VecDeque;
+
 use super::Context;
 use crate::fault::Checked;
-use crate::memory::{D, W, lanes};
+use crate::memory::{D, W, lanes, which};
 
 /// `cp.async` of one warp instruction.
 #[derive(Debug, Clone)]
@@ -67,7 +69,8 @@ pub(crate) struct Copies {
 
 #[derive(Debug, Default)]
 pub(crate) struct WarpCopies {
-    pub batches: Vec<Batch>,
+    /// In the order of issue. Those in front usually land first, and leave at once; others wait for these.
+    pub batches: VecDeque<Batch>,
     pub issued: u32,
     /// Groups committed so far.
     pub committed: W,
@@ -89,20 +92,22 @@ impl Context<'_, '_> {
     pub(crate) fn land_copies(&mut self, warp: usize, mask: u32, due: impl Fn(&Batch, usize) -> bool) -> Checked {
         let mut batches = std::mem::take(&mut self.cta.copies.warps[warp].batches);
         for batch in &mut batches {
-            let now = lanes(batch.left & mask).filter(|&lane| due(batch, lane)).fold(0, |m, lane| m | 1 << lane);
+            let now = batch.left & mask & which(|lane| due(batch, lane));
             if now != 0 {
                 self.land_batch(warp, batch, now)?;
                 batch.left &= !now;
             }
         }
-        batches.retain(|batch| batch.left != 0);
+        while batches.front().is_some_and(|batch| batch.left == 0) {
+            batches.pop_front();
+        }
         self.cta.copies.warps[warp].batches = batches;
         Ok(())
     }
 
     fn land_batch(&mut self, warp: usize, batch: &Batch, due: u32) -> Checked {
         let mut planes = [[0; 32]; 4];
-        let whole = lanes(due).filter(|&lane| batch.source_bytes[lane] == batch.bytes).fold(0, |m, l| m | 1 << l);
+        let whole = due & which(|lane| batch.source_bytes[lane] == batch.bytes);
         if whole != 0 {
             self.launch.view.load(self.worker, &batch.from, whole, batch.bytes, &mut planes)?;
         }

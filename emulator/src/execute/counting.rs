@@ -8,7 +8,8 @@ impl Context<'_, '_> {
     #[inline(always)]
     pub(super) fn count(&mut self, instruction: &Instruction, mask: u32) {
         let class = instruction.class as usize;
-        let active = mask.count_ones() as u64;
+        // Most hosts' baseline has no instruction that counts bits.
+        let active = if mask == u32::MAX { 32 } else { mask.count_ones() as u64 };
         let counters = &mut self.cta.counters;
         self.warp.steps += 1;
         counters.instructions[class] += 1;

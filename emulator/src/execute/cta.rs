@@ -181,7 +181,7 @@ fn thread_index(block: [u32; 3], linear: u32) -> [u32; 3] {
 
 /// The place of an instruction for a diagnostic.
 fn site(kernel: &Kernel, launch: &Launch, cta: &Cta, warp: &Warp, at: u32, lane: u32) -> Site {
-    let instruction = &kernel.instructions[(at as usize).min(kernel.instructions.len() - 1)];
+    let instruction = &kernel.instructions[(at as usize).min(kernel.instructions.len() - 1)].about;
     let source = instruction.location.map(|location| {
         let file = kernel.files.get(&location.file).cloned();
         (file.unwrap_or_else(|| format!("file {}", location.file)), location.line)

@@ -67,7 +67,10 @@ impl Registers {
     pub(crate) fn put_d(&mut self, slot: Slot, value: &D, mask: u32, live: u32) {
         let row = &mut self.d[slot as usize];
         if mask == live {
-            *row = *value;
+            // By halves: a copy of 256 bytes would be a call.
+            let ((low, high), (from_low, from_high)) = (row.split_at_mut(16), value.split_at(16));
+            low.copy_from_slice(from_low);
+            high.copy_from_slice(from_high);
         } else {
             for lane in 0..32 {
                 let keep = spread(mask, lane) as i32 as i64 as u64;

@@ -49,11 +49,14 @@ impl Context<'_, '_> {
     }
 
     /// Addresses in shared memory, from shared or generic ones.
+    #[inline(always)]
     pub(crate) fn shared_addresses(&self, address: &Address, generic: bool, mask: u32) -> Checked<D> {
         let found = self.addresses(address);
-        if !generic {
-            return Ok(found);
-        }
+        if generic { self.out_of_window(&found, mask) } else { Ok(found) }
+    }
+
+    #[inline(never)]
+    fn out_of_window(&self, found: &D, mask: u32) -> Checked<D> {
         if let Some(lane) = lanes(mask).find(|&lane| space_of(found[lane]) != Space::Shared) {
             return problem(FaultKind::BadOperand, lane, format!("0x{:x} is not in shared memory", found[lane]));
         }

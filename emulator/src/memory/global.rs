@@ -22,12 +22,19 @@ pub(crate) struct Allocation {
     pub words: Vec<AtomicU32>,
     pub state: Vec<AtomicU8>,
     pub owners: Vec<AtomicU64>,
+    /// Per sixteen bytes: the launch, by its epoch, in which several CTAs have read every word of them. Until it ends no
+    /// access changes their race records, so further reads need not look at them.
+    pub calm: Vec<AtomicU8>,
 }
 
 /// Zeroed memory comes from the system page by page, when it is first touched, and the conversion to atomics happens in
 /// place and compiles to nothing: an arena of many GiB costs only the parts that are used.
 fn no_owners(count: usize) -> Vec<AtomicU64> {
     vec![0; count].into_iter().map(AtomicU64::new).collect()
+}
+
+fn no_calm(words: usize) -> Vec<AtomicU8> {
+    vec![0; words.div_ceil(4)].into_iter().map(AtomicU8::new).collect()
 }
 
 impl Allocation {
@@ -40,6 +47,7 @@ impl Allocation {
             words: vec![0; count].into_iter().map(AtomicU32::new).collect(),
             state: vec![0; count].into_iter().map(AtomicU8::new).collect(),
             owners: no_owners(count),
+            calm: no_calm(count),
         }
     }
 
@@ -163,8 +171,14 @@ impl GlobalMemory {
         for allocation in self.live.values_mut() {
             match Arc::get_mut(allocation) {
                 // New pages rather than cleared ones: what was never touched stays unallocated.
-                Some(allocation) => allocation.owners = no_owners(allocation.owners.len()),
-                None => allocation.owners.iter().for_each(|owner| owner.store(0, Relaxed)),
+                Some(allocation) => {
+                    allocation.owners = no_owners(allocation.owners.len());
+                    allocation.calm = no_calm(allocation.owners.len());
+                }
+                None => {
+                    allocation.owners.iter().for_each(|owner| owner.store(0, Relaxed));
+                    allocation.calm.iter().for_each(|calm| calm.store(0, Relaxed));
+                }
             }
         }
     }

@@ -52,6 +52,16 @@ pub(crate) fn lanes(mask: u32) -> impl Iterator<Item = usize> {
     })
 }
 
+/// The lanes for which something holds; all 32 are asked, which vectorises.
+#[inline(always)]
+pub(crate) fn which(holds: impl Fn(usize) -> bool) -> u32 {
+    let mut bits = [0u32; 32];
+    for lane in 0..32 {
+        bits[lane] = u32::from(holds(lane)) << lane;
+    }
+    bits.iter().fold(0, |all, bit| all | bit)
+}
+
 /// Byte mask within a word for an access of 1, 2 or 4 bytes at `address`.
 #[inline(always)]
 pub(crate) fn byte_mask(address: u64, bytes: u32) -> u8 {

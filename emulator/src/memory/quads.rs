@@ -4,7 +4,7 @@
 //! is left to the way by words, which also finds the words for a diagnostic.
 
 use super::clocks::{Shadow, Who};
-use super::shared::SharedMemory;
+use super::shared::{SHARED_BASE, SharedMemory};
 use super::{APART, IN_FLIGHT, LEAVING, SPLIT, VALID, W};
 use crate::fault::Checked;
 
@@ -14,11 +14,17 @@ const fn all(state: u8) -> u32 {
 }
 
 impl SharedMemory {
+    /// The states of the four words from `index`, a byte each.
+    #[inline(always)]
+    pub(super) fn states(&self, index: usize) -> Option<u32> {
+        self.state.get(index..)?.first_chunk().map(|states| u32::from_ne_bytes(*states))
+    }
+
     /// The race record of the four words from `index`, if they have one and the bits `wanted` among those of `cover` in
     /// their state. It is an empty one where none are kept.
     #[inline(always)]
     pub(super) fn quad(&self, index: usize, cover: u8, wanted: u8) -> Option<Shadow> {
-        let state = u32::from_ne_bytes(*self.state.get(index..)?.first_chunk()?);
+        let state = self.states(index)?;
         if state & all(cover) != all(wanted) {
             return None;
         }
@@ -48,6 +54,18 @@ impl SharedMemory {
     /// Notes a read of four words; `false` if it must be looked at word by word, with nothing changed.
     #[inline(always)]
     pub(super) fn read_quad(&mut self, who: Who, lane: usize, index: usize) -> bool {
+        if let Some(states) = self.states(index)
+            && states & all(VALID | IN_FLIGHT | SPLIT | APART) == all(VALID)
+        {
+            // The usual case: nothing to change but the one record, if any are kept.
+            let Some(place) = self.quads.get_mut(index / 4) else { return true };
+            let mut shadow = *place;
+            let ordered = shadow.read(who, lane);
+            if ordered {
+                *place = shadow;
+            }
+            return ordered;
+        }
         let Some(mut shadow) = self.quad(index, VALID | IN_FLIGHT | SPLIT, VALID) else { return false };
         if self.checks.shared_races {
             if !shadow.read(who, lane) {
@@ -55,6 +73,26 @@ impl SharedMemory {
             }
             self.put_quad(index, shadow, 0);
         }
+        true
+    }
+
+    /// Writes four words where a copy lands, if they are in the usual state and the write is no race; `false` with nothing
+    /// changed if not.
+    #[inline(always)]
+    pub(super) fn land_usual(&mut self, who: Who, lane: usize, index: usize, values: &[u32; 4]) -> bool {
+        let Some(states) = self.states(index) else { return false };
+        if states & all(LEAVING | SPLIT | APART) != 0 {
+            return false;
+        }
+        if let Some(place) = self.quads.get_mut(index / 4) {
+            let mut shadow = *place;
+            if shadow.write(who, lane).is_err() {
+                return false;
+            }
+            *place = shadow;
+        }
+        self.change_states(index, IN_FLIGHT, VALID);
+        self.words[index..index + 4].copy_from_slice(values);
         true
     }
 
@@ -82,11 +120,42 @@ impl SharedMemory {
         Ok([words[0], words[1], words[2], words[3]])
     }
 
+    /// `read_rows` if all of them are in the usual state and no read is a race; `false` if not, and then nothing has changed
+    /// that reading them again would not change in the same way.
+    #[inline(always)]
+    fn read_usual(&mut self, who: Who, first: usize, address: &[u64; 8], rows: &mut W) -> bool {
+        let races = self.checks.shared_races;
+        let mut usual = true;
+        for (r, (&at, row)) in address.iter().zip(rows.as_chunks_mut::<4>().0).enumerate() {
+            let quad = self.quad_of(at);
+            // Whole quads of words exist even where the memory ends within one.
+            if at.wrapping_sub(SHARED_BASE) > self.limit() {
+                return false;
+            }
+            let (Some(words), Some(states)) = (self.words.as_chunks::<4>().0.get(quad), self.states(4 * quad)) else {
+                return false;
+            };
+            *row = *words;
+            usual &= states & all(VALID | IN_FLIGHT | SPLIT | APART) == all(VALID);
+            if races {
+                let Some(shadow) = self.quads.get_mut(quad) else { return false };
+                if !usual {
+                    return false;
+                }
+                usual = shadow.read(who, first + r);
+            }
+        }
+        usual
+    }
+
     /// Reads eight rows of sixteen bytes as a fragment has them: lanes 4r to 4r + 3 hold row r. `first` is the lane that
     /// names the first row.
     #[inline(always)]
     pub(crate) fn read_rows(&mut self, who: Who, first: usize, address: &[u64; 8]) -> Checked<W> {
         let mut rows = [0; 32];
+        if self.read_usual(who, first, address, &mut rows) {
+            return Ok(rows);
+        }
         for (r, (&at, row)) in address.iter().zip(rows.as_chunks_mut::<4>().0).enumerate() {
             *row = self.read_sixteen(who, first + r, at)?;
         }

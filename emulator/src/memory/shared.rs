@@ -53,6 +53,12 @@ impl SharedMemory {
         (address.wrapping_sub(SHARED_BASE) >> 4) as usize
     }
 
+    /// The last offset at which sixteen bytes are within bounds; 0 if there is none, where a read then has no state either.
+    #[inline(always)]
+    pub(super) fn limit(&self) -> u64 {
+        self.size.saturating_sub(16)
+    }
+
     #[inline(always)]
     pub(crate) fn index(&self, lane: usize, address: u64, bytes: u32) -> Checked<usize> {
         let offset = address.wrapping_sub(SHARED_BASE);

@@ -35,8 +35,8 @@ impl Context<'_, '_> {
 
     /// Whether an instruction keeps away from the registers of pending products.
     pub(crate) fn check_held(&self, instruction: &Instruction) -> Checked {
-        let is_product = instruction.opcode.starts_with("wgmma.mma_async");
-        for &slot in &instruction.named {
+        let is_product = instruction.about.opcode.starts_with("wgmma.mma_async");
+        for &slot in &instruction.about.named {
             let Some(held) = self.warp.held.get(slot as usize) else { continue };
             if held.sum || (held.input && !is_product) {
                 let role = if held.sum { "sums" } else { "operand" };

@@ -3,7 +3,7 @@
 //! In a fragment, lane 4r+q holds the elements (r, 2q) and (r, 2q+1), or for `.trans` (2q, r) and (2q+1, r).
 
 use super::whole_warp;
-use crate::decode::{Address, Outcome, Rare, Slot};
+use crate::decode::{Address, Few, Outcome, Rare, Slot};
 use crate::execute::Context;
 use crate::fault::Checked;
 use crate::memory::{Planes, W};
@@ -25,7 +25,7 @@ pub(super) fn transpose(rows: &W) -> W {
 }
 
 pub(crate) struct LoadMatrix {
-    pub to: Vec<Slot>,
+    pub to: Few,
     pub address: Address,
     pub transposed: bool,
     /// Whether the address is generic rather than one of shared memory.

@@ -8,7 +8,7 @@
 //! row of B with its columns in the same order. Only B is transposed, once per instruction.
 
 use super::whole_warp;
-use crate::decode::{Outcome, Rare, Slot};
+use crate::decode::{Few, Outcome, Rare};
 use crate::execute::Context;
 use crate::fault::Checked;
 use crate::memory::W;
@@ -169,10 +169,10 @@ impl Default for Scratch {
 pub(crate) struct Multiply {
     pub input: Input,
     pub k: usize,
-    pub a: Vec<Slot>,
-    pub b: Vec<Slot>,
-    pub c: Vec<Slot>,
-    pub d: Vec<Slot>,
+    pub a: Few,
+    pub b: Few,
+    pub c: Few,
+    pub d: Few,
     /// Whether C and D are fp16, two per register.
     pub half: bool,
 }
@@ -211,8 +211,7 @@ impl Multiply {
         w: &mut [W],
         accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
     ) {
-        let row = |slots: &[Slot], i: usize| &w[slots[i.min(slots.len() - 1)] as usize];
-        let of = |slots: &[Slot]| [row(slots, 0), row(slots, 1), row(slots, 2), row(slots, 3)];
+        let of = |slots: &Few| slots.places().map(|slot| &w[slot as usize]);
         left(input, &of(&self.a)[..self.a.len()], a);
         right(input, &of(&self.b)[..self.b.len()], b);
         sums(half, &of(&self.c), c);

@@ -212,6 +212,26 @@ impl PendingMatrix {
         Ok(())
     }
 
+    pub(crate) fn input(&self) -> Input {
+        self.shape.input
+    }
+
+    /// Whether D is added to.
+    pub(crate) fn accumulates(&self) -> bool {
+        self.accumulate
+    }
+
+    /// Whether D is fp16, two per register.
+    pub(crate) fn is_half(&self) -> bool {
+        self.shape.half
+    }
+
+    /// The registers of eight columns of D.
+    pub(crate) fn sums_of(&self, block: usize) -> &[Slot] {
+        let count = if self.shape.half { 2 } else { 4 };
+        &self.shape.d[count * block..][..count]
+    }
+
     /// Eight columns of D: four registers of f32, or two of packed fp16.
     #[inline(always)]
     pub(crate) fn block(
@@ -240,8 +260,8 @@ impl PendingMatrix {
         accumulate: impl Fn(usize, &Left, &Right, &mut Sums, usize),
     ) {
         let shape = &*self.shape;
-        let count = if shape.half { 2 } else { 4 };
-        let slots = &shape.d[count * block..][..count];
+        let slots = self.sums_of(block);
+        let count = slots.len();
         if self.accumulate {
             let row = |i: usize| &w[slots[i % count] as usize];
             sums(shape.half, &[row(0), row(1), row(2), row(3)], c);

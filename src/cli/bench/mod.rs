@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use self::report::{Report, Times, Yardstick};
+use self::report::{About, Peaks, Report, Times};
 use super::{
     device::{DeviceOptions, Opened},
     fuse::FuseOptions,
@@ -38,8 +38,8 @@ const MOST_STEPS: usize = 100_000;
 /// CPU the arithmetic peak is multiply-adds in registers; on a GPU, kernels that do nothing else. There, times come from the
 /// GPU's own clock, and the whole step is a captured one. The emulated GPU has no clock: it counts what one step does instead.
 ///
-/// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs, arena_bytes, step_ms (median), step_gflops,
-/// step_roofline, steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
+/// JSON keys: device, name, threads, peak_gflops, half_peak_gflops, copy_gbs (these three unless `--no-peaks`), arena_bytes,
+/// step_ms (median), step_gflops, step_roofline, steps, operations (kind, calls, ms, gflops, gbs, roofline, share), kernels (kernel, launches, ms, share). Emulated:
 /// device, name, arena_bytes, flops (of a step), kernels (kernel, launches, and every counter by its name).
 #[derive(Debug, Args)]
 pub struct Options {
@@ -70,6 +70,10 @@ pub struct Options {
     #[arg(long, default_value_t = 10, value_name = "N")]
     steps: usize,
 
+    /// Do not measure the peaks first, which takes seconds and 512 MiB: nothing is said of the roofline then
+    #[arg(long)]
+    no_peaks: bool,
+
     /// List every node instead of every kind of operation
     #[arg(long)]
     nodes: bool,
@@ -99,40 +103,41 @@ pub fn run(options: Options) -> Result<()> {
     let mut opened = options.device.open()?;
     let limit = options.memory.of_device(&mut opened.runs_on)?;
     let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.runs_on.options(), limit)?;
-    let about = (opened.device.to_string(), opened.description.clone());
+    let (device, name) = (opened.device.to_string(), opened.description.clone());
     match opened {
         Opened { tally: Some(tally), runs_on, .. } => {
             let mut session = Executor::bind_planned(&step.graphs, step.plan.clone(), runs_on)?;
             fill(&mut session, &step.graphs[0], network.classes)?;
             session.run(0)?;
-            counters::report(about, &step, &tally, &options.save)
+            counters::report((device, name), &step, &tally, &options.save)
         }
         Opened { runs_on: RunsOn::Cpu(threads), .. } => {
+            let about = About { device, name, threads: Some(threads.count()) };
+            // Before the arena is there: what is in use at the peak is the step's.
+            let peaks = (!options.no_peaks).then(|| Peaks {
+                peak_gflops: peak::multiply_adds(&threads, Products::Single),
+                half_peak_gflops: Some(peak::multiply_adds(&threads, Products::Half)),
+                copy_gbs: peak::copy(&threads),
+            });
             let session = Session::bind_planned(&step.graphs, step.plan.clone(), threads)?;
-            options.print(about, &step, on_cpu(session, &step.graphs[0], network.classes, &options)?)
+            let times = on_cpu(session, &step.graphs[0], network.classes, &options)?;
+            options.print(about, peaks, &step, times)
         }
         Opened { runs_on: RunsOn::Machine(machine), .. } => {
-            let measured = on_machine(machine, &step, network.classes, &options)?;
-            options.print(about, &step, measured)
+            let (peaks, times) = on_machine(machine, &step, network.classes, &options)?;
+            options.print(About { device, name, threads: None }, peaks, &step, times)
         }
     }
 }
 
 impl Options {
-    fn print(&self, (device, name): (String, String), step: &Fitted, measured: (Yardstick, Times)) -> Result<()> {
-        let (yardstick, times) = measured;
-        let report = Report::new(device, name, yardstick, step, times, self.nodes);
+    fn print(&self, about: About, peaks: Option<Peaks>, step: &Fitted, times: Times) -> Result<()> {
+        let report = Report::new(about, peaks, step, times, self.nodes);
         self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())
     }
 }
 
-fn on_cpu(session: Session, graph: &Graph, classes: usize, options: &Options) -> Result<(Yardstick, Times)> {
-    let yardstick = Yardstick {
-        threads: Some(session.threads().count()),
-        peak_gflops: peak::multiply_adds(session.threads(), Products::Single),
-        half_peak_gflops: Some(peak::multiply_adds(session.threads(), Products::Half)),
-        copy_gbs: peak::copy(session.threads()),
-    };
+fn on_cpu(session: Session, graph: &Graph, classes: usize, options: &Options) -> Result<Times> {
     let mut executor = Executor::Cpu(session);
     fill(&mut executor, graph, classes)?;
     let Executor::Cpu(mut session) = executor else { unreachable!("it was just put there") };
@@ -145,7 +150,7 @@ fn on_cpu(session: Session, graph: &Graph, classes: usize, options: &Options) ->
         session.run_timed(0, &mut |node, seconds| times.node(node, None, seconds));
         times.end_of_step(start.elapsed().as_secs_f64());
     }
-    Ok((yardstick, times))
+    Ok(times)
 }
 
 fn on_machine(
@@ -153,15 +158,20 @@ fn on_machine(
     step: &Fitted,
     classes: usize,
     options: &Options,
-) -> Result<(Yardstick, Times)> {
+) -> Result<(Option<Peaks>, Times)> {
     let graph = &step.graphs[0];
-    let (machine, roofline) = Roofline::measure(machine)?;
     let no_clock = || Error::Device {
         device: "bench".to_owned(),
         cause: "this machine has no clock".to_owned(),
         advice: "use --device cpu, cuda or emulated".to_owned(),
     };
-    let roofline = roofline.ok_or_else(no_clock)?;
+    let (machine, peaks) = if options.no_peaks {
+        (machine, None)
+    } else {
+        let (machine, roofline) = Roofline::measure(machine)?;
+        let Roofline { fp32_gflops, half_gflops, copy_gbs, .. } = roofline.ok_or_else(no_clock)?;
+        (machine, Some(Peaks { peak_gflops: fp32_gflops, half_peak_gflops: Some(half_gflops), copy_gbs }))
+    };
     let mut executor = Executor::Machine(DeviceSession::bind_planned(&step.graphs, step.plan.clone(), machine)?);
     fill(&mut executor, graph, classes)?;
     let Executor::Machine(mut session) = executor else { unreachable!("it was just put there") };
@@ -174,13 +184,7 @@ fn on_machine(
         session.run_timed(0, &mut |node, kernel, seconds| times.node(node, Some(kernel), seconds))?;
         times.end_of_step(seconds);
     }
-    let yardstick = Yardstick {
-        threads: None,
-        peak_gflops: roofline.fp32_gflops,
-        half_peak_gflops: Some(roofline.half_gflops),
-        copy_gbs: roofline.copy_gbs,
-    };
-    Ok((yardstick, times))
+    Ok((peaks, times))
 }
 
 /// Random images and labels, initial weights, and a learning rate of zero: the same work at every step.

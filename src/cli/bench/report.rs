@@ -8,15 +8,21 @@ use crate::{Result, graph::Graph, plan::budget::Fitted, tensor::DType};
 
 /// What the device can do.
 #[derive(Debug, Serialize)]
-pub struct Yardstick {
-    /// Of the CPU.
-    pub threads: Option<usize>,
+pub struct Peaks {
     /// fp32 arithmetic.
     pub peak_gflops: f64,
     /// 16-bit matrix products.
     pub half_peak_gflops: Option<f64>,
     /// Bytes read and written.
     pub copy_gbs: f64,
+}
+
+impl Peaks {
+    /// Milliseconds that arithmetic or memory traffic takes at the least, whichever is longer.
+    fn least_ms(&self, flops: f64, bytes: f64, is_narrow: bool) -> f64 {
+        let peak = self.half_peak_gflops.filter(|_| is_narrow).unwrap_or(self.peak_gflops);
+        (flops / peak).max(bytes / self.copy_gbs) / 1e6
+    }
 }
 
 /// Milliseconds of every step.
@@ -64,8 +70,8 @@ struct Line {
     ms: f64,
     gflops: f64,
     gbs: f64,
-    /// The share of the roofline that it reaches.
-    roofline: f64,
+    /// The share of the roofline that it reaches, if the peaks are known.
+    roofline: Option<f64>,
     /// Of the sum over all lines.
     share: f64,
 }
@@ -78,18 +84,31 @@ struct KernelLine {
     share: f64,
 }
 
+/// What runs the step.
+#[derive(Debug)]
+pub struct About {
+    /// `cpu`, `cuda:0`.
+    pub device: String,
+    /// In words.
+    pub name: String,
+    /// Of the CPU.
+    pub threads: Option<usize>,
+}
+
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
     device: String,
     name: String,
+    /// Of the CPU.
+    threads: Option<usize>,
     #[serde(flatten)]
-    yardstick: Yardstick,
+    peaks: Option<Peaks>,
     arena_bytes: usize,
     step_ms: f64,
     step_gflops: f64,
     /// The share of the time that it would take if every operation reached its roofline.
-    step_roofline: f64,
+    step_roofline: Option<f64>,
     steps: usize,
     operations: Vec<Line>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -98,12 +117,13 @@ pub struct Report {
 
 impl Report {
     /// Puts the times of a step together.
-    pub fn new(device: String, name: String, yardstick: Yardstick, step: &Fitted, times: Times, by_node: bool) -> Self {
+    pub fn new(about: About, peaks: Option<Peaks>, step: &Fitted, times: Times, by_node: bool) -> Self {
+        let About { device, name, threads } = about;
         let Times { nodes, kernels, steps: mut step_ms } = times;
         let steps = step_ms.len();
         let whole = median(&mut step_ms);
         let graph = &step.graphs[0];
-        let operations = lines(graph, nodes, &yardstick, by_node);
+        let operations = lines(graph, nodes, peaks.as_ref(), by_node);
         let sum: f64 = kernels.values().map(|(_, times)| median(&mut times.clone())).sum();
         let kernel = |(kernel, (launches, mut times)): (&'static str, (usize, Vec<f64>))| {
             let ms = median(&mut times);
@@ -118,19 +138,21 @@ impl Report {
             step_ms: whole,
             step_gflops: graph.flops() as f64 / whole / 1e6,
             steps,
-            step_roofline: operations.iter().map(|line| line.roofline * line.ms).sum::<f64>() / whole,
+            step_roofline: operations.iter().map(|line| Some(line.roofline? * line.ms / whole)).sum(),
             operations,
-            yardstick,
+            threads,
+            peaks,
             kernels,
         }
     }
 
     /// Prints the tables.
     pub fn print(&self) -> Result<()> {
-        let Yardstick { peak_gflops, half_peak_gflops, copy_gbs, .. } = self.yardstick;
-        let half = half_peak_gflops.map_or(String::new(), |peak| format!(", 16-bit {:.3}", peak / 1e3));
         say!("{}", self.name);
-        say!("peaks now: fp32 {:.3} TFLOP/s{half}, copy {copy_gbs:.1} GB/s", peak_gflops / 1e3);
+        if let Some(Peaks { peak_gflops, half_peak_gflops, copy_gbs }) = self.peaks {
+            let half = half_peak_gflops.map_or(String::new(), |peak| format!(", 16-bit {:.3}", peak / 1e3));
+            say!("peaks now: fp32 {:.3} TFLOP/s{half}, copy {copy_gbs:.1} GB/s", peak_gflops / 1e3);
+        }
         say!(
             "{:<44} {:>5} {:>10} {:>7} {:>9} {:>8} {:>10}",
             "operation",
@@ -144,14 +166,14 @@ impl Report {
         for line in &self.operations {
             let work = if line.gflops > 0.0 { format!("{:.3}", line.gflops / 1e3) } else { String::new() };
             say!(
-                "{:<44} {:>5} {:>10.3} {:>6.1}% {:>9} {:>8.1} {:>10.1}",
+                "{:<44} {:>5} {:>10.3} {:>6.1}% {:>9} {:>8.1} {:>10}",
                 line.kind,
                 line.calls,
                 line.ms,
                 100.0 * line.share,
                 work,
                 line.gbs,
-                100.0 * line.roofline,
+                line.roofline.map_or(String::new(), |share| format!("{:.1}", 100.0 * share)),
             );
         }
         if !self.kernels.is_empty() {
@@ -162,11 +184,11 @@ impl Report {
             say!("{:<44} {:>8} {:>10.3} {:>6.1}%", line.kernel, line.launches, line.ms, 100.0 * line.share);
         }
         say!(
-            "step: {:.1} ms (median of {}), {:.3} TFLOP/s, {:.1} % of the roofline, arena {:.1} MiB",
+            "step: {:.1} ms (median of {}), {:.3} TFLOP/s{}, arena {:.1} MiB",
             self.step_ms,
             self.steps,
             self.step_gflops / 1e3,
-            100.0 * self.step_roofline,
+            self.step_roofline.map_or(String::new(), |share| format!(", {:.1} % of the roofline", 100.0 * share)),
             self.arena_bytes as f64 / f64::from(1 << 20),
         );
         Ok(())
@@ -179,13 +201,13 @@ struct Group {
     calls: usize,
     flops: f64,
     bytes: f64,
-    /// At the peaks: for each node the longer of arithmetic and memory traffic.
-    roofline_ms: f64,
+    /// At the peaks, for each node.
+    least_ms: f64,
     /// Of every step.
     ms: Vec<f64>,
 }
 
-fn lines(graph: &Graph, node_ms: Vec<Vec<f64>>, yardstick: &Yardstick, by_node: bool) -> Vec<Line> {
+fn lines(graph: &Graph, node_ms: Vec<Vec<f64>>, peaks: Option<&Peaks>, by_node: bool) -> Vec<Line> {
     // Sums over the calls within each step come first, the median over the steps after.
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for (node, times) in graph.nodes.iter().zip(node_ms) {
@@ -193,19 +215,18 @@ fn lines(graph: &Graph, node_ms: Vec<Vec<f64>>, yardstick: &Yardstick, by_node: 
         let key = if by_node { format!("{} ({})", node.name, node.op.kind()) } else { node.op.kind().to_owned() };
         let (flops, bytes) = (node.op.flops(&inputs, &outputs) as f64, node.op.traffic(&inputs, &outputs) as f64);
         let is_narrow = inputs.iter().chain(&outputs).any(|spec| matches!(spec.dtype, DType::Bf16 | DType::F16));
-        let peak = yardstick.half_peak_gflops.filter(|_| is_narrow).unwrap_or(yardstick.peak_gflops);
         let group = groups.entry(key).or_default();
         group.calls += 1;
         group.flops += flops;
         group.bytes += bytes;
-        group.roofline_ms += (flops / peak).max(bytes / yardstick.copy_gbs) / 1e6;
+        group.least_ms += peaks.map_or(0.0, |peaks| peaks.least_ms(flops, bytes, is_narrow));
         group.ms.resize(times.len(), 0.0);
         group.ms.iter_mut().zip(times).for_each(|(sum, ms)| *sum += ms);
     }
     let line = |(kind, mut group): (String, Group)| {
         let (calls, ms) = (group.calls, median(&mut group.ms));
         let (gflops, gbs) = (group.flops / ms / 1e6, group.bytes / ms / 1e6);
-        Line { kind, calls, ms, gflops, gbs, roofline: group.roofline_ms / ms, share: 0.0 }
+        Line { kind, calls, ms, gflops, gbs, roofline: peaks.map(|_| group.least_ms / ms), share: 0.0 }
     };
     let mut lines: Vec<Line> = groups.into_iter().map(line).collect();
     let sum: f64 = lines.iter().map(|line| line.ms).sum();
