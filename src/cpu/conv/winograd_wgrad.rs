@@ -54,6 +54,9 @@ impl Extents {
             return false;
         }
         let [_, rows, columns] = self.output;
+        if rows.min(columns) < 2 {
+            return false;
+        }
         let tiled = rows.next_multiple_of(2) * columns.next_multiple_of(2);
         let products = kd * self.channels_in * self.channels_out;
         let transforms = 24 * self.channels_in.next_multiple_of(BLOCK) + 18 * self.channels_out;
