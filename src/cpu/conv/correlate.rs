@@ -23,22 +23,22 @@ use crate::{
 };
 
 /// Elements of a staged slab: 320 KiB, so that it shares a 1 MiB second-level cache with a filter block.
-const SLAB_LEN: usize = 80 * 1024;
+pub(super) const SLAB_LEN: usize = 80 * 1024;
 
 /// What a slab costs besides, in staged elements: without a halo, slabs of any size would stage the same.
-const SLAB_COST: usize = 1024;
+pub(super) const SLAB_COST: usize = 1024;
 
 /// Elements of one task's packed filter: 448 KiB.
-const FILTER_LEN: usize = 112 * 1024;
+pub(super) const FILTER_LEN: usize = 112 * 1024;
 
 /// Tasks to aim for: enough to keep many cores busy to the end.
-const TASKS: usize = 64;
+pub(super) const TASKS: usize = 64;
 
 /// Most voxels of one task: its fp32 sums of the output stay short.
-const LONGEST_SUM: usize = 32 * 1024;
+pub(super) const LONGEST_SUM: usize = 32 * 1024;
 
 /// Voxels below which packing the filter for a task would cost more than a few percent of the task.
-const TASK_VOXELS: usize = 512;
+pub(super) const TASK_VOXELS: usize = 512;
 
 /// Elements of one task's fp32 sums where results have 16 bits and the input channels come in several chunks: 512 KiB.
 const SUMS_LEN: usize = 128 * 1024;
@@ -94,6 +94,9 @@ impl Extents {
     /// Workspace elements that [`Extents::run`] needs.
     pub(super) fn workspace(&self, threads: usize) -> usize {
         let need = |isa| {
+            if self.is_minimal() {
+                return self.minimal_workspace(threads, isa);
+            }
             let blocking = self.blocking(isa);
             self.partials_len(&blocking) + ALIGNMENT + threads * self.scratch_len(&blocking).iter().sum::<usize>()
         };
@@ -233,6 +236,10 @@ impl Extents {
         workspace: &mut [f32],
     ) {
         assert_eq!(self.dtype, E::DTYPE, "type of the tensors");
+        if self.is_minimal() {
+            self.run_minimal(threads, source, filter, target, workspace);
+            return;
+        }
         let blocking = self.blocking(threads.isa());
         let slabs = self.slabs(&blocking).iter().product::<usize>();
         let blocks = blocking.packing.groups * blocking.packing.blocks();
@@ -271,7 +278,7 @@ impl Extents {
     }
 
     /// Adds the slab groups' sums in their order, in double precision. Channels of all groups fall on the same totals.
-    fn add_partials(&self, partials: &[f32], totals: [&mut [f64]; 2]) {
+    pub(super) fn add_partials(&self, partials: &[f32], totals: [&mut [f64]; 2]) {
         for (half, total) in totals.into_iter().enumerate() {
             let (channels, count) = (self.groups * self.channels_out, total.len());
             total.fill(0.0);

@@ -83,7 +83,18 @@ impl<E: Element> Task<'_, E> {
                 let defined = elements
                     * if packing.dot { words.len().next_multiple_of(packing.staged_block) } else { words.len() };
                 let word = (self.isa, packing.word);
-                self.source.stage(word, self.window(slab), channels.clone(), packing.staged_block, defined, staged);
+                let (window, block) = (self.window(slab), packing.staged_block);
+                // Of a task's first slab, which nothing has fetched, each plane is fetched while the one before it is staged.
+                let [planes, rows, columns] = window.extents;
+                let plane_len = rows * words.len().div_ceil(block) * block * columns;
+                let at_once = if index == slabs.start { 1 } else { planes };
+                for d in (0..planes).step_by(at_once) {
+                    if at_once == 1 && d + 1 < planes {
+                        self.source.prefetch(&window.planes(d + 1..d + 2), 0..rows, &channels);
+                    }
+                    let (window, staged) = (window.planes(d..d + at_once), &mut staged[d * plane_len..]);
+                    self.source.stage(word, window, channels.clone(), block, defined, staged);
+                }
                 let mut next = slabs.contains(&(index + 1)).then(|| self.window(self.slab(index + 1)));
                 for (block, filter) in blocks.clone().zip(packed.chunks_exact(packed_len)) {
                     let place = (index - slabs.start) * blocks.len() + block - blocks.start;

@@ -1,11 +1,13 @@
-//! Direct convolutions on N D H W C tensors: no im2col copy, sums held in registers.
+//! Convolutions on N D H W C tensors: no im2col copy, sums held in registers.
 //!
 //! - `word`: what is multiplied, an fp32 element or a pair of bfloat16 elements;
 //! - `source`, `stage`: a slab of the input with its halo, zero-padded, in channel blocks, in the second-level cache;
 //! - `pack`: filters in reading order; `tile`, `dot`, `tile_shapes`: the register tiles of fprop and dgrad; `correlate`,
 //!   `correlate_task`: the way through the volume (dgrad is the same correlation with another view of the filter);
 //! - `narrow`: the end of a tile with 16-bit results that it could not round itself;
-//! - `interleave`, `outer`, `wgrad`, `wgrad_task`, `wgrad_sums`: filter gradients.
+//! - `interleave`, `outer`, `wgrad`, `wgrad_task`, `wgrad_sums`: filter gradients;
+//! - `winograd`, `winograd_task`, `winograd_wgrad`, `winograd_wgrad_task`, `winograd_transform`: all three in fp32 with 4/9 of the products,
+//!   by minimal filtering of 3x3 planes of taps, where that is faster. It is the shape that decides.
 //!
 //! Tensors that are activations, or their gradients, and filters have one [`Element`] type; biases and the gradients of filters and
 //! biases are fp32. Sums are fp32 always and are rounded once, when they are stored.
@@ -26,6 +28,11 @@ mod transposed;
 mod wgrad;
 mod wgrad_sums;
 mod wgrad_task;
+mod winograd;
+mod winograd_task;
+mod winograd_transform;
+mod winograd_wgrad;
+mod winograd_wgrad_task;
 mod word;
 
 pub use operands::{Epilogue, Gradient, Input};

@@ -76,6 +76,14 @@ pub(super) struct Window {
     pub extents: [usize; 3],
 }
 
+impl Window {
+    /// Some of its planes.
+    pub(super) fn planes(&self, planes: Range<usize>) -> Self {
+        let ([d, h, w], [_, rows, voxels]) = (self.start, self.extents);
+        Self { start: [d + planes.start as isize, h, w], extents: [planes.len(), rows, voxels], ..*self }
+    }
+}
+
 /// A row of a window.
 pub(super) struct Row {
     /// The voxels of it that lie inside the volume, counted from the window's first; none if the row lies outside.

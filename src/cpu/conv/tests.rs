@@ -4,6 +4,7 @@ use super::*;
 use crate::cpu::Isa;
 
 mod fused;
+mod winograd;
 
 /// Reproducible values in (-1, 1).
 fn values<E: Element>(count: usize, seed: u32) -> Vec<E> {

@@ -22,16 +22,16 @@ use crate::{
 };
 
 /// Elements of the staged input and gradient of one slab: 320 KiB.
-const SLAB_LEN: usize = 80 * 1024;
+pub(super) const SLAB_LEN: usize = 80 * 1024;
 
 /// Channels of one task, of either tensor.
 const CHANNELS: usize = 64;
 
 /// Voxels below which a slice's own copy of the filter costs more than it helps.
-const SLICE_VOXELS: usize = 512;
+pub(super) const SLICE_VOXELS: usize = 512;
 
 /// Tasks to aim for by slicing.
-const TASKS: usize = 64;
+pub(super) const TASKS: usize = 64;
 
 /// Elements per task of the final sum over slices.
 const SUM_LEN: usize = 4096;
@@ -75,28 +75,31 @@ impl Extents {
         self.kernel.iter().product()
     }
 
-    fn filter_len(&self) -> usize {
+    pub(super) fn filter_len(&self) -> usize {
         self.groups * self.taps() * self.channels_in * self.channels_out
     }
 
     /// Workspace elements that [`Extents::run`] needs.
     pub(super) fn workspace(&self, threads: usize) -> usize {
         let need = |isa| {
+            if self.is_minimal() {
+                return self.minimal_workspace(threads, isa);
+            }
             let blocking = self.blocking(isa);
-            let partials = self.partials_len(&blocking) + self.bias_partials_len(&blocking);
+            let partials = self.partials_len(blocking.slices) + self.bias_partials_len(blocking.slices);
             ALIGNMENT + partials + threads * self.staged_len(&blocking).iter().sum::<usize>()
         };
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(need).max().unwrap_or(0)
     }
 
     /// Elements of the slices' sums, 0 if the only slice sums in the gradient itself.
-    fn partials_len(&self, blocking: &Blocking) -> usize {
-        if blocking.slices > 1 || self.scattered { blocking.slices * self.filter_len() } else { 0 }
+    pub(super) fn partials_len(&self, slices: usize) -> usize {
+        if slices > 1 || self.scattered { slices * self.filter_len() } else { 0 }
     }
 
     /// Elements of the slices' sums of the output gradient: `[slice][group][output channel]`.
-    fn bias_partials_len(&self, blocking: &Blocking) -> usize {
-        blocking.slices * self.groups * self.channels_out
+    pub(super) fn bias_partials_len(&self, slices: usize) -> usize {
+        slices * self.groups * self.channels_out
     }
 
     fn blocking(&self, isa: Isa) -> Blocking {
@@ -188,11 +191,15 @@ impl Extents {
         assert_eq!(self.dtype, E::DTYPE, "type of the tensors");
         assert!(dbias.is_none() || self.input[2] == self.output[2], "slabs count each gradient once");
         assert!(dy.len() == self.groups && dy.len() <= PHASES, "one gradient per group");
+        if self.is_minimal() {
+            self.run_minimal(threads, [input, &dy[0]], dfilter, layout, dbias, workspace);
+            return;
+        }
         let blocking = self.blocking(threads.isa());
         let filter_len = self.filter_len();
         let [groups_in, groups_out] = self.channel_groups(&blocking);
-        let (partials, workspace) = workspace.split_at_mut(self.partials_len(&blocking));
-        let (bias_partials, scratch) = workspace.split_at_mut(self.bias_partials_len(&blocking));
+        let (partials, workspace) = workspace.split_at_mut(self.partials_len(blocking.slices));
+        let (bias_partials, scratch) = workspace.split_at_mut(self.bias_partials_len(blocking.slices));
         let shared_bias = SharedMut::new(bias_partials);
         let direct = partials.is_empty();
         let sums = SharedMut::new(if direct { &mut *dfilter } else { &mut *partials });
@@ -219,6 +226,19 @@ impl Extents {
             let (staged_input, staged_dy) = staged.split_at_mut(staged_len[0]);
             task.add_slabs(cut(slice)..cut(slice + 1), input, dy, [staged_input, staged_dy]);
         });
+        self.finish(threads, blocking.slices, [partials, bias_partials], dfilter, layout, dbias);
+    }
+
+    /// Adds the slices' sums of the bias gradient, if asked, and of the filter gradient, if they are not there yet.
+    pub(super) fn finish(
+        &self,
+        threads: &Threads,
+        slices: usize,
+        [partials, bias_partials]: [&[f32]; 2],
+        dfilter: &mut [f32],
+        layout: &FilterLayout,
+        dbias: Option<&mut [f32]>,
+    ) {
         if let Some(dbias) = dbias {
             // Channels of all groups fall on the same totals.
             let count = dbias.len();
@@ -227,8 +247,8 @@ impl Extents {
                     bias_partials.iter().skip(channel).step_by(count).map(|&sum| f64::from(sum)).sum::<f64>() as f32;
             }
         }
-        if !direct {
-            self.add_slices(threads, &partials[..blocking.slices * filter_len], dfilter, layout);
+        if !partials.is_empty() {
+            self.add_slices(threads, &partials[..slices * self.filter_len()], dfilter, layout);
         }
     }
 

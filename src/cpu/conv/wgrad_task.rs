@@ -85,9 +85,10 @@ impl Task<'_> {
             let [window, dy_window] = self.windows(slab);
             let next = slabs.contains(&(slab + 1)).then(|| self.windows(slab + 1));
             let block = blocking.shape.staged_block();
-            self.stage(input, Begin::Second, window, self.channels_in.clone(), block, staged_input);
+            self.stage(input, (Begin::Second, is_first), window, self.channels_in.clone(), block, staged_input);
             for (group, gradient) in dy.iter().enumerate() {
-                self.stage(gradient, Begin::Every, dy_window, self.channels_out.clone(), blocking.width, staged_dy);
+                let how = (Begin::Every, is_first);
+                self.stage(gradient, how, dy_window, self.channels_out.clone(), blocking.width, staged_dy);
                 self.add_to_bias(group, dy_window, staged_dy, is_first);
                 // Rows of taps, or as many of them as are walked at once.
                 let at_once = if blocking.shape.stacked { extents.kernel[1] } else { 1 };
@@ -149,20 +150,34 @@ impl Task<'_> {
         }
     }
 
-    /// Stages a window in blocks of `block` channels: voxel by voxel, or in pairs of them.
+    /// Stages a window in blocks of `block` channels: voxel by voxel, or in pairs of them. Of a task's first slab, which nothing has
+    /// fetched, each plane is fetched while the one before it is staged.
     fn stage<E: Element>(
         &self,
         source: &Source<'_, E>,
-        begin: Begin,
+        (begin, is_first): (Begin, bool),
         window: Window,
         channels: Range<usize>,
         block: usize,
         staged: &mut [f32],
     ) {
-        match self.blocking.word {
-            // Channels that do not exist are never stored, so they need not be zeros.
-            Word::Single => source.stage((self.isa, Word::Single), window, channels, block, 0, staged),
-            Word::Pair => source.interleave(self.isa, begin, window, channels, block, staged),
+        let [planes, rows, voxels] = window.extents;
+        let words = match self.blocking.word {
+            Word::Pair if begin == Begin::Second => voxels / 2,
+            _ => voxels,
+        };
+        let plane_len = rows * channels.len().div_ceil(block) * block * words;
+        let at_once = if is_first { 1 } else { planes };
+        for d in (0..planes).step_by(at_once) {
+            if is_first && d + 1 < planes {
+                source.prefetch(&window.planes(d + 1..d + 2), 0..rows, &channels);
+            }
+            let (window, staged) = (window.planes(d..d + at_once), &mut staged[d * plane_len..]);
+            match self.blocking.word {
+                // Channels that do not exist are never stored, so they need not be zeros.
+                Word::Single => source.stage((self.isa, Word::Single), window, channels.clone(), block, 0, staged),
+                Word::Pair => source.interleave(self.isa, begin, window, channels.clone(), block, staged),
+            }
         }
     }
 

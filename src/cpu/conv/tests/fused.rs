@@ -36,13 +36,14 @@ impl<E: Element> Joined<E> {
     }
 }
 
-fn problems() -> [(Convolution, usize); 5] {
+fn problems() -> [(Convolution, usize); 6] {
     [
         (same(2, [3, 4, 5], 3, 24, 16), 16),
         (same(1, [2, 3, 13], 3, 7, 40), 3),
         (same(1, [4, 4, 4], 2, 48, 33), 32),
         (same(1, [3, 5, 12], 3, 20, 2), 9),
         (same(1, [2, 2, 2], 3, 300, 33), 150),
+        (same(1, [3, 8, 11], 3, 33, 24), 20),
     ]
 }
 
