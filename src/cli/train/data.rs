@@ -1,0 +1,133 @@
+//! The options of `gyrus train` that say where cases come from and how they are prepared.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    Result,
+    cli::options::axes,
+    data::{
+        augment::{Augment, Augmentation},
+        dataset::{Dataset, Split},
+        preprocess::{Fit, Normalization},
+    },
+};
+
+/// Where the cases come from and how they are prepared.
+#[derive(Debug, Args)]
+pub(super) struct DataOptions {
+    /// Dataset folder, with a dataset.json (Medical Segmentation Decathlon) or with images/ and masks/ or labels/
+    #[arg(long, value_name = "DIR", help_heading = "Data", required_unless_present = "train_data_dir",
+          conflicts_with_all = ["train_data_dir", "val_data_dir"])]
+    dataset: Option<PathBuf>,
+
+    /// Which fold validates, counted from 0
+    #[arg(long, default_value_t = 0, value_name = "K", help_heading = "Data")]
+    fold: usize,
+
+    /// Number of folds that the cases are dealt into by --seed
+    #[arg(long, default_value_t = 5, value_name = "N", help_heading = "Data")]
+    folds: usize,
+
+    /// Folds from a file in nnU-Net's splits_final.json format instead
+    #[arg(long, value_name = "FILE", help_heading = "Data", requires = "dataset")]
+    splits: Option<PathBuf>,
+
+    /// Training folder with images/ and masks/ or labels/
+    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "val_data_dir")]
+    train_data_dir: Option<PathBuf>,
+
+    /// Validation folder with images/ and masks/ or labels/
+    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "train_data_dir")]
+    val_data_dir: Option<PathBuf>,
+
+    /// How intensities are made comparable
+    #[arg(long, value_enum, default_value_t = Normalization::Volume, help_heading = "Data")]
+    pub(super) normalization: Normalization,
+
+    /// How volumes come to the network's extents
+    #[arg(long, value_enum, default_value_t = Fit::Pad, help_heading = "Data")]
+    pub(super) fit: Fit,
+
+    /// Changes drawn anew each epoch; the options below override single ones
+    #[arg(long, value_enum, default_value_t = Augment::None, help_heading = "Data")]
+    augment: Augment,
+
+    /// Axes to mirror in half of the cases: any of H, W, D, the file's first, second and third axis
+    #[arg(long, value_name = "AXES", value_parser = axes, help_heading = "Data")]
+    flip: Option<[bool; 3]>,
+
+    /// Largest rotation in degrees
+    #[arg(long, value_name = "DEGREES", help_heading = "Data")]
+    rotation: Option<f64>,
+
+    /// Largest zoom in or out, as a share
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    zoom: Option<f64>,
+
+    /// Largest change of a channel's contrast, as a share
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    intensity_scale: Option<f64>,
+
+    /// Largest shift of a channel's intensities
+    #[arg(long, value_name = "AMOUNT", help_heading = "Data")]
+    intensity_shift: Option<f64>,
+
+    /// Largest bend of a channel's intensities
+    #[arg(long, value_name = "AMOUNT", help_heading = "Data")]
+    gamma: Option<f64>,
+
+    /// Largest deviation of added noise
+    #[arg(long, value_name = "AMOUNT", help_heading = "Data")]
+    noise: Option<f64>,
+
+    /// Threads that prepare batches; 0: none beside the computing ones
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Data")]
+    pub(super) num_workers: usize,
+
+    /// Folder that keeps prepared cases between epochs and runs
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub(super) cache: Option<PathBuf>,
+}
+
+/// What the dataset options stand for.
+pub(super) struct Source {
+    pub split: Split,
+    pub channels: Option<usize>,
+    pub labels: Vec<String>,
+}
+
+impl DataOptions {
+    /// Opens the dataset, or the two folders.
+    pub(super) fn source(&self, seed: u64) -> Result<Source> {
+        if let (Some(train), Some(validation)) = (&self.train_data_dir, &self.val_data_dir) {
+            let (train, validation) = (Dataset::open(train)?, Dataset::open(validation)?);
+            let labels = if train.labels.is_empty() { validation.labels } else { train.labels };
+            let channels = (!train.channels.is_empty()).then_some(train.channels.len());
+            return Ok(Source { split: Split { train: train.cases, validation: validation.cases }, channels, labels });
+        }
+        let Some(root) = &self.dataset else { unreachable!("one of the two is required") };
+        let dataset = Dataset::open(root)?;
+        let split = match &self.splits {
+            Some(file) => dataset.split_by_file(file, self.fold)?,
+            None => dataset.fold(self.fold, self.folds, seed)?,
+        };
+        let channels = (!dataset.channels.is_empty()).then_some(dataset.channels.len());
+        Ok(Source { split, channels, labels: dataset.labels })
+    }
+
+    /// The preset with what overrides it.
+    pub(super) fn augmentation(&self) -> Augmentation {
+        let preset = self.augment.settings();
+        Augmentation {
+            flip: self.flip.unwrap_or(preset.flip),
+            rotation: self.rotation.unwrap_or(preset.rotation),
+            zoom: self.zoom.unwrap_or(preset.zoom),
+            scale: self.intensity_scale.unwrap_or(preset.scale),
+            shift: self.intensity_shift.unwrap_or(preset.shift),
+            gamma: self.gamma.unwrap_or(preset.gamma),
+            noise: self.noise.unwrap_or(preset.noise),
+        }
+    }
+}
