@@ -10,7 +10,7 @@ use gyrus::{
     data::{
         augment::Augmentation,
         dataset::Dataset,
-        loader::{Loader, LoaderSettings, Order},
+        loader::{Form, Loader, LoaderSettings, Order},
         nifti::{self, Header},
         preprocess::Preprocessing,
     },
@@ -68,6 +68,7 @@ fn an_epoch_on_each_device_ends_as_near_to_the_truth_as_plain_loops_do() {
         augmentation: Augmentation::default(),
         seed: config.seed,
         order: Order::Shuffled,
+        form: Form::Ready,
         batch: 1,
         workers: 0,
         cache: None,

@@ -11,7 +11,7 @@ use std::{
 use gyrus::data::{
     augment::{Augment, Augmentation},
     dataset::Case,
-    loader::{Loader, LoaderSettings, Order},
+    loader::{Form, Loader, LoaderSettings, Order},
     memory::{Largest, LoaderShape},
     nifti::{Header, write_f32, write_labels},
     preprocess::{Fit, Normalization, Preprocessing},
@@ -88,11 +88,17 @@ fn checking_and_loading_take_what_was_planned_and_never_more() {
             augmentation: augment.settings(),
             seed: 11,
             order: Order::Shuffled,
+            form: Form::Ready,
             batch: 2,
             workers,
             cache: None,
         };
-        let shape = LoaderShape { extent, batch: 2, is_augmented: settings.augmentation != Augmentation::default() };
+        let shape = LoaderShape {
+            extent,
+            batch: 2,
+            is_augmented: settings.augmentation != Augmentation::default(),
+            form: Form::Ready,
+        };
         let peak = peak_of(|| {
             let loader = Loader::new(cases.clone(), settings).unwrap();
             for epoch in 0..2 {
