@@ -85,7 +85,8 @@ mod tests {
 
     /// Two channels whose values are large beside their deviation, with zeros; one slice without contrast.
     fn image() -> Image {
-        let header = Header { channels: 2, ..Header::new([7, 6, 5], [1.0; 3]) };
+        let mut header = Header::new([7, 6, 5], [1.0; 3]);
+        header.channels = 2;
         let voxel = |i: usize| if i % 5 == 0 || i / 42 == 3 { 0.0 } else { 1000.0 + ((i * 7919) % 101) as f32 / 8.0 };
         Image { voxels: (0..2 * header.voxels()).map(voxel).collect(), header }
     }
