@@ -204,9 +204,15 @@ extern "C" __global__ void __launch_bounds__(32 * GATHER_WARPS)
 }
 
 // What a channel goes through.
-struct Change {
-    float4 range;  // least, range, 1 / range, gamma
-    float4 line;   // scale, shift, how
+struct __align__(16) Change {
+    float how;
+    float scale;
+    float shift;
+    float gamma;
+    float least;
+    float range;
+    float inverse;  // 1 / range
+    float unused;
 };
 
 constexpr float KEPT = 0.0f, LINEAR = 1.0f, BENT = 2.0f;
@@ -241,7 +247,7 @@ extern "C" __global__ void __launch_bounds__(32) augment_changes(const __grid_co
         how = range > 0.0f && range < INFINITY ? BENT : KEPT;
     else if (scale == 1.0f && shift == 0.0f)
         how = KEPT;
-    g.changes[channel] = {make_float4(least, range, 1.0f / range, gamma), make_float4(scale, shift, how, 0.0f)};
+    g.changes[channel] = {how, scale, shift, gamma, least, range, 1.0f / range, 0.0f};
 }
 
 struct AugmentIntensityArguments {
@@ -253,14 +259,11 @@ struct AugmentIntensityArguments {
     int row;
 };
 
-__device__ __forceinline__ float changed(float value, const Change* change) {
-    const float4 line = change->line;
-    if (line.z == KEPT) return value;
-    if (line.z == BENT) {
-        const float4 range = change->range;
-        value = range.x + range.y * powf((value - range.x) * range.z, range.w);
-    }
-    return value * line.x + line.y;
+__device__ __forceinline__ float changed(float value, const Change& change) {
+    if (change.how == KEPT) return value;
+    if (change.how == BENT)
+        value = change.least + change.range * powf((value - change.least) * change.inverse, change.gamma);
+    return value * change.scale + change.shift;
 }
 
 // Two standard normal numbers of two words (Box-Muller).
@@ -281,7 +284,7 @@ __device__ __forceinline__ void change_run(const AugmentIntensityArguments& g, f
     bool is_empty = true;
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-        if (values[i] != 0.0f) values[i] = changed(values[i], changes + channel);
+        if (values[i] != 0.0f) values[i] = changed(values[i], changes[channel]);
         is_empty = is_empty && values[i] == 0.0f;
         if (++channel == g.c) channel = 0;
     }
@@ -310,7 +313,7 @@ extern "C" __global__ void __launch_bounds__(256)
     float* image = g.images + blockIdx.y * g.count;
     const float deviation = numbers[NOISE];
     bool is_changed = deviation > 0.0f;
-    for (int channel = 0; channel < g.c; ++channel) is_changed = is_changed || changes[channel].line.z != KEPT;
+    for (int channel = 0; channel < g.c; ++channel) is_changed = is_changed || changes[channel].how != KEPT;
     if (!is_changed) return;
     unsigned piece[4];
 #pragma unroll
