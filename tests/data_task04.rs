@@ -9,7 +9,7 @@ use std::{
 use gyrus::data::{
     augment::Augment,
     dataset::Dataset,
-    loader::{Loader, LoaderSettings, Order},
+    loader::{Form, Loader, LoaderSettings, Order},
     nifti::{read_header, read_image, read_labels, write_labels},
     preprocess::{Fit, Normalization, Preprocessing},
     validate::{Expectation, survey},
@@ -60,6 +60,7 @@ fn hippocampus_is_valid_and_loads_fast_enough_for_any_step() {
             augmentation: augment.settings(),
             seed: 1,
             order: Order::Shuffled,
+            form: Form::Ready,
             batch: 2,
             workers: 0,
             cache: cache.then(|| folder.path().to_owned()),

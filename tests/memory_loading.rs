@@ -9,9 +9,9 @@ use std::{
 };
 
 use gyrus::data::{
-    augment::{Augment, Augmentation},
+    augment::Augment,
     dataset::Case,
-    loader::{Loader, LoaderSettings, Order},
+    loader::{Form, Loader, LoaderSettings, Order},
     memory::{Largest, LoaderShape},
     nifti::{Header, write_f32, write_labels},
     preprocess::{Fit, Normalization, Preprocessing},
@@ -79,7 +79,11 @@ fn checking_and_loading_take_what_was_planned_and_never_more() {
         println!("checking with {threads} threads: {peak} bytes, {planned} planned");
         assert!(peak <= planned && peak * 4 > planned * 3, "{threads} threads check: {peak} of {planned}");
     }
-    for (workers, augment) in [(0, Augment::None), (0, Augment::Full), (1, Augment::Full), (3, Augment::Full)] {
+    let ready = [(0, Augment::None), (0, Augment::Full), (1, Augment::Full), (3, Augment::Full)];
+    let raw = [(0, Augment::Full), (3, Augment::Full)];
+    let ready = ready.map(|(workers, augment)| (workers, augment, Form::Ready));
+    for (workers, augment, form) in ready.into_iter().chain(raw.map(|(workers, augment)| (workers, augment, Form::Raw)))
+    {
         let extent = [48, 96, 112];
         let (normalization, fit) = (Normalization::Volume, Fit::Pad);
         let settings = LoaderSettings {
@@ -88,11 +92,12 @@ fn checking_and_loading_take_what_was_planned_and_never_more() {
             augmentation: augment.settings(),
             seed: 11,
             order: Order::Shuffled,
+            form,
             batch: 2,
             workers,
             cache: None,
         };
-        let shape = LoaderShape { extent, batch: 2, is_augmented: settings.augmentation != Augmentation::default() };
+        let shape = LoaderShape::from(&settings);
         let peak = peak_of(|| {
             let loader = Loader::new(cases.clone(), settings).unwrap();
             for epoch in 0..2 {
@@ -104,7 +109,7 @@ fn checking_and_loading_take_what_was_planned_and_never_more() {
             }
         });
         let planned = largest.loader_bytes(shape, workers);
-        println!("loading with {workers} workers, {augment:?}: {peak} bytes, {planned} planned");
+        println!("loading with {workers} workers, {augment:?}, {form:?}: {peak} bytes, {planned} planned");
         assert!(peak <= planned && peak * 4 > planned * 3, "{workers} workers load: {peak} of {planned}");
     }
 }

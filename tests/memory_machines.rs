@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use gyrus::{
     Result,
+    data::augment::numbers::Layout,
     graph::fuse::Fuse,
     machine::{Capabilities, Emulated, Launch, Machine, Null, Recording},
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training},
@@ -144,19 +145,23 @@ impl Cell {
         let voxels = batch * extent.iter().product::<usize>();
         let images: Vec<f32> = (0..2 * voxels).map(|i| (i % 13) as f32 / 13.0 - 0.5).collect();
         let labels: Vec<u8> = (0..voxels).map(|i| (i / 5 % 3) as u8).collect();
+        let layout = Layout { depth: extent[0], channels: 2 };
+        let numbers = layout.identity(extent).repeat(batch);
         session.write(names::CLASS_WEIGHTS, &[1.0f32; 3]).unwrap();
         session.write(names::LOSS_SCALE, &[1.0f32]).unwrap();
         for step in 0..2u32 {
             session.write(names::IMAGES, &images).unwrap();
             session.write(names::LABELS, &labels).unwrap();
+            session.write(names::NUMBERS, &numbers).unwrap();
             session.write(names::HYPER, &[1e-2f32, 0.0, 0.0, 1.0]).unwrap();
             session.write(names::RNG, &[3u32, 0, step, 0]).unwrap();
             session.run_captured(0).unwrap();
         }
         session.write(names::VALIDATION_IMAGES, &images).unwrap();
         session.write(names::VALIDATION_LABELS, &labels).unwrap();
+        session.write(names::VALIDATION_NUMBERS, &numbers).unwrap();
         session.run_captured(1).unwrap();
-        let batches = [names::IMAGES, names::LABELS, names::VALIDATION_IMAGES, names::VALIDATION_LABELS];
+        let batches = [names::TRAINING_BATCH, names::VALIDATION_BATCH].concat();
         let kept: Vec<String> = session.persistent().map(|(name, _)| name.to_owned()).collect();
         let kept = kept.into_iter().filter(|name| !batches.contains(&name.as_str()));
         let outcome: Outcome = kept.map(|name| (name.clone(), session.read::<u8>(&name).unwrap())).collect();

@@ -8,7 +8,7 @@ use gyrus::{
     data::{
         augment::{Augment, Augmentation},
         dataset::{Case, Dataset},
-        loader::{Loader, LoaderSettings, Order},
+        loader::{Form, Loader, LoaderSettings, Order},
         preprocess::{Fit, Normalization, Preprocessing},
         validate::{Expectation, survey},
     },
@@ -233,6 +233,7 @@ impl Data {
                 augmentation,
                 seed: config.seed,
                 order,
+                form: Form::Ready,
                 batch,
                 workers: run.workers,
                 cache: None,

@@ -4,7 +4,12 @@
 
 use std::num::NonZeroUsize;
 
-use super::{dataset::Case, loader::LoaderSettings, nifti::read_header};
+use super::{
+    augment::numbers::Layout,
+    dataset::Case,
+    loader::{Form, LoaderSettings},
+    nifti::read_header,
+};
 use crate::{Error, Result, size::bytes};
 
 /// Pieces before and behind a decompressor, its window and tables; twice, for an image and its labels.
@@ -29,8 +34,10 @@ pub struct LoaderShape {
     pub extent: [usize; 3],
     /// Cases per batch.
     pub batch: usize,
-    /// Whether cases are changed on their way.
+    /// Whether cases are augmented, by whoever does it.
     pub is_augmented: bool,
+    /// How far cases come.
+    pub form: Form,
 }
 
 impl Largest {
@@ -57,8 +64,14 @@ impl Largest {
     /// Bytes that a loader takes: what is under way and ready, one more batch in the caller's hands, and scratch space.
     pub fn loader_bytes(&self, shape: LoaderShape, workers: usize) -> usize {
         let voxels: usize = shape.extent.iter().product();
-        let sample = voxels * (self.channels * size_of::<f32>() + 1);
-        let scratch = self.case() + if shape.is_augmented { sample } else { 0 };
+        let volumes = voxels * (self.channels * size_of::<f32>() + 1);
+        let layout = Layout { depth: shape.extent[0], channels: self.channels };
+        let (is_changed, numbers) = match shape.form {
+            Form::Ready => (shape.is_augmented, 0),
+            Form::Raw => (false, layout.row() * size_of::<f32>()),
+        };
+        let sample = volumes + numbers;
+        let scratch = self.case() + if is_changed { volumes } else { 0 };
         let batches = if workers == 0 { 1 } else { workers + 2 };
         batches * shape.batch * sample + workers.max(1) * scratch
     }
@@ -94,6 +107,7 @@ impl From<&LoaderSettings> for LoaderShape {
         Self {
             extent: settings.preprocessing.extent,
             batch: settings.batch,
+            form: settings.form,
             is_augmented: settings.augmentation != super::augment::Augmentation::default(),
         }
     }
@@ -103,7 +117,7 @@ impl From<&LoaderSettings> for LoaderShape {
 mod tests {
     use super::*;
 
-    const SHAPE: LoaderShape = LoaderShape { extent: [160, 240, 240], batch: 1, is_augmented: true };
+    const SHAPE: LoaderShape = LoaderShape { extent: [160, 240, 240], batch: 1, is_augmented: true, form: Form::Ready };
 
     #[test]
     fn a_tight_budget_takes_workers_away_before_it_refuses() {

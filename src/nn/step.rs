@@ -20,6 +20,8 @@ pub mod names {
     pub const IMAGES: &str = "images";
     /// Labels, `[N, D, H, W, 1]` of u8.
     pub const LABELS: &str = "labels";
+    /// How the images are to be augmented, where the step does it: a row for each case.
+    pub const NUMBERS: &str = "numbers";
     /// Weights of the classes in the loss.
     pub const CLASS_WEIGHTS: &str = "class_weights";
     /// Random-number state: seed and step.
@@ -42,6 +44,12 @@ pub mod names {
     pub const VALIDATION_IMAGES: &str = "validation.images";
     /// Labels of a validation pass.
     pub const VALIDATION_LABELS: &str = "validation.labels";
+    /// Numbers of a validation pass.
+    pub const VALIDATION_NUMBERS: &str = "validation.numbers";
+    /// Images, labels and numbers of a training step.
+    pub const TRAINING_BATCH: [&str; 3] = [IMAGES, LABELS, NUMBERS];
+    /// Images, labels and numbers of a validation pass.
+    pub const VALIDATION_BATCH: [&str; 3] = [VALIDATION_IMAGES, VALIDATION_LABELS, VALIDATION_NUMBERS];
     /// Probabilities of a prediction, `[N, D, H, W, outputs]`.
     pub const PROBABILITIES: &str = "probabilities";
 }

@@ -25,6 +25,8 @@ pub enum Fill {
     Constant(f64),
     /// Uniform in [-1, 1) but for one element, which is infinite or no number.
     OneNotFinite,
+    /// These, exact in the operand's type.
+    Listed(&'static [f64]),
 }
 
 /// One operand.
@@ -98,6 +100,7 @@ impl Operand {
                 list
             }
             Fill::Constant(value) => vec![exact(value); count],
+            Fill::Listed(values) => values.to_vec(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Adding an operation is a folder and a line in [`catalogue`]: tests and benches iterate the catalogue.
 
 pub mod activation;
+pub mod augment;
 pub mod batch_norm;
 pub mod batch_norm_fused;
 mod by_type;
@@ -64,6 +65,7 @@ fn fp32_cases() -> Vec<Case> {
         conv_transpose3d_fused::cases(),
         batch_norm_fused::cases(),
         max_pool_fused::cases(),
+        augment::cases(),
     ]
     .into_iter()
     .flatten()
@@ -87,6 +89,7 @@ pub fn kernels() -> Vec<KernelAbi> {
         elementwise::launch::kernels(),
         non_finite::launch::kernels(),
         optimizer::launch::kernels(),
+        augment::launch::kernels(),
     ]
     .into_iter()
     .flatten()

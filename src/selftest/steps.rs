@@ -14,6 +14,7 @@ use crate::{
     machine::{Machine, lower},
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names},
     ops::{
+        augment,
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
@@ -100,6 +101,11 @@ impl Steps {
         let mut session = DeviceSession::bind(std::slice::from_ref(&self.graph), machine)?;
         for (name, data) in &self.initial {
             session.write(name, &encode(self.spec(name), data))?;
+        }
+        // The images are what the definition reads: nothing is to be done to them.
+        if session.has(names::NUMBERS) {
+            let volume = self.spec(names::IMAGES).shape.volume().expect("images have five axes");
+            session.write(names::NUMBERS, &augment::layout(volume).identity(volume.extent).repeat(volume.n))?;
         }
         let is_volume = |name: &str| name == names::IMAGES || name == names::LABELS;
         let is_ahead = |name: &str| start == Start::Ahead && is_volume(name);

@@ -121,6 +121,11 @@ impl<'a> CpuCall<'a> {
         self.input(input, DType::U8)
     }
 
+    /// A u8 output.
+    pub fn u8_mut(&self, output: usize) -> &'a mut [u8] {
+        self.output(output, DType::U8)
+    }
+
     /// A u32 input.
     pub fn u32(&self, input: usize) -> &'a [u32] {
         bytemuck::cast_slice(self.input(input, DType::U32))

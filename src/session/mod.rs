@@ -2,7 +2,6 @@
 
 mod arena;
 mod call;
-mod detach;
 mod device;
 mod executor;
 mod memory;
@@ -20,7 +19,6 @@ use crate::{
     tensor::{DType, Spec},
 };
 pub use call::CpuCall;
-pub use detach::detach_inputs;
 pub use device::DeviceSession;
 pub use executor::{Executor, RunsOn};
 

@@ -8,13 +8,12 @@ use crate::{
         Graph,
         fuse::{Fuse, PATTERNS, fuse_with, passes},
     },
-    nn::{Precision, StepConfig, record_training, record_validation},
+    nn::{Precision, StepConfig, feed_raw, record_training, record_validation},
     plan::{
         Options, Target,
         budget::{self, Budget, Fitted, Offload, Rematerialise, TooMuch},
         plan,
     },
-    session::detach_inputs,
     size::bytes,
 };
 
@@ -99,8 +98,8 @@ impl Run {
         Ok(Merged { patterns: patterns.collect(), before: moved(&plain), after: moved(&merged) })
     }
 
-    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU the batch
-    /// is copied at the beginning of a step, so that the next one can be uploaded during the rest of it.
+    /// The program as it is laid out for this kind of device, with operations merged if they shall be. On a GPU a
+    /// step begins with the augmentation of its batch, so that the next one can be uploaded during the rest of it.
     ///
     /// # Errors
     /// If the extents do not fit the network.
@@ -108,7 +107,7 @@ impl Run {
         let graphs = self.graphs()?.into_iter().map(|graph| self.fuse.apply(graph, target));
         Ok(match target {
             Target::Cpu(_) => graphs.collect(),
-            Target::Gpu => graphs.map(|graph| detach_inputs(&graph)).collect(),
+            Target::Gpu => graphs.map(feed_raw).collect(),
         })
     }
 

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     Error, Result,
-    data::{loader::Loader, preprocess::Preprocessing},
+    data::{
+        loader::{Batch, Form, Loader},
+        preprocess::Preprocessing,
+    },
     nn::{initial_parameters, names, record_training},
     ops::dice::Sums,
     optim::OptimizerState,
@@ -197,6 +200,11 @@ impl Trainer {
         self.rematerialised
     }
 
+    /// How far loaders are to bring the cases of this run: on a GPU the step does the rest.
+    pub fn form(&self) -> Form {
+        if self.session.has(names::NUMBERS) { Form::Raw } else { Form::Ready }
+    }
+
     /// The best validation Dice coefficient so far, and its epoch counted from 1.
     pub fn best(&self) -> Option<(f64, u64)> {
         self.best
@@ -206,6 +214,9 @@ impl Trainer {
     ///
     /// # Errors
     /// What loading or saving says; [`Error::Stopped`] after a requested stop, when the checkpoint is on disk.
+    ///
+    /// # Panics
+    /// If a loader does not bring cases in this run's [`Self::form`].
     pub fn run(
         &mut self,
         training: &Loader,
@@ -213,6 +224,7 @@ impl Trainer {
         options: &RunOptions<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Ending> {
+        assert_eq!([training.form(), validation.form()], [self.form(); 2], "loaders of another form");
         let started = Instant::now();
         while self.position.epoch < self.config.epochs as u64 {
             let start = Instant::now();
@@ -225,8 +237,7 @@ impl Trainer {
                 // While a step runs, the next batch is made and uploaded.
                 let batch = epoch.next().transpose()?;
                 if let Some(batch) = &batch {
-                    self.session.write_ahead(names::IMAGES, &batch.images)?;
-                    self.session.write_ahead(names::LABELS, &batch.labels)?;
+                    self.write(names::TRAINING_BATCH, batch)?;
                 }
                 if is_running {
                     let (loss, dice) = self.finish_step()?;
@@ -267,6 +278,16 @@ impl Trainer {
             }
         }
         Ok(Ending::Completed)
+    }
+
+    /// Uploads a batch for the next run, beside one that is under way.
+    fn write(&mut self, [images, labels, numbers]: [&str; 3], batch: &Batch) -> Result<()> {
+        self.session.write_ahead(images, &batch.images)?;
+        self.session.write_ahead(labels, &batch.labels)?;
+        match self.form() {
+            Form::Ready => Ok(()),
+            Form::Raw => self.session.write_ahead(numbers, &batch.numbers),
+        }
     }
 
     /// Starts an optimizer step on the batch that was written last.
@@ -335,8 +356,7 @@ impl Trainer {
             let batch = epoch.next().transpose()?;
             if let Some(batch) = &batch {
                 // A short last batch leaves old samples behind it; their sums are not looked at.
-                self.session.write_ahead(names::VALIDATION_IMAGES, &batch.images)?;
-                self.session.write_ahead(names::VALIDATION_LABELS, &batch.labels)?;
+                self.write(names::VALIDATION_BATCH, batch)?;
             }
             if running > 0 {
                 let mut samples = self.samples(names::VALIDATION_SUMS)?;

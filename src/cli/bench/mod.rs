@@ -18,13 +18,18 @@ use super::{
 use crate::{
     Error, Result,
     cpu::peak::{self, Products},
+    data::{
+        augment::{Augment, Recipe},
+        preprocess::Pending,
+    },
     graph::Graph,
     machine::Machine,
     nn::{StepConfig, initial_parameters, names},
-    ops::optimizer::Optimizer,
+    ops::{augment, optimizer::Optimizer},
     plan::budget::Fitted,
     random::Stream,
     session::{DeviceSession, Executor, RunsOn, Session, roofline::Roofline},
+    tensor::Volume,
     train::{budget::Run, state},
 };
 
@@ -187,6 +192,20 @@ fn on_machine(
     Ok((peaks, times))
 }
 
+/// The most that augmentation does: each case of the batch turned, bent and with noise.
+fn numbers(volume: Volume) -> Vec<f32> {
+    let layout = augment::layout(volume);
+    let settings = Augment::Full.settings();
+    let is_full = |recipe: &Recipe| recipe.noise > 0.0 && recipe.matrix[0][1] != 0.0;
+    let recipes = (0..).map(|epoch| Recipe::draw(&settings, 0, epoch, "bench", [1.0; 3], volume.c)).filter(is_full);
+    let row = |recipe| {
+        let mut row = vec![0.0; layout.row()];
+        layout.write(&mut row, &recipe, &Pending::nothing(volume.extent, volume.c));
+        row
+    };
+    recipes.take(volume.n).flat_map(row).collect()
+}
+
 /// Random images and labels, initial weights, and a learning rate of zero: the same work at every step.
 fn fill(session: &mut Executor, graph: &Graph, classes: usize) -> Result<()> {
     let mut stream = Stream::new(0, "bench");
@@ -195,6 +214,11 @@ fn fill(session: &mut Executor, graph: &Graph, classes: usize) -> Result<()> {
     let labels: Vec<u8> = (0..elements(names::LABELS)).map(|_| stream.below(classes) as u8).collect();
     session.write_ahead(names::IMAGES, &images)?;
     session.write_ahead(names::LABELS, &labels)?;
+    if let Some(volume) = graph.find(names::IMAGES).and_then(|id| graph.value(id).spec.shape.volume())
+        && session.has(names::NUMBERS)
+    {
+        session.write_ahead(names::NUMBERS, &numbers(volume))?;
+    }
     session.write(names::CLASS_WEIGHTS, &vec![1.0f32; elements(names::CLASS_WEIGHTS)])?;
     session.write(names::LOSS_SCALE, &[1.0f32])?;
     session.write(names::HYPER, &[0.0f32, 0.0, 0.0, 1.0])?;

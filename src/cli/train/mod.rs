@@ -186,9 +186,10 @@ pub fn run(options: Options) -> Result<()> {
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
     }
+    let form = trainer.form();
     let shape = |batch, augmentation: Augmentation| {
         let is_augmented = augmentation != Augmentation::default();
-        LoaderShape { extent: options.network.extent(), batch, is_augmented }
+        LoaderShape { extent: options.network.extent(), batch, is_augmented, form }
     };
     let shapes = [shape(train_batch, augmentation), shape(validation_batch, Augmentation::default())];
     let host = options.host.bytes(if is_on_host { trainer.session().plan().total } else { 0 });
@@ -205,6 +206,7 @@ pub fn run(options: Options) -> Result<()> {
                 augmentation,
                 seed: options.seed,
                 order,
+                form,
                 batch,
                 workers,
                 cache: options.data.cache.clone(),

@@ -1,6 +1,6 @@
 //! Does to a case what its recipe says, on the CPU.
 
-use super::recipe::{PointWise, Recipe};
+use super::recipe::{Changes, PointWise, Recipe};
 use crate::random::{philox, unit};
 
 impl Recipe {
@@ -9,6 +9,20 @@ impl Recipe {
     /// # Panics
     /// When a slice does not have these extents.
     pub fn apply(
+        &self,
+        extents: [usize; 3],
+        image: &[f32],
+        labels: &[u8],
+        image_out: &mut [f32],
+        labels_out: &mut [u8],
+    ) {
+        self.changes().apply(extents, image, labels, image_out, labels_out);
+    }
+}
+
+impl Changes<'_> {
+    /// As [`Recipe::apply`].
+    pub(crate) fn apply(
         &self,
         [d, h, w]: [usize; 3],
         image: &[f32],
@@ -256,7 +270,7 @@ mod tests {
                 let (once, labels_once) = apply(&recipe, &image, &labels);
                 assert_eq!(apply(&recipe, &once, &labels_once), (image.clone(), labels.clone()));
                 let (mut gathered, mut labels_gathered) = (vec![0.0; image.len()], vec![0; labels.len()]);
-                recipe.gather::<0>(EXTENTS, &image, &labels, &mut gathered, &mut labels_gathered);
+                recipe.changes().gather::<0>(EXTENTS, &image, &labels, &mut gathered, &mut labels_gathered);
                 assert_eq!((gathered, labels_gathered), (once, labels_once), "{flips}");
             }
         }

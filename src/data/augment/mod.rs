@@ -1,13 +1,16 @@
 //! Shows the network each case a little differently in each epoch.
 //!
 //! Drawing and applying are apart: a [`Recipe`] is plain numbers, drawn from a stream that is named by seed, epoch and
-//! case, so it does not matter which worker, or which device, applies it.
+//! case, so it does not matter which worker, or which device, applies it. A worker calls [`Recipe::apply`]; a GPU gets the
+//! recipe as [`numbers`] and runs [`crate::ops::augment`].
 
 mod apply;
+pub mod numbers;
 mod recipe;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use recipe::Changes;
 pub use recipe::{PointWise, Recipe};
 
 /// The presets.

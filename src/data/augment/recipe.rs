@@ -20,7 +20,8 @@ pub struct Recipe {
 }
 
 /// Changes of one channel.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub struct PointWise {
     /// Exponent applied to the non-zero voxels' range, mapped to 0..=1 and back; 1: none.
     pub gamma: f32,
@@ -28,6 +29,19 @@ pub struct PointWise {
     pub scale: f32,
     /// Summand.
     pub shift: f32,
+}
+
+/// A recipe whose channels lie elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Changes<'a> {
+    /// As [`Recipe::matrix`].
+    pub matrix: [[f32; 3]; 3],
+    /// As [`Recipe::channels`].
+    pub channels: &'a [PointWise],
+    /// As [`Recipe::noise`].
+    pub noise: f32,
+    /// As [`Recipe::noise_key`].
+    pub noise_key: [u32; 2],
 }
 
 impl PointWise {
@@ -71,6 +85,14 @@ impl Recipe {
         Self { matrix: matrix(flip, angles, zoom, spacing), channels, noise: noise as f32, noise_key }
     }
 
+    /// The same, borrowed.
+    pub(super) fn changes(&self) -> Changes<'_> {
+        let Self { matrix, ref channels, noise, noise_key } = *self;
+        Changes { matrix, channels, noise, noise_key }
+    }
+}
+
+impl Changes<'_> {
     /// The axes that are mirrored, when the gather does nothing else.
     pub(super) fn only_flips(&self) -> Option<[bool; 3]> {
         let [[d, a, b], [c, h, e], [f, g, w]] = self.matrix;
@@ -132,7 +154,7 @@ mod tests {
         let mut is_oblique = false;
         for epoch in 0..50 {
             let recipe = Recipe::draw(&turned, 1, epoch, "a", spacing, 1);
-            is_oblique |= recipe.only_flips().is_none();
+            is_oblique |= recipe.changes().only_flips().is_none();
             for column in 0..3 {
                 // A step of one voxel along an axis stays a step of that many mm.
                 let length =
@@ -151,7 +173,7 @@ mod tests {
         let flips = Augment::Flip.settings();
         let mut counts = [0; 3];
         for case in 0..400 {
-            let flip = draw(&flips, 0, &case.to_string()).only_flips().unwrap();
+            let flip = draw(&flips, 0, &case.to_string()).changes().only_flips().unwrap();
             (0..3).for_each(|axis| counts[axis] += usize::from(flip[axis]));
         }
         // Four standard deviations of 10 around 200.

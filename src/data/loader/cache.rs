@@ -1,7 +1,8 @@
 //! Prepared cases on disk, so that later epochs skip inflating and normalising.
 //!
-//! An entry: magic, key length and key, spacing (3 f64), image (f32), labels (u8), CRC-32 of all that. The key is text
-//! that says everything the content depends on: paths, sizes and times of the files, and the preprocessing. A file that
+//! An entry: magic, key length and key, spacing (3 f64), image (f32), labels (u8), numbers (f32, where the image is raw), CRC-32
+//! of all that. The key is text that says everything the content depends on: paths, sizes and times of the files, the
+//! preprocessing, and how far it has gone. A file that
 //! is damaged, or holds anything else, is as good as none: it is made anew.
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use super::LoaderSettings;
+use super::{Form, LoaderSettings, prepare::Place};
 use crate::{
     Error, Result,
     data::dataset::Case,
@@ -38,7 +39,8 @@ impl Cache {
         fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
         let preprocessing = serde_json::to_string(&settings.preprocessing).expect("plain data");
         let order = if cfg!(target_endian = "big") { "big" } else { "little" };
-        let settings = format!("{order}-endian, {} classes, {preprocessing}", settings.classes);
+        let raw = if settings.form == Form::Raw { "raw, " } else { "" };
+        let settings = format!("{order}-endian, {} classes, {raw}{preprocessing}", settings.classes);
         Ok(Self { folder: folder.to_owned(), settings })
     }
 
@@ -64,10 +66,12 @@ impl Cache {
 }
 
 impl Entry {
-    /// Fills the slices and returns the spacing. None when there is no sound entry; the slices may then hold anything.
-    pub(super) fn load(&self, image: &mut [f32], labels: &mut [u8]) -> Option<[f64; 3]> {
+    /// Fills the place and returns the spacing. None when there is no sound entry; the place may then hold anything.
+    pub(super) fn load(&self, place: &mut Place<'_>) -> Option<[f64; 3]> {
+        let Place { image, labels, numbers } = place;
         let mut file = File::open(&self.path).ok()?;
-        let expected = MAGIC.len() + 4 + self.key.len() + 24 + size_of_val(image) + labels.len() + 4;
+        let expected =
+            MAGIC.len() + 4 + self.key.len() + 24 + size_of_val(*image) + labels.len() + size_of_val(*numbers) + 4;
         if file.metadata().ok()?.len() != expected as u64 {
             return None;
         }
@@ -86,15 +90,18 @@ impl Entry {
         fill(spacing.as_flattened_mut())?;
         fill(bytemuck::cast_slice_mut(image))?;
         fill(labels)?;
+        fill(bytemuck::cast_slice_mut(numbers))?;
         let mut sum = [0; 4];
         file.read_exact(&mut sum).ok()?;
         (u32::from_le_bytes(sum) == checksum.finalize()).then(|| spacing.map(f64::from_le_bytes))
     }
 
-    pub(super) fn store(&self, spacing: [f64; 3], image: &[f32], labels: &[u8]) -> Result<()> {
+    pub(super) fn store(&self, spacing: [f64; 3], place: &Place<'_>) -> Result<()> {
+        let Place { image, labels, numbers } = place;
         let start = self.start();
         let spacing = spacing.map(f64::to_le_bytes);
-        let parts = [&start[..], spacing.as_flattened(), bytemuck::cast_slice(image), labels];
+        let (image, numbers) = (bytemuck::cast_slice(image), bytemuck::cast_slice(numbers));
+        let parts = [&start[..], spacing.as_flattened(), image, labels, numbers];
         let mut checksum = crc32fast::Hasher::new();
         parts.iter().for_each(|part| checksum.update(part));
         let sum = checksum.finalize().to_le_bytes();

@@ -14,8 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{cache::Cache, prepare::Scratch, queue::Queue};
-use super::{augment::Augmentation, dataset::Case, preprocess::Preprocessing};
+use self::{
+    cache::Cache,
+    prepare::{Place, Scratch},
+    queue::Queue,
+};
+use super::{
+    augment::{Augmentation, numbers::Layout},
+    dataset::Case,
+    preprocess::Preprocessing,
+};
 use crate::{Error, Result, random::Stream};
 
 /// How cases become batches.
@@ -31,12 +39,29 @@ pub struct LoaderSettings {
     pub seed: u64,
     /// Which cases go into which batch.
     pub order: Order,
+    /// How far cases come.
+    pub form: Form,
     /// Cases per batch.
     pub batch: usize,
     /// Threads that prepare batches; 0: the caller's own.
     pub workers: usize,
     /// Folder that keeps prepared cases (before augmentation) between epochs and runs.
     pub cache: Option<PathBuf>,
+}
+
+impl LoaderSettings {
+    /// The layout of a case's numbers.
+    pub fn layout(&self) -> Layout {
+        Layout { depth: self.preprocessing.extent[0], channels: self.preprocessing.channels }
+    }
+
+    /// Numbers of a case.
+    fn row(&self) -> usize {
+        match self.form {
+            Form::Ready => 0,
+            Form::Raw => self.layout().row(),
+        }
+    }
 }
 
 /// Which cases go into which batch.
@@ -48,7 +73,17 @@ pub enum Order {
     Fixed,
 }
 
-/// Cases, ready for the network.
+/// How far a loader brings cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Ready for the network: what the workers' processor does, a step on that processor need not.
+    Ready,
+    /// Placed on the network's grid. Normalising and augmenting are left to who computes the step
+    /// ([`crate::ops::augment`]); how, is said in numbers.
+    Raw,
+}
+
+/// Cases, as far as the loader's [`Form`] says.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The step of its epoch, from 0.
@@ -59,6 +94,8 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// `[N, D, H, W]`.
     pub labels: Vec<u8>,
+    /// A row for each case ([`Layout`]) if the form is raw; else nothing.
+    pub numbers: Vec<f32>,
 }
 
 impl Batch {
@@ -123,6 +160,11 @@ impl Loader {
     /// Steps of an epoch.
     pub fn steps(&self) -> usize {
         self.shared.steps()
+    }
+
+    /// How far cases come.
+    pub fn form(&self) -> Form {
+        self.shared.settings.form
     }
 
     /// The batches of an epoch from a step on; workers start at once. An error ends the epoch.
@@ -217,13 +259,18 @@ impl Shared {
         // Every element is overwritten, so the old values need not be cleared.
         batch.images.resize(cases.len() * voxels * channels, 0.0);
         batch.labels.resize(cases.len() * voxels, 0);
+        let row = self.settings.row();
+        batch.numbers.resize(cases.len() * row, 0.0);
         let images = batch.images.chunks_exact_mut(voxels * channels);
-        for ((index, image), labels) in cases.iter().zip(images).zip(batch.labels.chunks_exact_mut(voxels)) {
+        let volumes = images.zip(batch.labels.chunks_exact_mut(voxels));
+        for (position, (index, (image, labels))) in cases.iter().zip(volumes).enumerate() {
             if !is_wanted() {
                 return Ok(Batch::default());
             }
             let case = &self.cases[*index];
-            prepare::case(&self.settings, self.cache.as_ref(), epoch, case, &mut scratch, image, labels)?;
+            let numbers = &mut batch.numbers[position * row..][..row];
+            let place = Place { image, labels, numbers };
+            prepare::case(&self.settings, self.cache.as_ref(), epoch, case, &mut scratch, place)?;
             batch.cases.push(case.name.clone());
         }
         self.scratch.lock().expect("no thread panics with the lock held").push(scratch);

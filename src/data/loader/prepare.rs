@@ -1,12 +1,13 @@
 //! One case from its files (or the cache) to its place in a batch.
 
-use super::{LoaderSettings, cache::Cache};
+use super::{Form, LoaderSettings, cache::Cache};
 use crate::{
     Error, Result,
     data::{
         augment::{Augmentation, Recipe},
         dataset::Case,
         nifti::{read_image_into, read_labels_into},
+        preprocess::Preprocessing,
     },
 };
 
@@ -19,27 +20,51 @@ pub(super) struct Scratch {
     mask: Vec<u8>,
 }
 
-/// Prepares and augments a case into `image` `[D, H, W, C]` and `labels` `[D, H, W]`.
+/// Where a case goes.
+pub(super) struct Place<'a> {
+    /// `[D, H, W, C]`.
+    pub image: &'a mut [f32],
+    /// `[D, H, W]`.
+    pub labels: &'a mut [u8],
+    /// Its row of numbers; empty where the image comes ready.
+    pub numbers: &'a mut [f32],
+}
+
+/// Prepares a case and augments it, or says how.
 pub(super) fn case(
     settings: &LoaderSettings,
     cache: Option<&Cache>,
     epoch: usize,
     case: &Case,
     scratch: &mut Scratch,
-    image: &mut [f32],
-    labels: &mut [u8],
+    place: Place<'_>,
 ) -> Result<()> {
-    if settings.augmentation == Augmentation::default() {
-        return prepared(settings, cache, case, scratch, image, labels).map(|_| ());
+    let Preprocessing { extent, channels, .. } = settings.preprocessing;
+    let is_augmented = settings.augmentation != Augmentation::default();
+    let recipe = |spacing| match is_augmented {
+        true => Recipe::draw(&settings.augmentation, settings.seed, epoch, &case.name, spacing, channels),
+        false => Recipe::identity(channels),
+    };
+    let Place { image, labels, numbers } = place;
+    match settings.form {
+        Form::Raw => {
+            let place = Place { image, labels, numbers: &mut *numbers };
+            let spacing = prepared(settings, cache, case, scratch, place)?;
+            settings.layout().write_recipe(numbers, &recipe(spacing));
+        }
+        Form::Ready if is_augmented => {
+            let (mut plain, mut mask) = (std::mem::take(&mut scratch.image), std::mem::take(&mut scratch.mask));
+            plain.resize(image.len(), 0.0);
+            mask.resize(labels.len(), 0);
+            let place = Place { image: &mut plain, labels: &mut mask, numbers };
+            let spacing = prepared(settings, cache, case, scratch, place)?;
+            recipe(spacing).apply(extent, &plain, &mask, image, labels);
+            (scratch.image, scratch.mask) = (plain, mask);
+        }
+        Form::Ready => {
+            prepared(settings, cache, case, scratch, Place { image, labels, numbers })?;
+        }
     }
-    let (mut plain, mut mask) = (std::mem::take(&mut scratch.image), std::mem::take(&mut scratch.mask));
-    plain.resize(image.len(), 0.0);
-    mask.resize(labels.len(), 0);
-    let spacing = prepared(settings, cache, case, scratch, &mut plain, &mut mask)?;
-    let channels = settings.preprocessing.channels;
-    let recipe = Recipe::draw(&settings.augmentation, settings.seed, epoch, &case.name, spacing, channels);
-    recipe.apply(settings.preprocessing.extent, &plain, &mask, image, labels);
-    (scratch.image, scratch.mask) = (plain, mask);
     Ok(())
 }
 
@@ -49,26 +74,20 @@ fn prepared(
     cache: Option<&Cache>,
     case: &Case,
     scratch: &mut Scratch,
-    image: &mut [f32],
-    labels: &mut [u8],
+    mut place: Place<'_>,
 ) -> Result<[f64; 3]> {
-    let Some(cache) = cache else { return read(settings, case, scratch, image, labels) };
+    let Some(cache) = cache else { return read(settings, case, scratch, place) };
     let entry = cache.entry(case)?;
-    if let Some(spacing) = entry.load(image, labels) {
+    if let Some(spacing) = entry.load(&mut place) {
         return Ok(spacing);
     }
-    let spacing = read(settings, case, scratch, image, labels)?;
-    entry.store(spacing, image, labels)?;
+    let Place { image, labels, numbers } = &mut place;
+    let spacing = read(settings, case, scratch, Place { image, labels, numbers })?;
+    entry.store(spacing, &place)?;
     Ok(spacing)
 }
 
-fn read(
-    settings: &LoaderSettings,
-    case: &Case,
-    scratch: &mut Scratch,
-    image: &mut [f32],
-    labels: &mut [u8],
-) -> Result<[f64; 3]> {
+fn read(settings: &LoaderSettings, case: &Case, scratch: &mut Scratch, place: Place<'_>) -> Result<[f64; 3]> {
     let Some(label_path) = &case.label else {
         return Err(Error::input(&case.image, "an image without labels", "leave it out or add its labels"));
     };
@@ -79,8 +98,16 @@ fn read(
         let cause = format!("{:?} voxels, where its image has {:?}", mask.header.extents, volume.header.extents);
         return Err(Error::input(label_path, cause, "resample the labels to the image's grid"));
     }
-    let placement = settings.preprocessing.image(&mut volume, &case.image, image)?;
-    settings.preprocessing.labels(&mask, settings.classes, label_path, labels)?;
+    let preprocessing = &settings.preprocessing;
+    let placement = match settings.form {
+        Form::Ready => preprocessing.image(&mut volume, &case.image, place.image)?,
+        Form::Raw => {
+            let (placement, pending) = preprocessing.place_image(&mut volume, &case.image, place.image)?;
+            settings.layout().write_pending(place.numbers, &pending);
+            placement
+        }
+    };
+    preprocessing.labels(&mask, settings.classes, label_path, place.labels)?;
     let [x, y, z] = volume.header.spacing();
     (scratch.voxels, scratch.labels) = (volume.voxels, mask.voxels);
     Ok(placement.spacing([z, y, x]))

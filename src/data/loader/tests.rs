@@ -2,7 +2,7 @@ use std::{fs, path::Path};
 
 use super::*;
 use crate::data::{
-    augment::Augment,
+    augment::{Augment, Recipe},
     nifti::{Header, write_f32, write_labels},
     preprocess::{Fit, Normalization},
 };
@@ -37,16 +37,17 @@ fn settings(workers: usize) -> LoaderSettings {
         augmentation: Augment::Full.settings(),
         seed: 11,
         order: Order::Shuffled,
+        form: Form::Ready,
         batch: 2,
         workers,
         cache: None,
     }
 }
 
-type Content = (usize, Vec<String>, Vec<f32>, Vec<u8>);
+type Content = (usize, Vec<String>, Vec<f32>, Vec<u8>, Vec<f32>);
 
 fn content(batch: Batch) -> Content {
-    (batch.step, batch.cases, batch.images, batch.labels)
+    (batch.step, batch.cases, batch.images, batch.labels, batch.numbers)
 }
 
 fn epoch(loader: &Loader, epoch: usize, first: usize) -> Vec<Content> {
@@ -62,16 +63,39 @@ fn epoch(loader: &Loader, epoch: usize, first: usize) -> Vec<Content> {
 fn batches_do_not_depend_on_workers_nor_on_where_an_epoch_starts() {
     let folder = tempfile::tempdir().unwrap();
     let cases = cases(folder.path(), 7);
-    let alone = Loader::new(cases.clone(), settings(0)).unwrap();
-    let expected = [epoch(&alone, 0, 0), epoch(&alone, 1, 0)];
-    assert_eq!(expected[0].len(), 4);
-    assert_ne!(expected[0], expected[1]);
-    for workers in [1, 3, 8] {
-        let loader = Loader::new(cases.clone(), settings(workers)).unwrap();
-        assert!(epoch(&loader, 1, 0) == expected[1], "{workers} workers");
-        assert!(epoch(&loader, 0, 3) == expected[0][3..], "{workers} workers");
-        assert!(epoch(&loader, 0, 0) == expected[0], "{workers} workers");
-        assert!(epoch(&loader, 0, 4).is_empty());
+    for form in [Form::Ready, Form::Raw] {
+        let settings = |workers| LoaderSettings { form, ..settings(workers) };
+        let alone = Loader::new(cases.clone(), settings(0)).unwrap();
+        let expected = [epoch(&alone, 0, 0), epoch(&alone, 1, 0)];
+        assert_eq!(expected[0].len(), 4);
+        assert_ne!(expected[0], expected[1]);
+        for workers in [1, 3, 8] {
+            let loader = Loader::new(cases.clone(), settings(workers)).unwrap();
+            assert!(epoch(&loader, 1, 0) == expected[1], "{form:?}, {workers} workers");
+            assert!(epoch(&loader, 0, 3) == expected[0][3..], "{form:?}, {workers} workers");
+            assert!(epoch(&loader, 0, 0) == expected[0], "{form:?}, {workers} workers");
+            assert!(epoch(&loader, 0, 4).is_empty());
+        }
+    }
+}
+
+#[test]
+fn raw_batches_hold_placed_files_with_the_recipe_and_the_scores_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = cases(folder.path(), 2);
+    let raw = LoaderSettings { order: Order::Fixed, form: Form::Raw, ..settings(1) };
+    let batch = Loader::new(cases.clone(), raw.clone()).unwrap().epoch(5, 0).next().unwrap().unwrap();
+    for (index, case) in cases.iter().enumerate() {
+        let mut image = crate::data::nifti::read_image(&case.image).unwrap();
+        let mut voxels = vec![0.0; 2 * VOXELS];
+        let (placement, pending) = raw.preprocessing.place_image(&mut image, &case.image, &mut voxels).unwrap();
+        assert_eq!(batch.images[index * 2 * VOXELS..][..2 * VOXELS], voxels);
+        let [x, y, z] = image.header.spacing();
+        let spacing = placement.spacing([z, y, x]);
+        let recipe = Recipe::draw(&raw.augmentation, raw.seed, 5, &case.name, spacing, 2);
+        let mut row = vec![0.0; raw.layout().row()];
+        raw.layout().write(&mut row, &recipe, &pending);
+        assert_eq!(batch.numbers[index * row.len()..][..row.len()], row);
     }
 }
 
@@ -187,11 +211,20 @@ fn a_cache_changes_nothing_and_mends_itself() {
     let [with, without] = [plain, without].map(|settings| epoch(&Loader::new(cases.clone(), settings).unwrap(), 0, 0));
     assert!(with != without);
 
+    // So is one that is not normalised.
+    let raw = LoaderSettings { form: Form::Raw, cache: None, ..cached.clone() };
+    let expected = epoch(&Loader::new(cases.clone(), raw.clone()).unwrap(), 2, 0);
+    for pass in ["first pass", "second pass"] {
+        let loader = Loader::new(cases.clone(), LoaderSettings { cache: cached.cache.clone(), ..raw.clone() }).unwrap();
+        assert!(epoch(&loader, 2, 0) == expected, "raw, {pass}");
+        assert_eq!(entries().len(), 8);
+    }
+
     // Another image under the same name is another entry.
     fs::copy(&cases[1].image, &cases[0].image).unwrap();
     fs::copy(cases[1].label.as_ref().unwrap(), cases[0].label.as_ref().unwrap()).unwrap();
     epoch(&loader(), 2, 0);
-    assert_eq!(entries().len(), 5);
+    assert_eq!(entries().len(), 9);
 }
 
 #[test]

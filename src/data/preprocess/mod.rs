@@ -3,13 +3,15 @@
 //! Statistics are taken over the whole image, before fitting, so they do not depend on the network's extents.
 
 mod normalize;
+mod pending;
 mod place;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use normalize::{CtStatistics, Normalization, Scores, Visit, normalize};
+pub use normalize::{CtStatistics, Normalization, Score, Scores, Visit, normalize};
+pub use pending::Pending;
 pub use place::{Fit, Placement};
 
 use super::{
@@ -79,6 +81,15 @@ impl Preprocessing {
     /// # Panics
     /// When `out` does not have the network's extents times the channels.
     pub fn image(&self, image: &mut Image, path: &Path, out: &mut [f32]) -> Result<Placement> {
+        self.check_image(image, path)?;
+        let placement = self.placement(&image.header);
+        normalize(&mut image.voxels, placement.source, self.normalization, &self.ct);
+        placement.fit_planar(&image.voxels, self.channels, out);
+        Ok(placement)
+    }
+
+    /// Whether the image has the channels expected, all of them finite.
+    fn check_image(&self, image: &Image, path: &Path) -> Result<()> {
         let found = image.header.channels;
         if found != self.channels {
             let cause = format!("{found} channels, where {} are expected", self.channels);
@@ -87,10 +98,7 @@ impl Preprocessing {
         if image.voxels.iter().any(|value| !value.is_finite()) {
             return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
         }
-        let placement = self.placement(&image.header);
-        normalize(&mut image.voxels, placement.source, self.normalization, &self.ct);
-        placement.fit_planar(&image.voxels, self.channels, out);
-        Ok(placement)
+        Ok(())
     }
 
     /// Writes labels, fitted, as `[D, H, W]` into `out`.

@@ -112,11 +112,7 @@ impl Scores {
                 slice.iter_mut().filter(|value| **value != 0.0).for_each(|value| *value = score.of(*value));
             }
             Normalization::Slice => {
-                let mut moments = Moments::default();
-                moments.add(slice.iter().copied());
-                let mut spread = Spread::about(moments);
-                spread.add(slice.iter().copied());
-                let score = spread.score();
+                let score = ZScore::of_values(|| slice.iter().copied());
                 slice.iter_mut().for_each(|value| *value = score.of(*value));
             }
             Normalization::Ct => {
@@ -125,6 +121,51 @@ impl Scores {
                 slice.iter_mut().for_each(|value| *value = score.of(value.max(low).min(high)));
             }
         }
+    }
+}
+
+impl Scores {
+    /// What [`Self::apply`] does to this axial slice of a channel, as numbers.
+    pub fn of_slice(&self, channel: usize, slice: &[f32]) -> Score {
+        match self.normalization {
+            Normalization::None => Score::NONE,
+            Normalization::Volume => Score { keeps_zero: 1.0, ..self.channels[channel].rounded() },
+            Normalization::Slice => ZScore::of_values(|| slice.iter().copied()).rounded(),
+            Normalization::Ct => self.channels[channel].rounded(),
+        }
+    }
+
+    /// The least and the greatest value of a channel that [`Self::apply`] lets pass.
+    pub fn limits(&self, channel: usize) -> [f32; 2] {
+        match self.normalization {
+            Normalization::Ct => [self.ct[channel].low, self.ct[channel].high],
+            _ => [f32::NEG_INFINITY, f32::INFINITY],
+        }
+    }
+}
+
+/// One z-score in single precision: `((value - mean) - rest) * scale`. The mean comes in two parts, so that next to
+/// nothing is lost where values are large beside their deviation.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Score {
+    /// The mean, rounded.
+    pub mean: f32,
+    /// What rounding took from the mean.
+    pub rest: f32,
+    /// One over the deviation.
+    pub scale: f32,
+    /// 1: what is exactly 0 stays 0; 0: it is a value like any other.
+    pub keeps_zero: f32,
+}
+
+impl Score {
+    /// Values as they are.
+    pub const NONE: Self = Self { mean: 0.0, rest: 0.0, scale: 1.0, keeps_zero: 0.0 };
+
+    /// A value that was limited before.
+    pub fn of(self, value: f32) -> f32 {
+        if value == 0.0 && self.keeps_zero != 0.0 { 0.0 } else { ((value - self.mean) - self.rest) * self.scale }
     }
 }
 
@@ -198,8 +239,23 @@ impl ZScore {
         Self { mean, scale }
     }
 
+    /// The score of these values, which are read twice.
+    fn of_values<I: Iterator<Item = f32>>(values: impl Fn() -> I) -> Self {
+        let mut moments = Moments::default();
+        moments.add(values());
+        let mut spread = Spread::about(moments);
+        spread.add(values());
+        spread.score()
+    }
+
     fn of(&self, value: f32) -> f32 {
         ((f64::from(value) - self.mean) * self.scale) as f32
+    }
+
+    fn rounded(&self) -> Score {
+        let mean = self.mean as f32;
+        let scale = self.scale.min(f64::from(f32::MAX)) as f32;
+        Score { mean, rest: (self.mean - f64::from(mean)) as f32, scale, keeps_zero: 0.0 }
     }
 }
 

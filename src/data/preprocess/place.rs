@@ -1,5 +1,7 @@
 //! Brings a volume to the network's extents, and what the network says back to the volume's grid.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -169,6 +171,15 @@ impl Placement {
                 out
             }
         }
+    }
+
+    /// Where the volume's voxels lie in the network's grid, and the first of them in the volume, D H W: what [`Fit::Pad`]
+    /// fills. All the rest is padding.
+    pub fn shared(&self) -> [(Range<usize>, usize); 3] {
+        [0, 1, 2].map(|axis| {
+            let Overlap { source, target, length } = Overlap::centred(self.source[axis], self.target[axis]);
+            (target..target + length, source)
+        })
     }
 
     /// Visits the rows that both grids share when centred on each other: places of the first voxel, and length.

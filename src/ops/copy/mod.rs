@@ -1,4 +1,4 @@
-//! `y = x`. On a GPU a step copies its batch before anything else, so that the host may write the next one meanwhile.
+//! `y = x`: the yardstick of memory bandwidth.
 
 mod cases;
 mod cpu;
