@@ -87,7 +87,8 @@ mod tests {
     fn image() -> Image {
         let mut header = Header::new([7, 6, 5], [1.0; 3]);
         header.channels = 2;
-        let voxel = |i: usize| if i % 5 == 0 || i / 42 == 3 { 0.0 } else { 1000.0 + ((i * 7919) % 101) as f32 / 8.0 };
+        let voxel =
+            |i: usize| if i.is_multiple_of(5) || i / 42 == 3 { 0.0 } else { 1000.0 + ((i * 7919) % 101) as f32 / 8.0 };
         Image { voxels: (0..2 * header.voxels()).map(voxel).collect(), header }
     }
 

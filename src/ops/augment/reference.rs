@@ -120,7 +120,8 @@ fn intensity<T: Real>(changes: Changes<'_>, image: &mut [T], Volume { c, .. }: V
         let range = values().fold(T::of(f64::NEG_INFINITY), Real::max) - low;
         let is_bent = point.gamma != 1.0;
         // Nothing, or nothing but one value, has no range.
-        if is_bent && !(range > zero) {
+        let has_range = range > zero;
+        if is_bent && !has_range {
             continue;
         }
         for value in image.iter_mut().skip(channel).step_by(c).filter(|value| **value != zero) {
