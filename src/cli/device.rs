@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 
+use super::flags::sentence;
 use crate::{
     Error, Result,
     cpu::Threads,
@@ -90,7 +91,7 @@ impl DeviceOptions {
         let mut description = format!("the processor, {}, {}", counted(threads.count(), "thread"), threads.isa());
         match instead_of_gpu {
             Some(Error::Usage { cause, .. }) => description += &format!(" ({cause})"),
-            Some(other) => description += &format!(" ({other})"),
+            Some(other) => description += &format!(" ({})", sentence(&other)),
             None => {}
         }
         Opened { runs_on: threads.into(), device: Device::Cpu, description, tally: None }

@@ -9,6 +9,7 @@ mod device;
 mod devices;
 mod evaluate;
 mod explore;
+mod flags;
 mod fuse;
 mod inspect;
 mod memory;
@@ -59,7 +60,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match run(command) {
         Ok(()) => 0,
         Err(error) => {
-            note!("error: {error}");
+            note!("error: {}", flags::sentence(&error));
             error.exit_code()
         }
     }

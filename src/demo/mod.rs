@@ -31,7 +31,7 @@ pub const EXTENTS: [usize; 3] = phantom::EXTENTS;
 /// A folder that exists and is not empty; no cases or more than 9999; the operating system's.
 pub fn synthesize(folder: &Path, seed: u64, cases: usize) -> Result<Dataset> {
     if !(1..=9999).contains(&cases) {
-        return Err(Error::usage("--cases", format!("{cases} cases"), "give a number from 1 to 9999"));
+        return Err(Error::usage("cases", format!("{cases} cases"), "give a number from 1 to 9999"));
     }
     if folder.exists() && fs::read_dir(folder).map_err(|source| Error::io(folder, source))?.next().is_some() {
         return Err(Error::input(folder, "exists and is not empty", "give a new folder, or remove this one"));

@@ -87,7 +87,7 @@ pub trait Op: Debug + Send + Sync + Any {
     /// # Errors
     /// If there is no kernel for these operands.
     fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
-        let cause = format!("{} has no GPU kernel yet; use --device cpu", self.kind());
+        let cause = format!("{} has no GPU kernel yet; use `device = cpu`", self.kind());
         Err(Error::shape(cx.name(), cause))
     }
 }

@@ -68,7 +68,7 @@ impl Options {
     /// [`Error::Usage`] that names the option.
     pub fn validate(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.overlap) {
-            return Err(Error::usage("--overlap", format!("{} cannot work", self.overlap), "give 0 or more, below 1"));
+            return Err(Error::usage("overlap", format!("{} cannot work", self.overlap), "give 0 or more, below 1"));
         }
         if !self.fill.is_finite() {
             return Err(Error::usage("padding value", format!("{} cannot work", self.fill), "give a finite number"));

@@ -64,7 +64,7 @@ impl Predictor {
         if let Some(budget) = options.memory_budget.filter(|&budget| layout.total > budget) {
             let cause = format!("memory: the network needs {}, the budget is {}", bytes(layout.total), bytes(budget));
             let advice = match precision {
-                Precision::Fp32 => "--precision bf16 or fp16 takes about half",
+                Precision::Fp32 => "`precision = bf16` or fp16 takes about half",
                 _ => "give more, or a network that was trained with smaller extents",
             };
             return Err(Error::Memory { cause, advice: advice.to_owned() });

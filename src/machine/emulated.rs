@@ -62,7 +62,7 @@ fn failure(cause: impl ToString) -> Error {
     Error::Device {
         device: "emulated".to_owned(),
         cause: cause.to_string(),
-        advice: "this is a bug in a kernel or in the emulator; use --device cpu".to_owned(),
+        advice: "this is a bug in a kernel or in the emulator; use `device = cpu`".to_owned(),
     }
 }
 
@@ -84,7 +84,7 @@ impl Machine for Emulated {
     fn allocate(&mut self, bytes: usize) -> Result<u64> {
         self.device.allocate(bytes as u64).map(|pointer| pointer.0).map_err(|error| Error::Memory {
             cause: format!("the emulated GPU: {error}"),
-            advice: "choose smaller extents or a larger --unet-resize-factor".to_owned(),
+            advice: "choose smaller extents or a larger `unet_resize_factor`".to_owned(),
         })
     }
 

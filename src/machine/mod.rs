@@ -151,7 +151,7 @@ pub trait Machine: Debug + Send {
     }
 }
 
-/// What a user can name after `--device`: the name, and what it is or why it cannot be used.
+/// What a user can name as a device: the name, and what it is or why it cannot be used.
 pub fn list() -> Vec<(String, Result<Capabilities>)> {
     let mut list = Vec::new();
     match devices() {
@@ -171,7 +171,7 @@ pub fn check_usable(gpu: &Capabilities) -> Result<()> {
         return images::check(gpu.compute);
     }
     let cause = format!("{} has compute capability {}", gpu.name, gpu.compute_capability());
-    Err(Error::usage("--device cuda", cause, "kernels are made for 7.5 and newer: use --device cpu"))
+    Err(Error::usage("device = cuda", cause, "kernels are made for 7.5 and newer: use `device = cpu`"))
 }
 
 /// The number of the first GPU that there are kernels for.
@@ -180,7 +180,7 @@ pub fn check_usable(gpu: &Capabilities) -> Result<()> {
 /// Why there is none.
 pub fn first_usable() -> Result<usize> {
     let found = devices()?;
-    let mut refusal = Error::usage("--device cuda", "the NVIDIA driver knows no GPU", "use --device cpu");
+    let mut refusal = Error::usage("device = cuda", "the NVIDIA driver knows no GPU", "use `device = cpu`");
     for (ordinal, gpu) in found.iter().enumerate() {
         match check_usable(gpu) {
             Ok(()) => return Ok(ordinal),
@@ -203,7 +203,7 @@ pub fn open(name: &str) -> Result<Box<dyn Machine>> {
     match ordinal {
         Some(ordinal) => Ok(Box::new(Cuda::open(ordinal)?)),
         None if name == "emulated" => Ok(Box::new(Emulated::default())),
-        None => Err(Error::usage("--device", format_args!("{name} is no GPU"), "use cuda, cuda:N or emulated")),
+        None => Err(Error::usage("device", format_args!("{name} is no GPU"), "use cuda, cuda:N or emulated")),
     }
 }
 

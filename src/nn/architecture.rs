@@ -131,32 +131,32 @@ impl UNetConfig {
         let is_empty = || self.up_filters().into_iter().chain(self.filters()).any(|filters| filters == 0);
         if self.resize_factor == 0 || is_empty() {
             let cause = format!("{} leaves layers without filters", self.resize_factor);
-            return Err(Error::usage("--unet-resize-factor", cause, "choose 1 to 32"));
+            return Err(Error::usage("unet_resize_factor", cause, "choose 1 to 32"));
         }
         if !(1..=MOST_CHANNELS).contains(&self.channels) {
             let cause = format!("{} channels", self.channels);
-            return Err(Error::usage("--num-channels", cause, format!("give 1 to {MOST_CHANNELS}")));
+            return Err(Error::usage("num_channels", cause, format!("give 1 to {MOST_CHANNELS}")));
         }
         if self.head_filters > MOST_CHANNELS {
             let cause = format!("{} filters", self.head_filters);
-            return Err(Error::usage("--head-filters", cause, format!("give at most {MOST_CHANNELS}")));
+            return Err(Error::usage("head_filters", cause, format!("give at most {MOST_CHANNELS}")));
         }
         if !(2..=256).contains(&self.classes) {
             let cause = format!("{} classes", self.classes);
-            return Err(Error::usage("--num-classes", cause, "give 2 to 256, background included"));
+            return Err(Error::usage("num_classes", cause, "give 2 to 256, background included"));
         }
         if !(0.0..1.0).contains(&self.dropout_rate) {
             let cause = format!("{} is not a share below 1", self.dropout_rate);
-            return Err(Error::usage("--unet-dropout-rate", cause, "give a number in [0, 1)"));
+            return Err(Error::usage("unet_dropout_rate", cause, "give a number in [0, 1)"));
         }
-        for (extent, option) in extent.into_iter().zip(["--mri-depth", "--mri-width", "--mri-height"]) {
+        for (extent, option) in extent.into_iter().zip(["mri_depth", "mri_width", "mri_height"]) {
             if extent == 0 || extent % 16 != 0 {
                 let (below, above) = (extent / 16 * 16, (extent / 16).saturating_add(1).saturating_mul(16));
                 let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
                 return Err(Error::usage(option, format!("{extent} is no multiple of 16"), advice));
             }
         }
-        check_voxels("--mri-depth, --mri-width, --mri-height", 1, extent)
+        check_voxels("mri_depth, mri_width, mri_height", 1, extent)
     }
 
     /// Checks a number of samples of these extents.
@@ -189,7 +189,7 @@ mod tests {
         let config = UNetConfig::default();
         assert!(config.check([160, 240, 240]).is_ok());
         let error = config.check([155, 240, 240]).unwrap_err().to_string();
-        assert_eq!(error, "--mri-depth: 155 is no multiple of 16 (try 144 or 160)");
+        assert_eq!(error, "mri_depth: 155 is no multiple of 16 (try 144 or 160)");
         assert!(UNetConfig { resize_factor: 64, ..config }.check([16; 3]).is_err());
     }
 
@@ -199,13 +199,13 @@ mod tests {
         let config = UNetConfig { resize_factor: 1, channels, classes: 256, head_filters, ..UNetConfig::default() };
         let largest = [1024, 2048, 2048];
         config.check(largest).unwrap();
-        config.check_batch("--train-batch-size", 1, largest).unwrap();
+        config.check_batch("train_batch_size", 1, largest).unwrap();
         let huge = usize::MAX / 16 * 16;
         for extent in [[huge; 3], [huge, 16, 16], [usize::MAX; 3], [2048; 3]] {
             assert_eq!(config.check(extent).unwrap_err().exit_code(), 2, "{extent:?}");
         }
         for batch in [0, 2, usize::MAX] {
-            assert!(config.check_batch("--train-batch-size", batch, largest).is_err(), "{batch}");
+            assert!(config.check_batch("train_batch_size", batch, largest).is_err(), "{batch}");
         }
         assert!(UNetConfig { channels: usize::MAX, ..config }.check([16; 3]).is_err());
         assert!(UNetConfig { head_filters: usize::MAX, ..config }.check([16; 3]).is_err());

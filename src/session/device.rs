@@ -389,7 +389,7 @@ fn check_compute(machine: &dyn Machine, launch: &Launch) -> Result<()> {
             version(launch.compute),
             version(has)
         ),
-        advice: "use --precision fp16 or fp32: bf16 begins with compute capability 8.0".to_owned(),
+        advice: "use `precision = fp16` or fp32: bf16 begins with compute capability 8.0".to_owned(),
     })
 }
 
@@ -408,6 +408,6 @@ fn check_memory(machine: &mut dyn Machine, graphs: &[Graph], plan: &MemoryPlan) 
             machine.capabilities().name,
             gib(available)
         ),
-        advice: "choose smaller extents, a smaller batch or a larger --unet-resize-factor".to_owned(),
+        advice: "choose smaller extents, a smaller batch or a larger `unet_resize_factor`".to_owned(),
     })
 }

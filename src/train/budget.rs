@@ -124,7 +124,7 @@ impl Run {
         let (needs, has) = distinguishable(least.plan.total, budget);
         let alternatives = self.alternatives(options, limit.budget);
         let advice = if alternatives.is_empty() {
-            "nothing smaller fits either: raise --memory-budget".to_owned()
+            "nothing smaller fits either: raise `memory_budget`".to_owned()
         } else {
             let fits = |(change, needs): &(String, usize)| format!("{change} fits in {}", bytes(*needs));
             alternatives.iter().map(fits).collect::<Vec<_>>().join("; ")
@@ -141,17 +141,17 @@ impl Run {
         let mut list = Vec::new();
         if matches!(budget.rematerialise, Rematerialise::None | Rematerialise::Fraction(_)) {
             let full = Budget { rematerialise: Rematerialise::Full, ..budget };
-            list.extend(needs(self, full).map(|bytes| ("--rematerialise full".to_owned(), bytes)));
+            list.extend(needs(self, full).map(|bytes| ("`rematerialise = full`".to_owned(), bytes)));
         }
         if budget.offload == Offload::None && options.target == Target::Gpu {
             let optimizer = Budget { offload: Offload::Optimizer, ..budget };
-            list.extend(needs(self, optimizer).map(|bytes| ("--offload optimizer".to_owned(), bytes)));
+            list.extend(needs(self, optimizer).map(|bytes| ("`offload = optimizer`".to_owned(), bytes)));
         }
         if self.training.network.precision == Precision::Fp32 {
             // fp16, which every GPU has that there are kernels for; bf16 takes the same.
             let mut narrow = *self;
             narrow.training.network.precision = Precision::Fp16;
-            list.extend(needs(&narrow, budget).map(|bytes| ("--precision fp16".to_owned(), bytes)));
+            list.extend(needs(&narrow, budget).map(|bytes| ("`precision = fp16`".to_owned(), bytes)));
         }
         // A change that another one makes as well is kept out of it: each is the smallest of its own kind.
         let mut first_that_fits = |runs: Vec<(String, Self)>| {
@@ -171,10 +171,10 @@ impl Run {
             let run = Self { training, validation_batch: self.validation_batch.min(most), ..*self };
             let mut changes = Vec::new();
             if training.batch != self.training.batch {
-                changes.push(format!("--train-batch-size {most}"));
+                changes.push(format!("`train_batch_size = {most}`"));
             }
             if run.validation_batch != self.validation_batch {
-                changes.push(format!("--val-batch-size {most}"));
+                changes.push(format!("`val_batch_size = {most}`"));
             }
             (changes.join(" "), run)
         };
@@ -202,7 +202,7 @@ impl Run {
             .map(|factor| {
                 let mut training = self.training;
                 training.network.resize_factor = factor;
-                (format!("--unet-resize-factor {factor}"), Self { training, ..*self })
+                (format!("`unet_resize_factor = {factor}`"), Self { training, ..*self })
             })
             .collect()
     }

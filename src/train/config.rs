@@ -71,19 +71,19 @@ impl TrainConfig {
     pub fn check(&self) -> Result<()> {
         self.network.check(self.extent)?;
         self.schedule.validate()?;
-        for (batch, option) in [(self.train_batch, "--train-batch-size"), (self.validation_batch, "--val-batch-size")] {
+        for (batch, option) in [(self.train_batch, "train_batch_size"), (self.validation_batch, "val_batch_size")] {
             self.network.check_batch(option, batch, self.extent)?;
         }
         // Kernels compute in single precision, where a rate may be too large or too small although f64 holds it.
         if !(self.schedule.lr as f32).is_normal() {
             return Err(Error::usage(
-                "--lr",
+                "lr",
                 format!("{:e} cannot work", self.schedule.lr),
                 "give a number such as 1e-4",
             ));
         }
         if self.epochs == 0 {
-            return Err(Error::usage("--training-epochs", "0 epochs", "give at least 1"));
+            return Err(Error::usage("training_epochs", "0 epochs", "give at least 1"));
         }
         check_optimizer(&self.rule, self.clip)?;
         self.check_augmentation()
@@ -92,12 +92,12 @@ impl TrainConfig {
     fn check_augmentation(&self) -> Result<()> {
         let Augmentation { flip: _, rotation, zoom, scale, shift, gamma, noise } = self.augmentation;
         for (option, value, most) in [
-            ("--rotation", rotation, 180.0),
-            ("--zoom", zoom, 10.0),
-            ("--intensity-scale", scale, 1.0),
-            ("--intensity-shift", shift, 1000.0),
-            ("--gamma", gamma, 10.0),
-            ("--noise", noise, 1000.0),
+            ("rotation", rotation, 180.0),
+            ("zoom", zoom, 10.0),
+            ("intensity_scale", scale, 1.0),
+            ("intensity_shift", shift, 1000.0),
+            ("gamma", gamma, 10.0),
+            ("noise", noise, 1000.0),
         ] {
             if !(0.0..=most).contains(&value) {
                 return Err(Error::usage(
@@ -147,13 +147,13 @@ impl TrainConfig {
         if self.network.precision != other.network.precision {
             let (was, is) = (self.network.precision, other.network.precision);
             let cause = format!("the run to resume computes in {was}, this one would in {is}");
-            return Err(Error::usage("--precision", cause, format!("resume with --precision {was}")));
+            return Err(Error::usage("precision", cause, format!("resume with `precision = {was}`")));
         }
         let (mine, theirs) = (fields(self), fields(other));
         for (name, value) in mine {
             if name != "epochs" && theirs.get(&name) != Some(&value) {
                 let cause = format!("{name} was {value} in the run to resume and is {} now", theirs[&name]);
-                return Err(Error::usage("--resume-train", cause, "resume with the settings of that run"));
+                return Err(Error::usage("resume_train", cause, "resume with the settings of that run"));
             }
         }
         Ok(())
@@ -166,14 +166,14 @@ impl TrainConfig {
 /// Naming the option that does not work.
 pub fn check_optimizer(rule: &Rule, clip: f32) -> Result<()> {
     if !(clip.is_finite() && clip >= 0.0) {
-        return Err(Error::usage("--clip-value", format!("{clip} cannot work"), "give 0 (off) or a positive number"));
+        return Err(Error::usage("clip_value", format!("{clip} cannot work"), "give 0 (off) or a positive number"));
     }
     match *rule {
         Rule::Sgd { momentum, .. } if !(0.0..1.0).contains(&momentum) => {
-            Err(Error::usage("--momentum", format!("{momentum} cannot work"), "give 0 or more, below 1"))
+            Err(Error::usage("momentum", format!("{momentum} cannot work"), "give 0 or more, below 1"))
         }
         Rule::Adam { epsilon, .. } | Rule::Nadam { epsilon, .. } if !(epsilon.is_normal() && epsilon > 0.0) => {
-            Err(Error::usage("--epsilon", format!("{epsilon:e} cannot work"), "give a positive number such as 1e-7"))
+            Err(Error::usage("epsilon", format!("{epsilon:e} cannot work"), "give a positive number such as 1e-7"))
         }
         _ => Ok(()),
     }

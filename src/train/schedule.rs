@@ -96,7 +96,7 @@ impl Schedule {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let refuse = |option, x: f64, advice| Err(Error::usage(option, format!("{x} cannot work"), advice));
         if !positive(self.lr) {
-            return refuse("--lr", self.lr, "give a positive number");
+            return refuse("lr", self.lr, "give a positive number");
         }
         let (end, steps) = match &self.rule {
             Rule::Constant => return Ok(()),

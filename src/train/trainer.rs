@@ -330,7 +330,7 @@ impl Trainer {
         state.after_skipped_step().ok_or_else(|| {
             let Position { epoch, step_in_epoch, .. } = self.position;
             let cause = format!("gradients exceed what fp16 holds (epoch {}, step {step_in_epoch})", epoch + 1);
-            Error::usage("--precision", cause, "train anew with --precision bf16, or with a lower --lr")
+            Error::usage("precision", cause, "train anew with `precision = bf16`, or with a lower `lr`")
         })
     }
 
@@ -345,7 +345,7 @@ impl Trainer {
     fn diverged(&self) -> Error {
         let Position { epoch, step_in_epoch, .. } = self.position;
         let cause = format!("the loss is no longer a number (epoch {}, step {step_in_epoch})", epoch + 1);
-        Error::usage("--lr", cause, "train anew with a lower learning rate or a lower --clip-value")
+        Error::usage("lr", cause, "train anew with a lower learning rate or a lower `clip_value`")
     }
 
     fn validate(&mut self, loader: &Loader) -> Result<Figures> {

@@ -63,8 +63,8 @@ fn version(device: &str) -> Result<i32> {
 }
 
 fn absent(device: &str, cause: &str) -> Error {
-    let advice = "install NVIDIA's driver, release 580 or newer, or use --device cpu";
-    Error::usage(format_args!("--device {device}"), cause, advice)
+    let advice = "install NVIDIA's driver, release 580 or newer, or use `device = cpu`";
+    Error::usage(format_args!("device = {device}"), cause, advice)
 }
 
 /// A GPU's handle, and what it is.
@@ -101,11 +101,11 @@ pub(super) fn failure(device: &str, doing: &str, error: DriverError) -> Error {
 fn explain(code: sys::CUresult) -> (&'static str, &'static str) {
     use sys::CUresult as Code;
     let restart = "see the system's log (dmesg, Xid), then restart the program, and the computer if that does not help";
-    let bug = "this is a bug in Gyrus: please report it with the output of gyrus selftest --device cuda";
+    let bug = "this is a bug in Gyrus: please report it with the output of `gyrus selftest` on this GPU";
     let update = "install release 580 or newer of NVIDIA's driver";
     match code {
         Code::CUDA_ERROR_OUT_OF_MEMORY => {
-            ("the GPU's memory is used up", "end other programs on this GPU, or set a --memory-budget")
+            ("the GPU's memory is used up", "end other programs on this GPU, or set a `memory_budget`")
         }
         Code::CUDA_ERROR_INVALID_PTX
         | Code::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
@@ -155,7 +155,7 @@ mod tests {
             Err(error) => {
                 assert_eq!(error.exit_code(), 2);
                 let sentence = error.to_string();
-                assert!(sentence.starts_with("--device cuda: ") && sentence.contains("--device cpu"), "{sentence}");
+                assert!(sentence.starts_with("device = cuda: ") && sentence.contains("`device = cpu`"), "{sentence}");
             }
         }
     }

@@ -35,7 +35,7 @@ impl Machine for Cuda {
         let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::Memory {
                 cause: format!("{}: no {:.2} GiB are free on the GPU", self.name, bytes as f64 / (1u64 << 30) as f64),
-                advice: "choose smaller extents, a smaller batch or a larger --unet-resize-factor".to_owned(),
+                advice: "choose smaller extents, a smaller batch or a larger `unet_resize_factor`".to_owned(),
             },
             _ => self.failure("allocating memory", error),
         })?;

@@ -88,7 +88,7 @@ impl Cuda {
         let found = devices()?.len();
         if ordinal >= found {
             let cause = format!("there is no such GPU, the driver knows {found}");
-            return Err(Error::usage(format_args!("--device {name}"), cause, "see gyrus devices"));
+            return Err(Error::usage(format_args!("device = {name}"), cause, "see gyrus devices"));
         }
         let (device, capabilities) = describe(ordinal as i32)?;
         check_usable(&capabilities)?;
