@@ -17,8 +17,9 @@ use gyrus::{
     },
     machine,
     ops::{case::Case, catalogue},
+    peaks::GpuPeaks,
     selftest::{Operands, Single, encode},
-    session::{Executor, RunsOn, roofline::Roofline},
+    session::{Executor, RunsOn},
 };
 
 /// A device with what it can do: GFLOP/s and GB/s.
@@ -46,7 +47,7 @@ fn main() {
     match machine::first_usable() {
         Ok(gpu) => {
             let open = || machine::open(&format!("cuda:{gpu}")).expect("a usable GPU opens");
-            let roofline = Roofline::measure(open()).expect("the GPU works").1.expect("a GPU has a clock");
+            let roofline = GpuPeaks::measure(open()).expect("the GPU works").1.expect("a GPU has a clock");
             let (arithmetic, copy) = (roofline.fp32_gflops, roofline.copy_gbs);
             println!("cuda: fp32 {arithmetic:.0} GFLOP/s, copy {copy:.1} GB/s");
             let cuda = Bench { name: "cuda", arithmetic, copy };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use gyrus::{
     cpu::Threads,
-    graph::fuse::Fuse,
+    fuse::Fuse,
     machine,
     nn::{StepConfig, UNetConfig, initial_parameters, names},
     ops::{

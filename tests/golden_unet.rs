@@ -14,8 +14,9 @@ mod unet {
 
 use common::fixture::{assert_same_f64, summary};
 use gyrus::{
+    fuse::fuse,
     graph::Graph,
-    graph::fuse::{Device, fuse},
+    lowering::Processor,
     nn::{names, record_prediction, record_training, record_validation},
     session::Session,
 };
@@ -68,7 +69,8 @@ impl Golden {
             let config = self.step(recipe.rule, recipe.clip);
             let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
             let initial = self.initial(&program[0]);
-            for merged in [program.clone(), program.each_ref().map(|graph| fuse(graph, Device::Cpu))] {
+            for merged in [program.clone(), program.each_ref().map(|graph| fuse(graph, Processor::Cpu { threads: 1 }))]
+            {
                 let run = self.run_cpu(&merged, recipe, &initial, &mut |step, session| {
                     if (index, step) == (0, 0) {
                         self.check_first_step(session);
@@ -93,7 +95,7 @@ impl Golden {
             record_prediction(self.network, self.batch, self.extent).unwrap(),
             self.record_forward(),
         ];
-        self.check_forward_of(&program.each_ref().map(|graph| fuse(graph, Device::Cpu)));
+        self.check_forward_of(&program.each_ref().map(|graph| fuse(graph, Processor::Cpu { threads: 1 })));
         self.check_forward_of(&program);
     }
 

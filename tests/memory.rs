@@ -9,7 +9,8 @@ use std::{
 
 use gyrus::{
     cpu::Threads,
-    graph::{Role, fuse::Fuse},
+    fuse::Fuse,
+    graph::Role,
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training},
     ops::{
         dice::LossKind,
@@ -126,7 +127,7 @@ fn check(architecture: Architecture, precision: Precision, batch: usize, level: 
     let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };
     let recorded = record_training(&config).unwrap();
     let run = Run { training: config, validation_batch: batch, fuse: Fuse::Auto };
-    let program = run.graphs_for(Options::for_threads(2).target).unwrap();
+    let program = run.graphs_for(Options::for_threads(2).processor).unwrap();
     let threads = Threads::new(2);
     let budget = Budget { rematerialise: level, ..Budget::default() };
     let Fitted { graphs, plan, .. } = budget::fit(&program, Options::for_threads(2), budget).unwrap();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use gyrus::{
     Result,
     data::augment::numbers::Layout,
-    graph::fuse::Fuse,
+    fuse::Fuse,
     machine::{Capabilities, Emulated, Launch, Machine, Null, Recording},
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training},
     ops::{
@@ -13,10 +13,11 @@ use gyrus::{
         optimizer::{Optimizer, Rule},
     },
     plan::{
-        self, Options,
+        Options,
         budget::{Budget, Offload, Rematerialise},
     },
     session::DeviceSession,
+    tensor::align,
     train::budget::{Limit, Run},
 };
 
@@ -168,7 +169,7 @@ impl Cell {
         let asked = asked.lock().unwrap();
         assert_eq!(asked.allocations.len(), 1, "{self:?}: allocated after binding");
         assert!(asked.launches > 100, "{self:?}: nothing ran");
-        let touched = plan::align((asked.touched - base) as usize);
+        let touched = align((asked.touched - base) as usize);
         assert_eq!(touched, planned, "{self:?}: kernels reach up to {touched} of the {planned} bytes planned");
         (planned, outcome)
     }

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use common::steps::{sources, steps_by_definition};
 use gyrus::{
     cpu::Threads,
+    fuse::fuse,
     graph::{
         Graph, Role, ValueId,
-        fuse::{Device, fuse},
         reference::{Dense, Precision as _},
     },
+    lowering::Processor,
     nn::{Architecture, Precision, StepConfig, UNetConfig, names, record_training},
     ops::{
         dice::LossKind,
@@ -81,7 +82,7 @@ fn every_operation_of_a_step_is_as_near_to_the_truth_as_plain_loops_on_the_netwo
     for precision in NARROW {
         for architecture in Architecture::ALL {
             let graph = record(architecture, precision);
-            check_every_node(architecture, precision, fuse(&graph, Device::Cpu));
+            check_every_node(architecture, precision, fuse(&graph, Processor::Cpu { threads: 1 }));
             check_every_node(architecture, precision, graph);
         }
     }
@@ -143,7 +144,7 @@ fn the_gradient_of_a_step_is_as_near_to_the_truth_as_plain_loops_in_every_archit
             let sources = start(&graph, precision);
             let truth = steps_by_definition::<f64>(&graph, &sources, 1);
             let plain = steps_by_definition::<f32>(&graph, &sources, 1);
-            for (how, graph) in [("merged", fuse(&graph, Device::Cpu)), ("as recorded", graph)] {
+            for (how, graph) in [("merged", fuse(&graph, Processor::Cpu { threads: 1 })), ("as recorded", graph)] {
                 let mut session = bind(&graph, &sources, 2);
                 session.run(0);
                 // The whole gradient as one vector: its length does not hang on single elements that rounding tips.
@@ -212,7 +213,7 @@ fn losses(architecture: Architecture, precision: Precision) -> Vec<f32> {
 fn a_step_in_16_bits_has_the_same_bits_on_one_two_and_three_threads() {
     for precision in NARROW {
         for architecture in Architecture::ALL {
-            let graph = fuse(&record(architecture, precision), Device::Cpu);
+            let graph = fuse(&record(architecture, precision), Processor::Cpu { threads: 1 });
             let sources = start(&graph, precision);
             let run = |threads| {
                 let mut session = bind(&graph, &sources, threads);

@@ -2,11 +2,8 @@
 
 use gyrus::{
     cpu::Threads,
-    graph::{
-        Graph, Role,
-        fuse::Fuse,
-        rematerialise::{Forgotten, Reuse, candidates, rematerialise},
-    },
+    fuse::Fuse,
+    graph::{Graph, Role},
     nn::{
         Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation,
     },
@@ -19,6 +16,7 @@ use gyrus::{
         budget::{self, Budget, Offload, Rematerialise},
         roofline::Rates,
     },
+    rematerialise::{Forgotten, Reuse, candidates, rematerialise},
     session::Session,
     train::budget::{Limit, Run},
 };
@@ -196,7 +194,7 @@ fn a_budget_gets_the_cheapest_level_that_fits() {
 fn a_refusal_names_runs_that_really_fit() {
     let training = step(Architecture::default(), 8, 2, [48, 64, 64]);
     let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
-    let least = budget::fit(&run.graphs_for(options().target).unwrap(), options(), unlimited(Rematerialise::Full))
+    let least = budget::fit(&run.graphs_for(options().processor).unwrap(), options(), unlimited(Rematerialise::Full))
         .unwrap()
         .plan
         .total;
@@ -217,7 +215,7 @@ fn a_refusal_names_runs_that_really_fit() {
                     other.training.extent = [axes[2], axes[1], axes[0]];
                 }
             }
-            let fitted = budget::fit(&other.graphs_for(options().target).unwrap(), options(), budget).unwrap();
+            let fitted = budget::fit(&other.graphs_for(options().processor).unwrap(), options(), budget).unwrap();
             assert_eq!(fitted.plan.total, *needs, "{change}");
             assert!(*needs <= bytes, "{change}");
         }

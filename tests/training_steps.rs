@@ -13,7 +13,7 @@ use gyrus::{
         validate::{Expectation, survey},
     },
     demo::synthesize,
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{Architecture, Precision, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::{

@@ -144,7 +144,7 @@ pub fn run(options: Options) -> Result<()> {
     let (layout, limit) = options.target()?;
     let rates = options.card.as_ref().and_then(CardName::rates);
     let chosen = run.fit(layout, limit)?;
-    let graphs = run.graphs_for(layout.target)?;
+    let graphs = run.graphs_for(layout.processor)?;
     let levels = budget::levels(&graphs, layout, options.memory.offload(), &rates.copied().unwrap_or_default());
     let merged = run.merged(layout)?;
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);

@@ -11,7 +11,7 @@ use crate::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
     },
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{Precision, UNetConfig, names, record_prediction},
     plan,
     session::{Executor, RunsOn},
@@ -58,7 +58,7 @@ impl Predictor {
         let precision = options.precision.unwrap_or(config.network.precision);
         let network = UNetConfig { precision, ..config.network };
         let runs_on = runs_on.into();
-        let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, runs_on.options().target);
+        let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, runs_on.options().processor);
         let saved = state::saved_values(&graph);
         let layout = plan::plan(std::slice::from_ref(&graph), runs_on.options());
         if let Some(budget) = options.memory_budget.filter(|&budget| layout.total > budget) {

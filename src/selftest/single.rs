@@ -9,11 +9,12 @@ use crate::{
         Graph, Role, Tape, ValueId,
         reference::{Dense, Precision, evaluate},
     },
-    machine::{Machine, lower},
+    lowering,
+    machine::Machine,
     ops::{case::Case, elementwise::Axpy},
-    plan::{self, MemoryPlan, Options, Place},
+    plan::{self, MemoryPlan, Options},
     session::{DeviceSession, Session},
-    tensor::{DType, Spec},
+    tensor::{DType, Place, Spec},
 };
 
 /// Bytes behind every range that nobody may touch.
@@ -144,7 +145,7 @@ impl Device for Cpu {
 impl Device for Gpu {
     fn can_run(&self, case: &Case) -> bool {
         let has = self.0.as_ref().map_or(0, |machine| machine.capabilities().compute);
-        lower::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
+        lowering::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
     }
 
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {

@@ -6,19 +6,19 @@ use std::{collections::HashMap, panic::resume_unwind, thread, time::Instant};
 use super::{Outcome, distance, encode};
 use crate::{
     Result,
+    fuse::Fuse,
     graph::{
         Graph, Role, Value, ValueId,
-        fuse::Fuse,
         reference::{self, Dense, evaluate},
     },
-    machine::{Machine, lower},
+    lowering::{self, Processor},
+    machine::Machine,
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names},
     ops::{
         augment,
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
-    plan::Target,
     random::Stream,
     session::DeviceSession,
     tensor::{DType, Spec},
@@ -70,7 +70,7 @@ impl Steps {
         let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
         let training = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
         let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
-        let (recorded, graph) = (run.graphs()?.swap_remove(0), run.graphs_for(Target::Gpu)?.swap_remove(0));
+        let (recorded, graph) = (run.graphs()?.swap_remove(0), run.graphs_for(Processor::Gpu)?.swap_remove(0));
         let mut initial = initially(&recorded, 3);
         initial.insert(names::CLASS_WEIGHTS.to_owned(), vec![0.5, 1.0, 2.0]);
         // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
@@ -220,7 +220,7 @@ impl Steps {
     /// Whether a GPU of this compute capability (times ten) has all kernels.
     fn runs_on(&self, compute: u32) -> bool {
         self.graph.nodes.iter().all(|node| {
-            lower::least_compute(&*node.op, &self.graph.specs(&node.inputs)).is_some_and(|needs| needs <= compute)
+            lowering::least_compute(&*node.op, &self.graph.specs(&node.inputs)).is_some_and(|needs| needs <= compute)
         })
     }
 }

@@ -6,12 +6,10 @@ use super::offload::Offloaded;
 use crate::{
     Error, Result,
     graph::{Graph, Node, Role, ValueId},
-    machine::{
-        Launch, Machine, Recording, images,
-        lower::{self, Operand},
-    },
-    plan::{self, EntryPlan, MemoryPlan, Options, Place},
-    tensor::Spec,
+    lowering,
+    machine::{Launch, Machine, Recording, images, lower::Operand},
+    plan::{self, EntryPlan, MemoryPlan, Options},
+    tensor::{Place, Spec},
 };
 
 /// The launches of one node.
@@ -359,7 +357,7 @@ fn bind_entry(graph: &Graph, entry: &EntryPlan, base: u64) -> Result<Entry> {
     let bind = |(index, node): (usize, &Node)| {
         let workspace = base + entry.workspaces[index].offset as u64;
         let (inputs, outputs) = (operands(&node.inputs), operands(&node.outputs));
-        let launches = lower::launches(&*node.op, &node.name, &inputs, &outputs, workspace)?;
+        let launches = lowering::launches(&*node.op, &node.name, &inputs, &outputs, workspace)?;
         Ok(BoundNode { name: node.name.clone(), launches })
     };
     let nodes = graph.nodes.iter().enumerate().map(bind).collect::<Result<Vec<BoundNode>>>()?;

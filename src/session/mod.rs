@@ -1,26 +1,44 @@
 //! Executes a planned program: binds it to one arena, then only runs.
 
-mod arena;
-mod call;
 mod device;
 mod executor;
 mod memory;
 mod offload;
-pub mod roofline;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use self::{arena::Arena, call::BoundNode};
 use crate::{
     Result,
-    cpu::{Threads, memory::available},
-    graph::Graph,
-    plan::{self, MemoryPlan, Options, Place},
-    tensor::{DType, Spec},
+    cpu::{Arena, Operands, Placed, Threads, memory::available},
+    graph::{Graph, Op, ValueId},
+    plan::{self, EntryPlan, MemoryPlan, Options},
+    tensor::{DType, Place, Spec},
 };
-pub use call::CpuCall;
 pub use device::DeviceSession;
 pub use executor::{Executor, RunsOn};
+
+/// An operation and where its operands lie.
+#[derive(Debug)]
+struct Node {
+    op: Arc<dyn Op>,
+    operands: Operands,
+}
+
+impl Node {
+    fn new(graph: &Graph, entry: &EntryPlan, index: usize) -> Self {
+        let node = &graph.nodes[index];
+        let placed = |ids: &[ValueId]| -> Vec<Placed> {
+            ids.iter().map(|&id| Placed { spec: graph.value(id).spec, place: entry.values[id.0] }).collect()
+        };
+        let (inputs, outputs) = (placed(&node.inputs), placed(&node.outputs));
+        let operands = Operands::new(node.op.kind(), inputs, outputs, entry.workspaces[index]);
+        Self { op: node.op.clone(), operands }
+    }
+
+    fn run(&mut self, arena: &mut Arena, threads: &Threads) {
+        self.op.run_cpu(&self.operands.call(arena, threads));
+    }
+}
 
 /// A program on the CPU device: its arena and its bound nodes. Nothing is allocated after [`Session::bind`].
 #[derive(Debug)]
@@ -28,7 +46,7 @@ pub struct Session {
     threads: Threads,
     arena: Arena,
     plan: MemoryPlan,
-    entries: Vec<Vec<BoundNode>>,
+    entries: Vec<Vec<Node>>,
     directory: HashMap<String, (Spec, Place)>,
 }
 
@@ -63,7 +81,7 @@ impl Session {
         let entries = graphs
             .iter()
             .zip(&plan.entries)
-            .map(|(graph, entry)| (0..graph.nodes.len()).map(|node| BoundNode::new(graph, entry, node)).collect())
+            .map(|(graph, entry)| (0..graph.nodes.len()).map(|node| Node::new(graph, entry, node)).collect())
             .collect();
         let directory = plan.persistent.iter().map(|value| (value.name.clone(), (value.spec, value.place))).collect();
         Ok(Self { threads, arena, plan, entries, directory })
@@ -86,16 +104,16 @@ impl Session {
 
     /// Runs the graph at this position of the program.
     pub fn run(&mut self, entry: usize) {
-        for node in &self.entries[entry] {
-            node.run(&self.arena, &self.threads);
+        for node in &mut self.entries[entry] {
+            node.run(&mut self.arena, &self.threads);
         }
     }
 
     /// Runs a graph and calls `observe` after every node with its position and seconds.
     pub fn run_timed(&mut self, entry: usize, observe: &mut dyn FnMut(usize, f64)) {
-        for (index, node) in self.entries[entry].iter().enumerate() {
+        for (index, node) in self.entries[entry].iter_mut().enumerate() {
             let start = std::time::Instant::now();
-            node.run(&self.arena, &self.threads);
+            node.run(&mut self.arena, &self.threads);
             observe(index, start.elapsed().as_secs_f64());
         }
     }

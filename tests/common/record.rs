@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // each test binary uses its own part of this module
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use gyrus::{
     cpu::Threads,
@@ -11,6 +11,7 @@ use gyrus::{
         Graph, Op, Role, Tape, ValueId, differentiate,
         reference::{Dense, Precision, evaluate},
     },
+    ops::elementwise::Add,
     session::Session,
     tensor::{DType, Shape, Spec},
 };
@@ -75,7 +76,7 @@ impl Recorded {
             let spec = tape.graph().value(values[0]).spec;
             let id = tape.source("seed", spec, Role::Input);
             sources.insert(id, Dense { shape: spec.shape, data });
-            let pairs = differentiate(&mut tape, &[(values[0], id)]).unwrap();
+            let pairs = differentiate(&mut tape, &[(values[0], id)], &(Arc::new(Add) as _)).unwrap();
             let trained = operands.iter().filter(|operand| operand.role == Role::Parameter).count();
             assert_eq!(pairs.len(), trained, "operands without a gradient");
             for (parameter, gradient) in pairs {

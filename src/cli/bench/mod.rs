@@ -26,9 +26,10 @@ use crate::{
     machine::Machine,
     nn::{StepConfig, initial_parameters, names},
     ops::{augment, optimizer::Optimizer},
+    peaks::GpuPeaks,
     plan::budget::Fitted,
     random::Stream,
-    session::{DeviceSession, Executor, RunsOn, Session, roofline::Roofline},
+    session::{DeviceSession, Executor, RunsOn, Session},
     tensor::Volume,
     train::{budget::Run, state},
 };
@@ -173,8 +174,8 @@ fn on_machine(
     let (machine, peaks) = if options.no_peaks {
         (machine, None)
     } else {
-        let (machine, roofline) = Roofline::measure(machine)?;
-        let Roofline { fp32_gflops, half_gflops, copy_gbs, .. } = roofline.ok_or_else(no_clock)?;
+        let (machine, roofline) = GpuPeaks::measure(machine)?;
+        let GpuPeaks { fp32_gflops, half_gflops, copy_gbs, .. } = roofline.ok_or_else(no_clock)?;
         (machine, Some(Peaks { peak_gflops: fp32_gflops, half_peak_gflops: Some(half_gflops), copy_gbs }))
     };
     let mut executor = Executor::Machine(DeviceSession::bind_planned(&step.graphs, step.plan.clone(), machine)?);

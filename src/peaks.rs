@@ -1,13 +1,13 @@
-//! What a GPU can do right now: the yardsticks that its kernels are read against.
+//! What a GPU does at its best right now: the yardsticks that its kernels are read against.
 
 use serde::Serialize;
 
-use super::DeviceSession;
 use crate::{
     Result,
     graph::{Role, Tape},
     machine::{Access, Kernel, KernelAbi, Launch, Machine, arguments, images},
     ops::copy::Copy,
+    session::DeviceSession,
     tensor::Spec,
 };
 
@@ -26,7 +26,7 @@ pub fn kernels() -> Vec<KernelAbi> {
 
 /// The best of several short runs of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Roofline {
+pub struct GpuPeaks {
     /// fp32 multiply-adds, GFLOP/s.
     pub fp32_gflops: f64,
     /// 16-bit matrix products with fp32 sums on the tensor cores, GFLOP/s.
@@ -35,7 +35,7 @@ pub struct Roofline {
     pub copy_gbs: f64,
 }
 
-impl Roofline {
+impl GpuPeaks {
     /// Measures a machine and gives it back; no figures if the machine has no clock.
     ///
     /// # Errors
@@ -46,8 +46,8 @@ impl Roofline {
         let half = flops(&mut *machine, &MMA, ctas, 256)?;
         let (machine, copy) = copy(machine)?;
         let found = fp32.zip(half).zip(copy);
-        let roofline = found.map(|((fp32_gflops, half_gflops), copy_gbs)| Self { fp32_gflops, half_gflops, copy_gbs });
-        Ok((machine, roofline))
+        let peaks = found.map(|((fp32_gflops, half_gflops), copy_gbs)| Self { fp32_gflops, half_gflops, copy_gbs });
+        Ok((machine, peaks))
     }
 }
 
