@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use gyrus::{
+    checkpoint::state,
     cpu::Threads,
     fuse::Fuse,
     machine,
@@ -18,10 +19,7 @@ use gyrus::{
     plan::budget::Budget,
     random::Stream,
     session::{Executor, RunsOn},
-    train::{
-        budget::{Limit, Run},
-        state,
-    },
+    train::budget::{Limit, Run},
 };
 
 fn main() {

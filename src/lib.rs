@@ -29,8 +29,9 @@
 //! | [`peaks`] | what a GPU does at its best | [`session`], [`ops`], [`graph`], [`machine`] |
 //! | [`nn`] | the U-Nets and the graphs of a step | [`ops`], [`graph`] |
 //! | [`optim`] | learning-rate corrections | [`ops`] |
-//! | [`train`] | the loop and its records | [`data`], [`graph`], [`lowering`], [`ops`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`optim`], [`chart`] |
-//! | [`infer`] | windows, blending, prediction | [`data`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`train`] |
+//! | [`checkpoint`] | weights, optimizer state, the network's description in one file | [`nn`], [`session`], [`graph`] |
+//! | [`train`] | the loop and its records | [`data`], [`graph`], [`lowering`], [`ops`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`optim`], [`checkpoint`], [`chart`] |
+//! | [`infer`] | windows, blending, prediction | [`data`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`checkpoint`] |
 //! | [`selftest`] | judges a device by the definitions | [`cpu`], [`machine`], [`graph`], [`lowering`], [`ops`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`train`] |
 //! | [`evaluate`] | metrics | [`data`], [`chart`] |
 //! | [`explore`] | surveys of datasets | [`data`], [`evaluate`], [`chart`] |
@@ -45,6 +46,7 @@
 //! training state. *case*: an image with its labels. *patch, spacing, affine, fold, fingerprint*: as nnU-Net uses them.
 
 pub mod chart;
+pub mod checkpoint;
 pub mod cli;
 pub mod cpu;
 pub mod data;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use gyrus::{
+    checkpoint::state::saved_values,
     cpu::Threads,
     data::{
         augment::Augmentation,
@@ -22,7 +23,6 @@ use gyrus::{
     train::{
         TrainConfig, Trainer,
         schedule::{self, Schedule},
-        state::saved_values,
     },
 };
 

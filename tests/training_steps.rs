@@ -4,6 +4,7 @@ use std::{cell::Cell, path::Path, time::Duration};
 
 use gyrus::{
     Error, Result,
+    checkpoint::Checkpoint,
     cpu::{Isa, Threads},
     data::{
         augment::{Augment, Augmentation},
@@ -18,7 +19,6 @@ use gyrus::{
     ops::{dice::LossKind, optimizer::Rule},
     train::{
         Ending, RunOptions, TrainConfig, Trainer,
-        checkpoint::Checkpoint,
         figures::{EpochFigures, Figures},
         observer::Observer,
         schedule::{self, Schedule},

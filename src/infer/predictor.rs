@@ -7,6 +7,7 @@ use ndarray::ArrayView2;
 use super::{Image, Options, segment};
 use crate::{
     Error, Result,
+    checkpoint::{Checkpoint, state},
     data::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
@@ -16,7 +17,6 @@ use crate::{
     plan,
     session::{Executor, RunsOn},
     size::bytes,
-    train::{checkpoint::Checkpoint, state, trainer::configuration_of},
 };
 
 /// Network, preprocessing and labels from a checkpoint, bound to a session.
@@ -48,15 +48,15 @@ impl Predictor {
     pub fn load(path: &Path, options: Options, runs_on: impl Into<RunsOn>) -> Result<Self> {
         options.validate()?;
         let checkpoint = Checkpoint::load(path)?;
-        let config = configuration_of(&checkpoint, path)?;
+        let trained = checkpoint.network(path)?;
         let foreign =
             |error: &dyn std::fmt::Display| Error::input(path, error, "give a checkpoint that `gyrus train` wrote");
         let preprocessing: Preprocessing =
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
-        config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
-        let precision = options.precision.unwrap_or(config.network.precision);
-        let network = UNetConfig { precision, ..config.network };
+        trained.check(preprocessing.extent).map_err(|error| foreign(&error))?;
+        let precision = options.precision.unwrap_or(trained.precision);
+        let network = UNetConfig { precision, ..trained };
         let runs_on = runs_on.into();
         let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, runs_on.options().processor);
         let saved = state::saved_values(&graph);

@@ -9,19 +9,21 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     TrainConfig,
     budget::Limit,
-    checkpoint::{Checkpoint, Label, Meta, Position},
     figures::{EpochFigures, Figures},
     loss_scale::LossScale,
     observer::Observer,
-    schedule::{EarlyStopState, ScheduleState},
-    state::{self, Saved},
 };
 use crate::{
     Error, Result,
+    checkpoint::{
+        Checkpoint, EarlyStopState, Label, Meta, Position, ScheduleState,
+        state::{self, Saved},
+    },
     data::{
         loader::{Batch, Form, Loader},
         preprocess::Preprocessing,
@@ -35,6 +37,9 @@ use crate::{
 
 const TRAINING: usize = 0;
 const VALIDATION: usize = 1;
+
+/// The member of the run's configuration that a checkpoint holds apart.
+const NETWORK: &str = "network";
 
 /// File names within a run's folder.
 pub const BEST: &str = "best.safetensors";
@@ -62,7 +67,7 @@ pub enum Ending {
     TimeUp,
 }
 
-/// The configuration entry of a checkpoint.
+/// The configuration entry of a checkpoint. The network, which `run` has as well, stands apart in the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Configuration {
     run: TrainConfig,
@@ -159,8 +164,7 @@ impl Trainer {
     /// If the checkpoint is damaged, of another network, or of a run with other settings.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let checkpoint = Checkpoint::load(path)?;
-        let configuration: Configuration = serde_json::from_value(checkpoint.meta.configuration.clone())
-            .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))?;
+        let configuration = Configuration::of(&checkpoint, path)?;
         configuration.run.continues_as(&self.config)?;
         let preprocessing = serde_json::to_value(&self.preprocessing).expect("plain data");
         if preprocessing != checkpoint.meta.preprocessing || configuration.class_weights != self.class_weights {
@@ -430,19 +434,37 @@ impl Trainer {
             best_epoch: self.best.map(|(_, epoch)| epoch),
             labels: labels.map(|(value, name)| Label { value: value as u16, name: name.clone() }).collect(),
             preprocessing: serde_json::to_value(&self.preprocessing).expect("plain data"),
-            configuration: serde_json::to_value(configuration).expect("plain data"),
+            configuration: configuration.without_network(),
+            network: Some(self.config.network),
             ..Meta::default()
         };
         Checkpoint { tensors: state::to_tensors(&mut self.session, &self.saved)?, meta }.save(path)
     }
 }
 
+impl Configuration {
+    /// The entry of a checkpoint, the network put back.
+    fn of(checkpoint: &Checkpoint, path: &Path) -> Result<Self> {
+        let network = checkpoint.network(path)?;
+        let mut entry = checkpoint.meta.configuration.clone();
+        if let Some(run) = entry.get_mut("run").and_then(Value::as_object_mut) {
+            run.insert(NETWORK.to_owned(), serde_json::to_value(network).expect("plain data"));
+        }
+        serde_json::from_value(entry)
+            .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))
+    }
+
+    fn without_network(&self) -> Value {
+        let mut entry = serde_json::to_value(self).expect("plain data");
+        entry["run"].as_object_mut().expect("a struct becomes an object").remove(NETWORK);
+        entry
+    }
+}
+
 /// The configuration of the run that wrote a checkpoint.
 ///
 /// # Errors
-/// If the checkpoint was not written by a training run of this version.
+/// If the checkpoint was not written by a training run.
 pub fn configuration_of(checkpoint: &Checkpoint, path: &Path) -> Result<TrainConfig> {
-    serde_json::from_value(checkpoint.meta.configuration.clone())
-        .map(|configuration: Configuration| configuration.run)
-        .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))
+    Ok(Configuration::of(checkpoint, path)?.run)
 }

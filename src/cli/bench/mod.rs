@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    checkpoint::state,
     cpu::peak::{self, Products},
     data::{
         augment::{Augment, Recipe},
@@ -31,7 +32,7 @@ use crate::{
     random::Stream,
     session::{DeviceSession, Executor, RunsOn, Session},
     tensor::Volume,
-    train::{budget::Run, state},
+    train::budget::Run,
 };
 
 /// Every time of every node is kept for the medians.

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::checkpoint::{Checkpoint, Layout, OPTIMIZER_PREFIX, Tensor, slot_name};
+use super::{Checkpoint, Layout, OPTIMIZER_PREFIX, Tensor, slot_name};
 use crate::{
     Error, Result,
     graph::{Graph, Role},
