@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, fs};
 
 use gyrus::{
-    machine::{Emulated, Field, images},
+    machine::{Emulated, Field, Machine, images},
     ops::{self, case::Case, catalogue},
     peaks,
-    selftest::{Device, Gpu, Operands, Single},
+    selftest::{Gpu, Operands, Runner, Single},
     tensor::DType,
 };
 use ptx_emulator::{Config, coverage};
@@ -23,7 +23,7 @@ fn emulated(seed: Option<u64>) -> Gpu {
 #[test]
 fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let machine = Emulated::default();
-    let tally = machine.tally();
+    let tally = machine.tally().unwrap();
     let mut device = Gpu::new(Box::new(machine));
     runnable().iter().for_each(|case| check_against_definition(case, &mut device));
     let tally = tally.lock().unwrap();

@@ -21,7 +21,7 @@ use gyrus::{
     plan::{self, Options},
     random::Stream,
     rematerialise::{Forgotten, candidates, rematerialise},
-    session::Session,
+    session,
 };
 
 /// Three steps of plain gradient descent: nothing divides by a second moment, which would turn the last bits of gradients
@@ -201,22 +201,26 @@ fn a_fused_graph_can_be_forgotten_and_laid_out() {
 
 /// Parameters, averages and optimizer state as bits, after three steps on so many threads.
 fn train(graph: &Graph, threads: usize) -> Vec<(String, Vec<u32>)> {
-    let mut session = Session::bind(std::slice::from_ref(graph), Threads::new(threads)).unwrap();
+    let mut session = session::bind(std::slice::from_ref(graph), Threads::new(threads)).unwrap();
     for (name, values) in initial_parameters(graph, 7) {
-        session.f32_mut(&name).copy_from_slice(&values);
+        session.set(&name, &values).unwrap();
     }
-    session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
-    session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
+    let elements = |name: &str| graph.value(graph.find(name).unwrap()).spec.shape.elements();
+    session.set(names::CLASS_WEIGHTS, &vec![1.0f32; elements(names::CLASS_WEIGHTS)]).unwrap();
+    session.set(names::LOSS_SCALE, &[1.0f32]).unwrap();
     for count in 1..=3u32 {
         let mut stream = Stream::new(u64::from(count), "batch");
-        session.f32_mut(names::IMAGES).iter_mut().for_each(|x| *x = stream.between(-1.0, 1.0) as f32);
-        session.u8_mut(names::LABELS).iter_mut().for_each(|label| *label = stream.below(3) as u8);
-        session.u32_mut(names::RNG).copy_from_slice(&[7, 0, count, 0]);
-        session.f32_mut(names::HYPER).copy_from_slice(&[1e-2, 0.0, 0.0, 1.0]);
-        session.run(0);
+        let [images, labels] = [names::IMAGES, names::LABELS].map(|name| elements(name));
+        let images: Vec<f32> = (0..images).map(|_| stream.between(-1.0, 1.0) as f32).collect();
+        session.set(names::IMAGES, &images).unwrap();
+        let labels: Vec<u8> = (0..labels).map(|_| stream.below(3) as u8).collect();
+        session.set(names::LABELS, &labels).unwrap();
+        session.set(names::RNG, &[7, 0, count, 0]).unwrap();
+        session.set(names::HYPER, &[1e-2f32, 0.0, 0.0, 1.0]).unwrap();
+        session.run(0).unwrap();
     }
     let ids = [Role::Parameter, Role::Running, Role::OptimizerState].map(|role| graph.with_role(role)).concat();
-    let bits = |name: &str| session.f32(name).iter().map(|x| x.to_bits()).collect();
+    let mut bits = |name: &str| session.get::<f32>(name).unwrap().iter().map(|x| x.to_bits()).collect();
     ids.iter().map(|&id| (graph.value(id).name.clone(), bits(&graph.value(id).name))).collect()
 }
 

@@ -18,7 +18,7 @@ use gyrus::{
     graph::Graph,
     lowering::Processor,
     nn::{names, record_prediction, record_training, record_validation},
-    session::Session,
+    session::Program,
 };
 use unet::{
     golden::Golden,
@@ -102,14 +102,17 @@ impl Golden {
     fn check_forward_of(&self, program: &[Graph]) {
         let initial = self.initial(&program[0]);
         let mut session = self.session(program, &initial);
-        session.run(0);
-        self.within("inference_logits", &sparse(session.f32("inference.logits"), SPARSE));
-        session.run(1);
-        self.check_prediction(session.f32("inference.logits"), session.f32(names::PROBABILITIES));
-        session.run(2);
+        session.run(0).unwrap();
+        self.within("inference_logits", &sparse(&session.get::<f32>("inference.logits").unwrap(), SPARSE));
+        session.run(1).unwrap();
+        self.check_prediction(
+            &session.get::<f32>("inference.logits").unwrap(),
+            &session.get::<f32>(names::PROBABILITIES).unwrap(),
+        );
+        session.run(2).unwrap();
         let stride = if self.name == "transpose_norm_3" { 1 } else { 7 };
-        self.within("logits", &sparse(session.f32("training.logits"), stride));
-        self.within("probabilities", &sparse(session.f32("training.probabilities"), SPARSE));
+        self.within("logits", &sparse(&session.get::<f32>("training.logits").unwrap(), stride));
+        self.within("probabilities", &sparse(&session.get::<f32>("training.probabilities").unwrap(), SPARSE));
     }
 
     /// There are no golden inference probabilities: they are the softmax or sigmoid of the logits, which are golden.
@@ -125,10 +128,11 @@ impl Golden {
     }
 
     /// Loss, metrics and running statistics.
-    fn check_first_step(&self, session: &Session) {
-        let wide = |name: &str| session.f32(name).iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+    fn check_first_step(&self, session: &mut dyn Program) {
+        let sums = session.get::<f32>(names::SUMS).unwrap();
+        let mut wide = |name: &str| session.get::<f32>(name).unwrap().into_iter().map(f64::from).collect::<Vec<f64>>();
         self.within("loss", &wide(names::LOSS));
-        for (key, found) in self.metrics(session.f32(names::SUMS)) {
+        for (key, found) in self.metrics(&sums) {
             self.within(key, &found);
         }
         for name in self.fixture.names("tensors").iter().filter(|name| name.contains(".running_")) {

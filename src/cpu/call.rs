@@ -16,7 +16,7 @@ pub struct Placed {
 
 /// Everything that one operation reads and writes, in one arena.
 #[derive(Debug)]
-pub struct Operands {
+pub struct Frame {
     /// For messages.
     kind: &'static str,
     inputs: Vec<Placed>,
@@ -28,7 +28,7 @@ pub struct Operands {
     workspace_taken: Cell<bool>,
 }
 
-impl Operands {
+impl Frame {
     /// The operands of an operation of this kind.
     ///
     /// # Panics
@@ -49,7 +49,7 @@ impl Operands {
     pub fn call<'a>(&'a mut self, arena: &'a mut Arena, threads: &'a Threads) -> CpuCall<'a> {
         self.taken.iter().for_each(|flag| flag.set(false));
         self.workspace_taken.set(false);
-        CpuCall { operands: self, arena, threads }
+        CpuCall { frame: self, arena, threads }
     }
 }
 
@@ -57,7 +57,7 @@ impl Operands {
 /// can only be reached through that output.
 #[derive(Debug)]
 pub struct CpuCall<'a> {
-    operands: &'a Operands,
+    frame: &'a Frame,
     arena: &'a Arena,
     threads: &'a Threads,
 }
@@ -70,27 +70,27 @@ impl<'a> CpuCall<'a> {
 
     /// Number of inputs.
     pub fn inputs(&self) -> usize {
-        self.operands.inputs.len()
+        self.frame.inputs.len()
     }
 
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
-        self.operands.outputs.len()
+        self.frame.outputs.len()
     }
 
     /// Extents and element type of an input.
     pub fn input_spec(&self, index: usize) -> Spec {
-        self.operands.inputs[index].spec
+        self.frame.inputs[index].spec
     }
 
     /// Extents and element type of an output.
     pub fn output_spec(&self, index: usize) -> Spec {
-        self.operands.outputs[index].spec
+        self.frame.outputs[index].spec
     }
 
     /// Whether this output holds this input's bytes, to be overwritten.
     pub fn is_in_place(&self, input: usize, output: usize) -> bool {
-        self.operands.shared_with[input] == Some(output)
+        self.frame.shared_with[input] == Some(output)
     }
 
     /// A floating-point input of this type.
@@ -136,26 +136,26 @@ impl<'a> CpuCall<'a> {
 
     /// The workspace that the operation asked for, as fp32 elements. Its contents are undefined.
     pub fn workspace(&self) -> &'a mut [f32] {
-        assert!(!self.operands.workspace_taken.replace(true), "workspace of {} taken twice", self.operands.kind);
+        assert!(!self.frame.workspace_taken.replace(true), "workspace of {} taken twice", self.frame.kind);
         // SAFETY: binding has asserted that the workspace overlaps no operand, and it is taken once.
-        bytemuck::cast_slice_mut(unsafe { self.arena.slice_mut(self.operands.workspace) })
+        bytemuck::cast_slice_mut(unsafe { self.arena.slice_mut(self.frame.workspace) })
     }
 
     fn output(&self, index: usize, dtype: DType) -> &'a mut [u8] {
-        let operand = &self.operands.outputs[index];
-        assert_eq!(operand.spec.dtype, dtype, "output {index} of {}", self.operands.kind);
-        assert!(!self.operands.taken[index].replace(true), "output {index} of {} taken twice", self.operands.kind);
+        let operand = &self.frame.outputs[index];
+        assert_eq!(operand.spec.dtype, dtype, "output {index} of {}", self.frame.kind);
+        assert!(!self.frame.taken[index].replace(true), "output {index} of {} taken twice", self.frame.kind);
         // SAFETY: binding has asserted that this output overlaps no other output and not the workspace; it is taken
-        // once (flag above; `Operands::call` took both `&mut`, so no other call resets it); inputs that overlap it cannot be
+        // once (flag above; `Frame::call` took both `&mut`, so no other call resets it); inputs that overlap it cannot be
         // taken at all (`input`); and nobody outside this call has a slice of the arena.
         unsafe { self.arena.slice_mut(operand.place) }
     }
 
     fn input(&self, index: usize, dtype: DType) -> &'a [u8] {
-        let operand = &self.operands.inputs[index];
-        assert_eq!(operand.spec.dtype, dtype, "input {index} of {}", self.operands.kind);
-        let shared = self.operands.shared_with[index];
-        assert!(shared.is_none(), "input {index} of {} passed its bytes to output {shared:?}", self.operands.kind);
+        let operand = &self.frame.inputs[index];
+        assert_eq!(operand.spec.dtype, dtype, "input {index} of {}", self.frame.kind);
+        let shared = self.frame.shared_with[index];
+        assert!(shared.is_none(), "input {index} of {} passed its bytes to output {shared:?}", self.frame.kind);
         // SAFETY: the input overlaps neither an output nor the workspace (asserted here and at binding), which are the
         // only mutable slices that exist during a call.
         unsafe { self.arena.slice(operand.place) }

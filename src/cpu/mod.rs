@@ -26,7 +26,7 @@ mod statistics;
 mod threads;
 
 pub use arena::Arena;
-pub use call::{CpuCall, Operands, Placed};
+pub use call::{CpuCall, Frame, Placed};
 pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
 pub use element::Element;
 pub(crate) use element::with_element;

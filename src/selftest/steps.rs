@@ -20,7 +20,7 @@ use crate::{
         optimizer::{Optimizer, Rule},
     },
     random::Stream,
-    session::DeviceSession,
+    session::{self, Target},
     tensor::{DType, Spec},
     train::budget::Run,
 };
@@ -98,40 +98,43 @@ impl Steps {
     /// # Errors
     /// If the machine fails.
     pub fn run(&self, start: Start, machine: Box<dyn Machine>) -> Result<(Box<dyn Machine>, State)> {
-        let mut session = DeviceSession::bind(std::slice::from_ref(&self.graph), machine)?;
+        let mut program = session::bind(std::slice::from_ref(&self.graph), machine)?;
         for (name, data) in &self.initial {
-            session.write(name, &encode(self.spec(name), data))?;
+            program.write(program.bytes(name)?, &encode(self.spec(name), data))?;
         }
         // The images are what the definition reads: nothing is to be done to them.
-        if session.has(names::NUMBERS) {
+        if program.has(names::NUMBERS) {
             let volume = self.spec(names::IMAGES).shape.volume().expect("images have five axes");
-            session.write(names::NUMBERS, &augment::layout(volume).identity(volume.extent).repeat(volume.n))?;
+            program.set(names::NUMBERS, &augment::layout(volume).identity(volume.extent).repeat(volume.n))?;
         }
         let is_volume = |name: &str| name == names::IMAGES || name == names::LABELS;
         let is_ahead = |name: &str| start == Start::Ahead && is_volume(name);
         for (step, batch) in self.batches.iter().enumerate() {
             for (name, data) in batch {
-                let bytes = encode(self.spec(name), data);
+                let (slot, bytes) = (program.bytes(name)?, encode(self.spec(name), data));
                 match is_ahead(name) {
-                    false => session.write(name, &bytes)?,
-                    true if step == 0 => session.write_ahead(name, &bytes)?,
+                    false => program.write(slot, &bytes)?,
+                    true if step == 0 => program.write_ahead(slot, &bytes)?,
                     true => {}
                 }
             }
             match start {
-                Start::Launched => session.run(0)?,
-                Start::Captured | Start::Ahead => session.run_captured(0)?,
+                Start::Launched => program.run(0)?,
+                Start::Captured | Start::Ahead => program.run_captured(0)?,
             }
             for (name, data) in self.batches.iter().skip(step + 1).take(1).flatten() {
                 if is_ahead(name) {
-                    session.write_ahead(name, &encode(self.spec(name), data))?;
+                    program.write_ahead(program.bytes(name)?, &encode(self.spec(name), data))?;
                 }
             }
         }
         let names: Vec<String> = self.kept().map(|value| value.name.clone()).collect();
-        let state = names.into_iter().map(|name| Ok((name.clone(), session.read::<f32>(&name)?)));
+        let state = names.into_iter().map(|name| Ok((name.clone(), program.get::<f32>(&name)?)));
         let state = state.collect::<Result<State>>()?;
-        Ok((session.release()?, state))
+        match program.release()? {
+            Target::Machine(machine) => Ok((machine, state)),
+            Target::Cpu(_) => unreachable!("it was bound to a machine"),
+        }
     }
 
     /// The steps by definition: the fp32 values that survive them.

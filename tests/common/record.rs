@@ -12,7 +12,7 @@ use gyrus::{
         reference::{Dense, Precision, evaluate},
     },
     ops::elementwise::Add,
-    session::Session,
+    session,
     tensor::{DType, Shape, Spec},
 };
 
@@ -97,17 +97,19 @@ impl Recorded {
 
     /// On the CPU with two threads.
     pub fn cpu(&self) -> HashMap<String, Vec<f64>> {
-        let mut session = Session::bind(std::slice::from_ref(&self.graph), Threads::new(2)).unwrap();
+        let mut session = session::bind(std::slice::from_ref(&self.graph), Threads::new(2)).unwrap();
         for (&id, dense) in &self.sources {
             let value = self.graph.value(id);
             match value.spec.dtype {
-                DType::F32 => write(session.f32_mut(&value.name), &dense.data, |x| x as f32),
-                DType::U8 => write(session.u8_mut(&value.name), &dense.data, |x| x as u8),
+                DType::F32 => session.set(&value.name, &dense.data.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+                DType::U8 => session.set(&value.name, &dense.data.iter().map(|&x| x as u8).collect::<Vec<_>>()),
                 other => panic!("{}: {other:?} operands are not written here", value.name),
             }
+            .unwrap();
         }
-        session.run(0);
-        let read = |id| session.f32(&self.graph.value(id).name).iter().map(|&x| f64::from(x)).collect();
+        session.run(0).unwrap();
+        let mut read =
+            |id| session.get::<f32>(&self.graph.value(id).name).unwrap().into_iter().map(f64::from).collect();
         self.results.iter().map(|(name, id)| (name.clone(), read(*id))).collect()
     }
 
