@@ -4,10 +4,7 @@
 //! `cargo bench --bench operations [-- FILTER]`. Beside criterion's time and GFLOP/s (or GB/s where nothing is multiplied) a
 //! line gives both, and the share of the peaks: arithmetic and copy, measured at the start.
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, time::Duration};
 
 use criterion::{Criterion, Throughput};
 use gyrus::{
@@ -17,8 +14,9 @@ use gyrus::{
     },
     machine,
     ops::{case::Case, catalogue},
+    peaks::GpuPeaks,
     selftest::{Operands, Single, encode},
-    session::{Executor, RunsOn, roofline::Roofline},
+    session::{self, Device, Program, Target},
 };
 
 /// A device with what it can do: GFLOP/s and GB/s.
@@ -45,13 +43,16 @@ fn main() {
     }
     match machine::first_usable() {
         Ok(gpu) => {
-            let open = || machine::open(&format!("cuda:{gpu}")).expect("a usable GPU opens");
-            let roofline = Roofline::measure(open()).expect("the GPU works").1.expect("a GPU has a clock");
-            let (arithmetic, copy) = (roofline.fp32_gflops, roofline.copy_gbs);
+            let open = || match Target::open(Device::Cuda(gpu), 0).expect("a usable GPU opens") {
+                Target::Machine(machine) => machine,
+                Target::Cpu(_) => unreachable!("a GPU was asked for"),
+            };
+            let peaks = GpuPeaks::measure(open()).expect("the GPU works").1.expect("a GPU has a clock");
+            let (arithmetic, copy) = (peaks.fp32_gflops, peaks.copy_gbs);
             println!("cuda: fp32 {arithmetic:.0} GFLOP/s, copy {copy:.1} GB/s");
             let cuda = Bench { name: "cuda", arithmetic, copy };
             for case in &timed {
-                cuda.run(&mut criterion, case, RunsOn::Machine(open()));
+                cuda.run(&mut criterion, case, open().into());
             }
         }
         Err(reason) => println!("no GPU: {reason}"),
@@ -59,13 +60,14 @@ fn main() {
 }
 
 impl Bench {
-    fn run(&self, criterion: &mut Criterion, case: &Case, runs_on: RunsOn) {
+    fn run(&self, criterion: &mut Criterion, case: &Case, target: Target) {
         let single = Single::new(case, Operands::FromHost, 0);
         let graph = &single.graph;
-        let mut executor = Executor::bind(std::slice::from_ref(graph), runs_on).expect("the memory is there");
+        let mut program = session::bind(std::slice::from_ref(graph), target).expect("the memory is there");
         for (&id, operand) in &single.sources {
             let value = graph.value(id);
-            executor.write(&value.name, &encode(value.spec, &operand.data)).expect("the device works");
+            let slot = program.bytes(&value.name).expect("the operand is there");
+            program.write(slot, &encode(value.spec, &operand.data)).expect("the device works");
         }
         let node = &graph.nodes[single.node];
         let (inputs, outputs) = (graph.specs(&node.inputs), graph.specs(&node.outputs));
@@ -75,7 +77,7 @@ impl Bench {
         group.throughput(if flops > 0 { Throughput::Elements(flops) } else { Throughput::Bytes(bytes) });
         group.bench_function(&case.name, |bencher| {
             bencher.iter_custom(|runs| {
-                let took = seconds(&mut executor, runs);
+                let took = seconds(&mut *program, runs);
                 best.set(best.get().min(took / runs as f64));
                 Duration::from_secs_f64(took)
             });
@@ -90,19 +92,8 @@ impl Bench {
     }
 }
 
-/// So many runs: by the GPU's own clock, or by the host's.
-fn seconds(executor: &mut Executor, runs: u64) -> f64 {
-    match executor {
-        Executor::Cpu(session) => {
-            let start = Instant::now();
-            for _ in 0..runs {
-                session.run(0);
-            }
-            start.elapsed().as_secs_f64()
-        }
-        Executor::Machine(session) => {
-            let times = session.time_captured(0, runs as usize).expect("the GPU works");
-            times.expect("a GPU has a clock").iter().sum()
-        }
-    }
+/// So many runs, by the device's own clock.
+fn seconds(program: &mut dyn Program, runs: u64) -> f64 {
+    let times = program.time_captured(0, runs as usize).expect("the device works");
+    times.expect("the device has a clock").iter().sum()
 }

@@ -7,6 +7,10 @@ use std::{collections::HashMap, fs};
 
 use cli::{Sandbox, TINY, keys, stderr};
 use gyrus::{
+    checkpoint::{
+        Checkpoint,
+        state::{Saved, saved_values},
+    },
     data::{
         dataset::Dataset,
         loader::{Form, Loader, LoaderSettings, Order},
@@ -18,12 +22,7 @@ use gyrus::{
     nn::{names, record_prediction, record_training},
     optim::OptimizerState,
     selftest::{distance, steps},
-    train::{
-        TrainConfig,
-        checkpoint::Checkpoint,
-        state::{Saved, saved_values},
-        trainer::configuration_of,
-    },
+    train::{TrainConfig, trainer::configuration_of},
 };
 
 /// Momentum alone: Adam would blow the noise of vanishing gradients up to whole steps.

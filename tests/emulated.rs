@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, fs};
 
 use gyrus::{
-    machine::{Emulated, Field, images},
+    machine::{Emulated, Field, Machine, images},
     ops::{self, case::Case, catalogue},
-    selftest::{Device, Gpu, Operands, Single},
-    session::roofline,
+    peaks,
+    selftest::{Gpu, Operands, Runner, Single},
     tensor::DType,
 };
 use ptx_emulator::{Config, coverage};
@@ -23,7 +23,7 @@ fn emulated(seed: Option<u64>) -> Gpu {
 #[test]
 fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let machine = Emulated::default();
-    let tally = machine.tally();
+    let tally = machine.tally().unwrap();
     let mut device = Gpu::new(Box::new(machine));
     runnable().iter().for_each(|case| check_against_definition(case, &mut device));
     let tally = tally.lock().unwrap();
@@ -114,7 +114,7 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
         let module = device.load_module(&image.ptx()).unwrap();
         modules.entry(image.family).or_insert_with(Vec::new).push((image.number(), module));
     }
-    for kernel in ops::kernels().into_iter().chain(roofline::kernels()) {
+    for kernel in ops::kernels().into_iter().chain(peaks::kernels()) {
         let declared = &structs[&(kernel.family.to_owned(), kernel.arguments.to_owned())];
         assert_eq!(declared.1, kernel.bytes, "{}: bytes of {}", kernel.name, kernel.arguments);
         let fields = |list: &[Field]| -> Vec<(String, usize, usize)> {
@@ -133,7 +133,7 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
 
 #[test]
 fn every_compiled_kernel_is_started_by_somebody() {
-    let all = ops::kernels().into_iter().chain(roofline::kernels());
+    let all = ops::kernels().into_iter().chain(peaks::kernels());
     let known: Vec<(&str, &str)> = all.map(|kernel| (kernel.family, kernel.name)).collect();
     let mut device = ptx_emulator::Device::new(Config::default());
     for image in images::all() {

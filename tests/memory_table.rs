@@ -3,7 +3,8 @@
 //!     cargo test --release --test memory_table -- --nocapture
 
 use gyrus::{
-    graph::{Graph, Role, Stage, fuse::Fuse},
+    fuse::Fuse,
+    graph::{Graph, Role, Stage},
     nn::{Precision, StepConfig, UNetConfig, record_training},
     ops::{
         dice::LossKind,
@@ -54,7 +55,7 @@ fn is_forward(graph: &Graph, node: gyrus::graph::NodeId) -> bool {
 fn levels(training: StepConfig) -> [f64; 4] {
     let run = Run { training, validation_batch: training.batch, fuse: Fuse::Auto };
     let options = Options::for_gpu();
-    let graphs = run.graphs_for(options.target).unwrap();
+    let graphs = run.graphs_for(options.processor).unwrap();
     let levels = budget::levels(&graphs, options, Offload::None, &Rates::default());
     let within = |percent: f64| levels.iter().rev().find(|level| level.extra_flops_percent() <= percent).unwrap();
     let gib = |level: &Fitted| level.plan.total as f64 / GIB;

@@ -7,13 +7,14 @@ use std::{
 };
 
 use gyrus::{
+    checkpoint::state::saved_values,
     cpu::Threads,
     data::{
         augment::Augmentation,
         nifti::{Header, read_image, read_labels, write_f32},
         preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
     },
-    graph::fuse::Fuse,
+    fuse::Fuse,
     infer::{self, HostMemory, Predictor},
     nn::{Architecture, Precision, UNetConfig, record_prediction},
     ops::{dice::LossKind, optimizer},
@@ -22,7 +23,6 @@ use gyrus::{
     train::{
         TrainConfig, Trainer,
         schedule::{self, Schedule},
-        state::saved_values,
     },
 };
 
@@ -203,7 +203,7 @@ fn a_ct_of_512x512x1000_with_three_classes_is_planned_within_2_gib_on_the_host_a
         // The checkpoint holds the weights with two moments; they are converted while it is there.
         let host = HostMemory::of(&header, &preprocessing, 3, &infer::Options::default(), 4 * weights).peak();
         let layout = Options::for_gpu();
-        let device = plan(&[Fuse::Auto.apply(graph, layout.target)], layout).total;
+        let device = plan(&[Fuse::Auto.apply(graph, layout.processor)], layout).total;
         println!("windows of {patch:?}: {} on the host, {} on the device", bytes(host), bytes(device));
         assert!(host <= BUDGET && device <= BUDGET, "{patch:?}: {host} and {device}");
     }

@@ -4,6 +4,7 @@ use std::{cell::Cell, path::Path, time::Duration};
 
 use gyrus::{
     Error, Result,
+    checkpoint::Checkpoint,
     cpu::{Isa, Threads},
     data::{
         augment::{Augment, Augmentation},
@@ -13,12 +14,11 @@ use gyrus::{
         validate::{Expectation, survey},
     },
     demo::synthesize,
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{Architecture, Precision, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::{
         Ending, RunOptions, TrainConfig, Trainer,
-        checkpoint::Checkpoint,
         figures::{EpochFigures, Figures},
         observer::Observer,
         schedule::{self, Schedule},

@@ -1,34 +1,13 @@
 //! Where to compute: `--device`, `--precision`, `--threads`.
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{Arc, Mutex},
-};
-
 use clap::Args;
 
 use super::flags::sentence;
 use crate::{
     Error, Result,
-    cpu::Threads,
-    machine::{self, Cuda, Emulated, Machine, Tally},
     nn::Precision,
-    session::RunsOn,
+    session::{Device, Target},
 };
-
-/// A device as the user names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Device {
-    /// The best there is.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A GPU, by its number.
-    Cuda(usize),
-    /// The GPU's instructions, executed on the processor.
-    Emulated,
-}
 
 /// The options that choose where to compute.
 #[derive(Debug, Args)]
@@ -51,13 +30,11 @@ pub struct DeviceOptions {
 /// A device, ready to be used.
 pub struct Opened {
     /// Where programs run.
-    pub runs_on: RunsOn,
+    pub target: Target,
     /// Which of the devices it is; never [`Device::Auto`].
     pub device: Device,
     /// What it is, in one line.
     pub description: String,
-    /// What its kernels do, if it is emulated.
-    pub tally: Option<Arc<Mutex<Tally>>>,
 }
 
 impl DeviceOptions {
@@ -67,15 +44,15 @@ impl DeviceOptions {
     /// If it is not there.
     pub fn open(&self) -> Result<Opened> {
         self.check()?;
-        match self.device {
-            Device::Auto => match machine::first_usable() {
-                Ok(ordinal) => Self::cuda(ordinal),
-                Err(reason) => Ok(self.cpu(Some(reason))),
-            },
-            Device::Cpu => Ok(self.cpu(None)),
-            Device::Cuda(ordinal) => Self::cuda(ordinal),
-            Device::Emulated => Ok(self.emulated()),
+        let (device, instead) = self.device.resolve();
+        let target = Target::open(device, self.threads)?;
+        let mut description = describe(device, &target);
+        match instead {
+            Some(Error::Usage { cause, .. }) => description += &format!(" ({cause})"),
+            Some(other) => description += &format!(" ({})", sentence(&other)),
+            None => {}
         }
+        Ok(Opened { target, device, description })
     }
 
     /// Checks what can be checked without a device.
@@ -85,35 +62,22 @@ impl DeviceOptions {
     pub fn check(&self) -> Result<()> {
         check_threads("--threads", self.threads)
     }
+}
 
-    fn cpu(&self, instead_of_gpu: Option<Error>) -> Opened {
-        let threads = Threads::new(self.threads);
-        let mut description = format!("the processor, {}, {}", counted(threads.count(), "thread"), threads.isa());
-        match instead_of_gpu {
-            Some(Error::Usage { cause, .. }) => description += &format!(" ({cause})"),
-            Some(other) => description += &format!(" ({})", sentence(&other)),
-            None => {}
+/// What a device is, in one line.
+fn describe(device: Device, target: &Target) -> String {
+    let about = match target {
+        Target::Cpu(threads) => {
+            return format!("the processor, {}, {}", counted(threads.count(), "thread"), threads.isa());
         }
-        Opened { runs_on: threads.into(), device: Device::Cpu, description, tally: None }
+        Target::Machine(machine) => machine.capabilities(),
+    };
+    let capability = about.compute_capability();
+    if device == Device::Emulated {
+        return format!("an emulated GPU of compute capability {capability}, every access checked");
     }
-
-    fn cuda(ordinal: usize) -> Result<Opened> {
-        let machine = Cuda::open(ordinal)?;
-        let about = machine.capabilities();
-        let (name, capability) = (&about.name, about.compute_capability());
-        let gib = about.memory as f64 / (1u64 << 30) as f64;
-        let description = format!("cuda:{ordinal}, {name}, compute capability {capability}, {gib:.1} GiB");
-        let runs_on = RunsOn::Machine(Box::new(machine));
-        Ok(Opened { runs_on, device: Device::Cuda(ordinal), description, tally: None })
-    }
-
-    fn emulated(&self) -> Opened {
-        let machine = Emulated::with_threads(self.threads);
-        let tally = Some(machine.tally());
-        let capability = machine.capabilities().compute_capability();
-        let description = format!("an emulated GPU of compute capability {capability}, every access checked");
-        Opened { runs_on: RunsOn::Machine(Box::new(machine)), device: Device::Emulated, description, tally }
-    }
+    let gib = about.memory as f64 / (1u64 << 30) as f64;
+    format!("{device}, {}, compute capability {capability}, {gib:.1} GiB", about.name)
 }
 
 /// `1 thread`, `2 threads`.
@@ -131,33 +95,4 @@ pub fn check_threads(option: &str, threads: usize) -> Result<()> {
         return Err(Error::usage(option, format!("{threads} threads"), format!("give at most {MOST}")));
     }
     Ok(())
-}
-
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "emulated" => Ok(Self::Emulated),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "give auto, cpu, cuda, cuda:N or emulated".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::Emulated => f.write_str("emulated"),
-        }
-    }
 }

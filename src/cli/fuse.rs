@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::{Result, graph::fuse::Fuse, train::budget::Merged};
+use crate::{Result, fuse::Fuse, train::budget::Merged};
 
 /// Whether operations are merged.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{Error, Result, data::nifti, train::checkpoint::Checkpoint};
+use crate::{Error, Result, checkpoint::Checkpoint, data::nifti};
 
 /// Show what a NIfTI file or a checkpoint holds.
 ///

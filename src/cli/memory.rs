@@ -6,7 +6,7 @@ use crate::{
     Error, Result,
     cpu::memory::available,
     plan::budget::{Budget, Offload, Rematerialise},
-    session::RunsOn,
+    session::Target,
     size::parse,
     train::budget::Limit,
 };
@@ -57,8 +57,8 @@ impl MemoryOptions {
     ///
     /// # Errors
     /// If something is to be on the host, and the device is the CPU, whose values are there as they are.
-    pub fn check(&self, runs_on: &RunsOn) -> Result<()> {
-        if self.offload == Offload::Optimizer && matches!(runs_on, RunsOn::Cpu(_)) {
+    pub fn check(&self, target: &Target) -> Result<()> {
+        if self.offload == Offload::Optimizer && matches!(target, Target::Cpu(_)) {
             let cause = "the CPU device keeps everything on the host as it is";
             return Err(Error::usage("--offload", cause, "leave it out, or choose a GPU"));
         }
@@ -70,15 +70,15 @@ impl MemoryOptions {
     ///
     /// # Errors
     /// If the device does not answer.
-    pub fn of_device(&self, runs_on: &mut RunsOn) -> Result<Limit> {
+    pub fn of_device(&self, target: &mut Target) -> Result<Limit> {
         const FOR_THE_DRIVER: usize = 256 << 20;
         if self.memory_budget.is_some() {
             return Ok(self.chosen(0));
         }
-        let free = runs_on.free_memory()?;
-        let (kept, name) = match runs_on {
-            RunsOn::Cpu(_) => (free.map_or(0, |free| free / 16), "the machine has left"),
-            RunsOn::Machine(_) => (FOR_THE_DRIVER + free.map_or(0, |free| free / 256), "the GPU has left"),
+        let free = target.free_memory()?;
+        let (kept, name) = match target {
+            Target::Cpu(_) => (free.map_or(0, |free| free / 16), "the machine has left"),
+            Target::Machine(_) => (FOR_THE_DRIVER + free.map_or(0, |free| free / 256), "the GPU has left"),
         };
         let bytes = free.map(|free| free.saturating_sub(kept));
         Ok(Limit { budget: Budget { bytes, rematerialise: self.rematerialise, offload: self.offload }, name })

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    device::{Device, DeviceOptions},
+    device::DeviceOptions,
     fuse::{FuseOptions, print_merged},
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
@@ -24,6 +24,7 @@ use crate::{
         roofline::Rates,
         timeline::Timeline,
     },
+    session::Device,
     size,
     train::budget::{Limit, Run},
 };
@@ -144,7 +145,7 @@ pub fn run(options: Options) -> Result<()> {
     let (layout, limit) = options.target()?;
     let rates = options.card.as_ref().and_then(CardName::rates);
     let chosen = run.fit(layout, limit)?;
-    let graphs = run.graphs_for(layout.target)?;
+    let graphs = run.graphs_for(layout.processor)?;
     let levels = budget::levels(&graphs, layout, options.memory.offload(), &rates.copied().unwrap_or_default());
     let merged = run.merged(layout)?;
     let report = Report::new(&chosen.graphs, &chosen.plan, 0);
@@ -192,12 +193,12 @@ impl Options {
     fn target(&self) -> Result<(plan::Options, Limit)> {
         let Some(card) = &self.card else {
             let mut device = self.device.open()?;
-            self.memory.check(&device.runs_on)?;
+            self.memory.check(&device.target)?;
             let limit = match device.device {
-                Device::Cuda(_) => self.memory.of_device(&mut device.runs_on)?,
+                Device::Cuda(_) => self.memory.of_device(&mut device.target)?,
                 _ => self.memory.chosen(BUDGET),
             };
-            return Ok((device.runs_on.options(), limit));
+            return Ok((device.target.options(), limit));
         };
         self.device.check()?;
         if self.device.device == Device::Cpu {

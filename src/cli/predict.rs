@@ -7,11 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{
-    device::{Device, DeviceOptions},
-    memory::HostMemoryOptions,
-    options::mirrored_axes,
-};
+use super::{device::DeviceOptions, memory::HostMemoryOptions, options::mirrored_axes};
 use crate::{
     Error, Result,
     cpu::memory,
@@ -21,6 +17,7 @@ use crate::{
     },
     files,
     infer::{self, Predictor},
+    session::Device,
     size::{self, bytes},
     train::trainer::BEST,
 };
@@ -112,7 +109,7 @@ pub fn run(options: Options) -> Result<()> {
         ..infer::Options::default()
     };
     let is_on_host = !matches!(device.device, Device::Cuda(_));
-    let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.runs_on)?;
+    let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.target)?;
     note!("device: {}", device.description);
     let host = options.host.bytes(if is_on_host { predictor.arena_bytes() } else { 0 });
     for job in &jobs {

@@ -3,14 +3,7 @@
 use std::{any::Any, fmt::Debug, sync::Arc};
 
 use super::{Backward, ValueId, reference::Dense};
-use crate::{Error, Result, machine::lower::Lower, session::CpuCall, tensor::Spec};
-
-/// What the planner must know about the CPU device to size a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuTarget {
-    /// Worker threads, the caller included.
-    pub threads: usize,
-}
+use crate::{Error, Result, cpu::CpuCall, machine::lower::Lower, tensor::Spec};
 
 /// One operation: shapes, memory, cost, derivative, definition and CPU implementation.
 ///
@@ -47,7 +40,7 @@ pub trait Op: Debug + Send + Sync + Any {
 
     /// How a node of this operation computes its first output again, bit for bit, when its operands and its small results
     /// are still there: an operation with one output, and its operands. An operation that is not listed here and has one
-    /// output is repeated as it is. See [`mod@super::rematerialise`].
+    /// output is repeated as it is. See [`crate::rematerialise`].
     fn again(&self, _inputs: &[ValueId], _outputs: &[ValueId]) -> Option<(Arc<dyn Op>, Vec<ValueId>)> {
         None
     }
@@ -62,8 +55,8 @@ pub trait Op: Debug + Send + Sync + Any {
         inputs.iter().chain(outputs).map(|spec| spec.bytes() as u64).sum()
     }
 
-    /// Bytes of scratch memory that [`Self::run_cpu`] needs.
-    fn cpu_workspace(&self, _inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    /// Bytes of scratch memory that [`Self::run_cpu`] needs on so many threads.
+    fn cpu_workspace(&self, _inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         0
     }
 

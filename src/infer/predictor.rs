@@ -7,28 +7,36 @@ use ndarray::ArrayView2;
 use super::{Image, Options, segment};
 use crate::{
     Error, Result,
+    checkpoint::{Checkpoint, state},
     data::{
         nifti,
         preprocess::{Fit, Preprocessing, normalize},
     },
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{Precision, UNetConfig, names, record_prediction},
     plan,
-    session::{Executor, RunsOn},
+    session::{self, Program, Slot, Target},
     size::bytes,
-    train::{checkpoint::Checkpoint, state, trainer::configuration_of},
 };
 
-/// Network, preprocessing and labels from a checkpoint, bound to a session.
+/// Network, preprocessing and labels from a checkpoint, bound to a program.
 #[derive(Debug)]
 pub struct Predictor {
-    session: Executor,
+    bound: Bound,
     network: UNetConfig,
     preprocessing: Preprocessing,
     labels: Vec<String>,
     options: Options,
     /// Host memory that loading took: the checkpoint, and its weights converted.
     loading: usize,
+}
+
+/// The network's program, and what goes in and comes out.
+#[derive(Debug)]
+struct Bound {
+    program: Box<dyn Program>,
+    images: Slot<f32>,
+    probabilities: Slot<f32>,
 }
 
 /// A labelled image on the grid of its file.
@@ -45,22 +53,22 @@ impl Predictor {
     ///
     /// # Errors
     /// A checkpoint that is damaged or of another kind; options that cannot work; a machine that fails.
-    pub fn load(path: &Path, options: Options, runs_on: impl Into<RunsOn>) -> Result<Self> {
+    pub fn load(path: &Path, options: Options, target: impl Into<Target>) -> Result<Self> {
         options.validate()?;
         let checkpoint = Checkpoint::load(path)?;
-        let config = configuration_of(&checkpoint, path)?;
+        let trained = checkpoint.network(path)?;
         let foreign =
             |error: &dyn std::fmt::Display| Error::input(path, error, "give a checkpoint that `gyrus train` wrote");
         let preprocessing: Preprocessing =
             serde_json::from_value(checkpoint.meta.preprocessing.clone()).map_err(|error| foreign(&error))?;
         preprocessing.check().map_err(|error| foreign(&error))?;
-        config.network.check(preprocessing.extent).map_err(|error| foreign(&error))?;
-        let precision = options.precision.unwrap_or(config.network.precision);
-        let network = UNetConfig { precision, ..config.network };
-        let runs_on = runs_on.into();
-        let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, runs_on.options().target);
+        trained.check(preprocessing.extent).map_err(|error| foreign(&error))?;
+        let precision = options.precision.unwrap_or(trained.precision);
+        let network = UNetConfig { precision, ..trained };
+        let target = target.into();
+        let graph = Fuse::Auto.apply(record_prediction(network, 1, preprocessing.extent)?, target.processor());
         let saved = state::saved_values(&graph);
-        let layout = plan::plan(std::slice::from_ref(&graph), runs_on.options());
+        let layout = plan::plan(std::slice::from_ref(&graph), target.options());
         if let Some(budget) = options.memory_budget.filter(|&budget| layout.total > budget) {
             let cause = format!("memory: the network needs {}, the budget is {}", bytes(layout.total), bytes(budget));
             let advice = match precision {
@@ -69,13 +77,14 @@ impl Predictor {
             };
             return Err(Error::Memory { cause, advice: advice.to_owned() });
         }
-        let mut session = Executor::bind_planned(std::slice::from_ref(&graph), layout, runs_on)?;
-        state::from_tensors(&mut session, &saved, &checkpoint, path)?;
+        let mut program = session::bind_planned(std::slice::from_ref(&graph), layout, target)?;
+        state::from_tensors(&mut *program, &saved, &checkpoint, path)?;
         let elements = |shape: &[usize]| shape.iter().product::<usize>() * size_of::<f32>();
         let loading = checkpoint.tensors.values().map(|tensor| elements(&tensor.shape)).sum::<usize>()
             + saved.iter().map(|value| elements(&value.extents)).sum::<usize>();
         let labels = checkpoint.meta.labels.into_iter().map(|label| label.name).collect();
-        Ok(Self { session, network, preprocessing, labels, options, loading })
+        let (images, probabilities) = (program.slot(names::IMAGES)?, program.slot(names::PROBABILITIES)?);
+        Ok(Self { bound: Bound { program, images, probabilities }, network, preprocessing, labels, options, loading })
     }
 
     /// Names of the classes, background first.
@@ -90,7 +99,7 @@ impl Predictor {
 
     /// Bytes of the network's arena.
     pub fn arena_bytes(&self) -> usize {
-        self.session.plan().total
+        self.bound.program.plan().total
     }
 
     /// Labels an image. `path` is for messages.
@@ -144,7 +153,7 @@ impl Predictor {
 
     /// Runs the network over one window.
     pub(super) fn run(&mut self, window: &[f32], output: &mut [f32]) -> Result<()> {
-        run(&mut self.session, window, output)
+        self.bound.run(window, output)
     }
 
     /// At the image's own resolution, window by window.
@@ -154,14 +163,14 @@ impl Predictor {
         let count = extent.iter().product();
         let mut labels = vec![0; count];
         let mut probabilities = with_probabilities.then(|| vec![0.0; count * classes]);
-        let (session, patch) = (&mut self.session, self.preprocessing.extent);
+        let (bound, patch) = (&mut self.bound, self.preprocessing.extent);
         let plane = extent[1] * extent[2];
         segment(
             &Image { voxels: &voxels, extent, channels: self.network.channels },
             classes,
             patch,
             &self.options,
-            &mut |window, output| run(session, window, output),
+            &mut |window, output| bound.run(window, output),
             &mut |slice| {
                 labels[slice.d * plane..][..plane].copy_from_slice(slice.labels);
                 if let Some(all) = &mut probabilities {
@@ -189,13 +198,13 @@ impl Predictor {
         let mut fitted = vec![0.0; count * self.network.channels];
         let placement = self.preprocessing.image(&mut image, path, &mut fitted)?;
         let mut values = vec![0.0; count * classes];
-        let session = &mut self.session;
+        let bound = &mut self.bound;
         segment(
             &Image { voxels: &fitted, extent, channels: self.network.channels },
             classes,
             extent,
             &self.options,
-            &mut |window, output| run(session, window, output),
+            &mut |window, output| bound.run(window, output),
             &mut |slice| {
                 values[slice.d * slice.probabilities.len()..][..slice.probabilities.len()]
                     .copy_from_slice(slice.probabilities);
@@ -236,10 +245,12 @@ impl Predictor {
     }
 }
 
-fn run(session: &mut Executor, window: &[f32], output: &mut [f32]) -> Result<()> {
-    session.write_ahead(names::IMAGES, window)?;
-    session.run(0)?;
-    session.read_into(names::PROBABILITIES, output)
+impl Bound {
+    fn run(&mut self, window: &[f32], output: &mut [f32]) -> Result<()> {
+        self.program.write_ahead(self.images, window)?;
+        self.program.run_captured(0)?;
+        self.program.read_into(self.probabilities, output)
+    }
 }
 
 /// The class of the largest probability, the first of equal ones; with one probability, whether it exceeds a half.

@@ -46,11 +46,6 @@ impl Emulated {
     pub fn with_threads(threads: usize) -> Self {
         Self::new(Config { threads, ..Config::default() })
     }
-
-    /// The counters, which outlive the machine.
-    pub fn tally(&self) -> Arc<Mutex<Tally>> {
-        self.tally.clone()
-    }
 }
 
 /// The tally behind its lock.
@@ -67,6 +62,10 @@ fn failure(cause: impl ToString) -> Error {
 }
 
 impl Machine for Emulated {
+    fn tally(&self) -> Option<Arc<Mutex<Tally>>> {
+        Some(self.tally.clone())
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

@@ -10,7 +10,10 @@ mod launch;
 pub mod lower;
 mod null;
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
 pub use cuda::{Cuda, devices, driver_version};
 pub use emulated::{Emulated, Tally};
@@ -134,6 +137,11 @@ pub trait Machine: Debug + Send {
         self.upload(address, bytes)
     }
 
+    /// What its kernels have done, if it counts. The counters outlive the machine.
+    fn tally(&self) -> Option<Arc<Mutex<Tally>>> {
+        None
+    }
+
     /// Puts a time stamp into the stream.
     ///
     /// # Errors
@@ -188,37 +196,4 @@ pub fn first_usable() -> Result<usize> {
         }
     }
     Err(refusal)
-}
-
-/// The machine of this name: `cuda`, `cuda:N` or `emulated`.
-///
-/// # Errors
-/// If there is none of this name, or it cannot be opened.
-pub fn open(name: &str) -> Result<Box<dyn Machine>> {
-    let ordinal = match name.split_once(':') {
-        None if name == "cuda" => Some(0),
-        Some(("cuda", number)) => number.parse().ok(),
-        _ => None,
-    };
-    match ordinal {
-        Some(ordinal) => Ok(Box::new(Cuda::open(ordinal)?)),
-        None if name == "emulated" => Ok(Box::new(Emulated::default())),
-        None => Err(Error::usage("device", format_args!("{name} is no GPU"), "use cuda, cuda:N or emulated")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_listed_machine_opens_and_others_are_refused_by_name() {
-        for (name, found) in list() {
-            match found {
-                Ok(capabilities) => assert_eq!(open(&name).unwrap().capabilities(), &capabilities),
-                Err(_) => assert_eq!(open(&name).unwrap_err().exit_code(), 2),
-            }
-        }
-        assert!(open("cuda:x").unwrap_err().to_string().contains("cuda:x is no GPU"));
-    }
 }

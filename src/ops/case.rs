@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     cpu::{Element, with_element},
     graph::Op,
-    machine::lower,
+    lowering,
     random::Stream,
     tensor::{DType, Shape, Spec},
 };
@@ -165,7 +165,7 @@ impl Case {
 
     /// Whether a GPU can run the case.
     pub fn has_gpu_kernel(&self) -> bool {
-        lower::refusal(&*self.op, &self.specs()).is_none()
+        lowering::refusal(&*self.op, &self.specs()).is_none()
     }
 
     /// Specs of the operands.

@@ -8,7 +8,7 @@
 mod single;
 pub mod steps;
 
-pub use single::{Cpu, Device, Gpu, Operands, Single, decode, encode};
+pub use single::{Cpu, Gpu, Operands, Runner, Single, decode, encode};
 
 use crate::{Result, graph::reference::round_to, ops::case::Case, tensor::DType};
 
@@ -38,7 +38,7 @@ impl Outcome {
 ///
 /// # Errors
 /// If the device fails.
-pub fn judge(case: &Case, device: &mut dyn Device) -> Result<Outcome> {
+pub fn judge(case: &Case, device: &mut dyn Runner) -> Result<Outcome> {
     // The worst over several draws: with a few elements, a single draw may be lucky for the yardstick.
     let elements: usize = case.specs().iter().map(|spec| spec.shape.elements()).sum();
     let draws = if elements < 4000 { 16 } else { 1 };
@@ -121,7 +121,7 @@ mod tests {
     /// The CPU, but the last element of every result is off by a thousandth of the largest.
     struct Slipping;
 
-    impl Device for Slipping {
+    impl Runner for Slipping {
         fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
             let mut results = Cpu(1).run(single)?;
             for result in &mut results {
@@ -135,7 +135,7 @@ mod tests {
     /// The CPU, but 16-bit results are cut off where they should be rounded.
     struct CuttingOff;
 
-    impl Device for CuttingOff {
+    impl Runner for CuttingOff {
         fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
             let exact = single.reference::<f64>();
             let cut = |x: f64| f64::from(f32::from_bits((x as f32).to_bits() & 0xffff_0000));

@@ -9,11 +9,12 @@ use crate::{
         Graph, Role, Tape, ValueId,
         reference::{Dense, Precision, evaluate},
     },
-    machine::{Machine, lower},
+    lowering,
+    machine::Machine,
     ops::{case::Case, elementwise::Axpy},
-    plan::{self, MemoryPlan, Options, Place},
-    session::{DeviceSession, Session},
-    tensor::{DType, Spec},
+    plan::{self, MemoryPlan, Options},
+    session::{self, Program, Target},
+    tensor::{DType, Place, Spec},
 };
 
 /// Bytes behind every range that nobody may touch.
@@ -43,7 +44,7 @@ pub struct Single {
 }
 
 /// What runs a graph with guard bytes behind every range.
-pub trait Device {
+pub trait Runner {
     /// The results of the node as numbers, in its order.
     ///
     /// # Errors
@@ -124,53 +125,68 @@ impl Single {
     }
 }
 
-impl Device for Cpu {
+impl Runner for Cpu {
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let graphs = std::slice::from_ref(&single.graph);
         let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_threads(self.0) });
-        let mut session = Session::bind_planned(graphs, plan.clone(), Threads::new(self.0))?;
+        let mut program = session::bind_planned(graphs, plan.clone(), Threads::new(self.0))?;
         // Everything starts as the canary: reading what was never written shows as nonsense, writing outside as a hole.
-        session.arena_bytes_mut().fill(CANARY);
-        for (name, spec, data) in single.operands() {
-            session.bytes_mut(name).copy_from_slice(&encode(spec, data));
-        }
-        session.run(0);
-        single.check_holes(&plan, session.arena_bytes_mut())?;
-        let results = single.results.iter();
-        Ok(results.map(|&id| decode(single.spec(id), session.bytes_mut(single.name(id)))).collect())
+        fill(&mut *program, whole(&plan))?;
+        let (results, arena) = single.run_bound(&mut *program)?;
+        single.check_holes(&plan, &arena)?;
+        Ok(results)
     }
 }
 
-impl Device for Gpu {
+impl Runner for Gpu {
     fn can_run(&self, case: &Case) -> bool {
         let has = self.0.as_ref().map_or(0, |machine| machine.capabilities().compute);
-        lower::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
+        lowering::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
     }
 
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let graphs = std::slice::from_ref(&single.graph);
         let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_gpu() });
         let machine = self.0.take().expect("a machine that failed is not used again");
-        let mut session = DeviceSession::bind_planned(graphs, plan.clone(), machine)?;
+        let mut program = session::bind_planned(graphs, plan.clone(), machine)?;
         // Only holes and results start as the canary: the emulator itself sees reads of what nobody wrote.
-        holes(&plan).into_iter().try_for_each(|hole| session.fill(hole, CANARY))?;
+        holes(&plan).into_iter().try_for_each(|hole| fill(&mut *program, hole))?;
         for value in plan.persistent.iter().filter(|value| value.role == "outputs") {
-            session.fill(value.place, CANARY)?;
+            fill(&mut *program, value.place)?;
         }
-        for (name, spec, data) in single.operands() {
-            session.write(name, &encode(spec, data))?;
+        let (results, arena) = single.run_bound(&mut *program)?;
+        if let Target::Machine(machine) = program.release()? {
+            self.0 = Some(machine);
         }
-        session.run(0)?;
-        let arena = session.read_arena()?;
-        let read = |&id: &ValueId| Ok(decode(single.spec(id), &session.read::<u8>(single.name(id))?));
-        let results = single.results.iter().map(read).collect::<Result<_>>()?;
-        self.0 = Some(session.release()?);
         single.check_holes(&plan, &arena)?;
         Ok(results)
     }
 }
 
+/// Fills bytes of an arena with the canary.
+fn fill(program: &mut dyn Program, place: Place) -> Result<()> {
+    program.upload(place, &vec![CANARY; place.bytes])
+}
+
+/// All bytes of an arena.
+fn whole(plan: &MemoryPlan) -> Place {
+    Place { offset: 0, bytes: plan.total }
+}
+
 impl Single {
+    /// Runs the graph; its results as numbers, and the whole arena afterwards.
+    fn run_bound(&self, program: &mut dyn Program) -> Result<(Vec<Vec<f64>>, Vec<u8>)> {
+        for (name, spec, data) in self.operands() {
+            program.write(program.bytes(name)?, &encode(spec, data))?;
+        }
+        program.run(0)?;
+        let mut arena = vec![0; program.plan().total];
+        program.download(whole(program.plan()), &mut arena)?;
+        let read = |&id: &ValueId| Ok(decode(self.spec(id), &program.read(program.bytes(self.name(id))?)?));
+        let results = self.results.iter().map(read).collect::<Result<_>>()?;
+        Ok((results, arena))
+    }
+
     fn name(&self, id: ValueId) -> &str {
         &self.graph.value(id).name
     }

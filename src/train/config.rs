@@ -12,7 +12,7 @@ use crate::{
         augment::Augmentation,
         preprocess::{Fit, Normalization},
     },
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{StepConfig, UNetConfig},
     ops::{
         dice::LossKind,

@@ -1,7 +1,6 @@
-//! The training loop and what it leaves behind: checkpoints, history, curves.
+//! The training loop and what it leaves behind: history, curves.
 
 pub mod budget;
-pub mod checkpoint;
 pub mod config;
 pub mod curves;
 pub mod figures;
@@ -11,7 +10,6 @@ pub mod observer;
 pub mod progress;
 pub mod record;
 pub mod schedule;
-pub mod state;
 pub mod tensorboard;
 pub mod trainer;
 

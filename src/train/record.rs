@@ -6,7 +6,6 @@ use std::{
 };
 
 use super::{
-    checkpoint::Position,
     curves,
     figures::{EpochFigures, Figures},
     history::{self, History, Row, Scores},
@@ -15,7 +14,7 @@ use super::{
     tensorboard::Events,
     trainer::{BEST, LAST},
 };
-use crate::{Error, Result, files::Existing};
+use crate::{Error, Result, checkpoint::Position, files::Existing};
 
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    checkpoint::{EarlyStopState, ScheduleState},
+};
 
 /// A base rate, a warm-up, and a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,20 +62,6 @@ pub struct Plateau {
     /// Only what exceeds the best by more than this is an improvement.
     pub min_delta: f64,
     /// Epochs after a reduction in which nothing is counted.
-    pub cooldown: u32,
-}
-
-/// What a schedule remembers between epochs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduleState {
-    /// The rate before warm-up and decay; only [`Rule::Plateau`] changes it.
-    pub lr: f64,
-    /// The best metric so far.
-    pub best: Option<f64>,
-    /// Epochs since then, or since the last reduction.
-    pub wait: u32,
-    /// Epochs in which nothing is counted yet.
     pub cooldown: u32,
 }
 
@@ -172,16 +161,6 @@ pub struct EarlyStop {
     pub patience: u32,
     /// Only what exceeds the best by more than this is an improvement.
     pub min_delta: f64,
-}
-
-/// What an early stop remembers between epochs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EarlyStopState {
-    /// The best metric so far.
-    pub best: Option<f64>,
-    /// Epochs since then.
-    pub wait: u32,
 }
 
 impl EarlyStop {

@@ -17,7 +17,7 @@ use clap::{ArgAction, Args};
 
 use self::data::DataOptions;
 use super::{
-    device::{Device, DeviceOptions, check_threads},
+    device::{DeviceOptions, check_threads},
     fuse::FuseOptions,
     memory::{HostMemoryOptions, MemoryOptions},
     options::{LossName, NetworkOptions, OptimizerOptions, duration},
@@ -32,6 +32,7 @@ use crate::{
         preprocess::Preprocessing,
         validate::{Expectation, survey},
     },
+    session::Device,
     train::{
         Ending, RunOptions, TrainConfig, Trainer,
         record::{Record, Start},
@@ -156,7 +157,7 @@ pub fn run(options: Options) -> Result<()> {
     check_threads("--num-workers", options.data.num_workers)?;
     let start = options.start()?;
     let mut device = options.device.open()?;
-    options.memory.check(&device.runs_on)?;
+    options.memory.check(&device.target)?;
     let is_on_host = !matches!(device.device, Device::Cuda(_));
 
     let labels = label_names(&source.labels, network.classes);
@@ -178,10 +179,10 @@ pub fn run(options: Options) -> Result<()> {
     let (train_batch, validation_batch, augmentation) =
         (config.train_batch, config.validation_batch, config.augmentation);
     // Memory and the checkpoint to resume come before the first folder is made.
-    let limit = options.memory.of_device(&mut device.runs_on)?;
+    let limit = options.memory.of_device(&mut device.target)?;
     note!("device: {}", device.description);
     let mut trainer =
-        Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, device.runs_on)?;
+        Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, device.target)?;
     let folder = &options.model_path;
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
@@ -192,7 +193,7 @@ pub fn run(options: Options) -> Result<()> {
         LoaderShape { extent: options.network.extent(), batch, is_augmented, form }
     };
     let shapes = [shape(train_batch, augmentation), shape(validation_batch, Augmentation::default())];
-    let host = options.host.bytes(if is_on_host { trainer.session().plan().total } else { 0 });
+    let host = options.host.bytes(if is_on_host { trainer.plan().total } else { 0 });
     let workers = largest.workers(&shapes, options.data.num_workers, host)?;
     if workers < options.data.num_workers {
         note!("memory: {workers} threads prepare batches instead of {}, to stay within it", options.data.num_workers);
@@ -216,7 +217,7 @@ pub fn run(options: Options) -> Result<()> {
     let training = loader(train, Order::Shuffled, train_batch, augmentation)?;
     let validating = loader(validation, Order::Fixed, validation_batch, Augmentation::default())?;
 
-    let plan = trainer.session().plan();
+    let plan = trainer.plan();
     note!(
         "memory: {:.2} GiB planned and allocated, {:.2} of it parameters, gradients and optimizer state",
         gib(plan.total),
@@ -225,7 +226,7 @@ pub fn run(options: Options) -> Result<()> {
     if let (forgotten @ 1.., percent) = trainer.rematerialised() {
         note!("memory: {forgotten} activations are computed again to stay within it: {percent:.1} % more work");
     }
-    if let Some(staged) = trainer.session().plan().staged {
+    if let Some(staged) = trainer.plan().staged {
         note!(
             "memory: {:.2} GiB of optimizer state are on the host, and copied for each update",
             gib(staged.place.bytes)

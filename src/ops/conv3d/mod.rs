@@ -13,11 +13,10 @@ pub use cases::cases;
 use super::{activation, operands, relu::ReluBackward, same_type, vector};
 use crate::{
     Result,
-    cpu::Convolution,
-    graph::{Backward, CpuTarget, Op},
+    cpu::{Convolution, CpuCall},
+    graph::{Backward, Op},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Shape, Spec, Volume},
 };
 
@@ -125,9 +124,9 @@ impl Op for Conv3d {
         flops(self.kernel, y.voxels(), x.c, y.c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(self.kernel, volume(&inputs[0]), volume(&outputs[0]).c);
-        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
+        4 * problem.fprop_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
@@ -162,9 +161,9 @@ impl Op for Conv3dDgrad {
         flops(self.kernel, dy.voxels(), dx.c, dy.c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(self.kernel, volume(&outputs[0]), volume(&inputs[0]).c);
-        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.dgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
@@ -198,9 +197,9 @@ impl Op for Conv3dWgrad {
         flops(self.kernel, dy.voxels(), x.c, dy.c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(self.kernel, volume(&inputs[0]), volume(&inputs[1]).c);
-        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.wgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();

@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{CpuTarget, Op, ValueId, reference::Dense},
+    cpu::CpuCall,
+    graph::{Op, ValueId, reference::Dense},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Spec, Volume},
 };
 
@@ -145,8 +145,8 @@ impl Op for FusedConv3d {
         self.plain().flops(&self.plain_operands(inputs), &outputs[..1])
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        let convolution = self.plain().cpu_workspace(&self.plain_operands(inputs), &outputs[..1], target);
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        let convolution = self.plain().cpu_workspace(&self.plain_operands(inputs), &outputs[..1], threads);
         if self.statistics { batch_norm_fused::statistics_workspace(&outputs[0], convolution) } else { convolution }
     }
 
@@ -183,8 +183,8 @@ impl Op for FusedConv3dWgrad {
         self.plain().flops(&self.plain_operands(inputs), outputs)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        self.plain().cpu_workspace(&self.plain_operands(inputs), outputs, target)
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        self.plain().cpu_workspace(&self.plain_operands(inputs), outputs, threads)
     }
 
     reference_by_definition!();
@@ -230,8 +230,8 @@ impl Op for FusedConv3dDgrad {
         self.plain().flops(&[inputs[0], inputs[self.filter()]], &[self.joined(outputs)])
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        cpu::dgrad_workspace(self, &inputs[0], outputs, target)
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        cpu::dgrad_workspace(self, &inputs[0], outputs, threads)
     }
 
     reference_by_definition!();

@@ -12,11 +12,10 @@ pub use cases::cases;
 use super::{activation, operands, same_type, vector};
 use crate::{
     Result,
-    cpu::TransposedConvolution,
-    graph::{Backward, CpuTarget, Op},
+    cpu::{CpuCall, TransposedConvolution},
+    graph::{Backward, Op},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Shape, Spec, Volume},
 };
 
@@ -95,9 +94,9 @@ impl Op for ConvTranspose3d {
         flops(volume(&inputs[0]), volume(&outputs[0]).c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(volume(&inputs[0]), volume(&outputs[0]).c);
-        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
+        4 * problem.fprop_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
@@ -135,9 +134,9 @@ impl Op for ConvTranspose3dDgrad {
         flops(volume(&outputs[0]), volume(&inputs[0]).c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(volume(&outputs[0]), volume(&inputs[0]).c);
-        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.dgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
@@ -170,9 +169,9 @@ impl Op for ConvTranspose3dWgrad {
         flops(volume(&inputs[0]), volume(&inputs[1]).c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(volume(&inputs[0]), volume(&inputs[1]).c);
-        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.wgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();

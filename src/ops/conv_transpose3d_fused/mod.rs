@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{CpuTarget, Op, ValueId, reference::Dense},
+    cpu::CpuCall,
+    graph::{Op, ValueId, reference::Dense},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::Spec,
 };
 
@@ -71,8 +71,8 @@ impl Op for FusedConvTranspose3d {
         ConvTranspose3d.flops(&plain_operands(self.load, inputs), &outputs[..1])
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        let plain = ConvTranspose3d.cpu_workspace(&plain_operands(self.load, inputs), &outputs[..1], target);
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        let plain = ConvTranspose3d.cpu_workspace(&plain_operands(self.load, inputs), &outputs[..1], threads);
         if self.statistics { batch_norm_fused::statistics_workspace(&outputs[0], plain) } else { plain }
     }
 
@@ -101,8 +101,8 @@ impl Op for FusedConvTranspose3dWgrad {
         ConvTranspose3dWgrad.flops(&plain_operands(self.load, inputs), outputs)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        ConvTranspose3dWgrad.cpu_workspace(&plain_operands(self.load, inputs), outputs, target)
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        ConvTranspose3dWgrad.cpu_workspace(&plain_operands(self.load, inputs), outputs, threads)
     }
 
     reference_by_definition!();

@@ -1,21 +1,21 @@
-//! A graph under change: nodes are replaced, removed and added, and the device is asked about each.
+//! A graph under change: nodes are replaced, removed and added, and the processor is asked about each.
 
-use super::{
-    super::{Graph, Node, NodeId, Role, Value, ValueId},
-    Device,
+use crate::{
+    graph::{Graph, Node, NodeId, Role, Value, ValueId},
+    lowering::Processor,
+    tensor::Spec,
 };
-use crate::tensor::Spec;
 
 /// The changed graph so far.
 #[derive(Clone)]
 pub(super) struct Editor {
     graph: Graph,
-    device: Device,
+    processor: Processor,
 }
 
 impl Editor {
-    pub(super) fn new(graph: Graph, device: Device) -> Self {
-        Self { graph, device }
+    pub(super) fn new(graph: Graph, processor: Processor) -> Self {
+        Self { graph, processor }
     }
 
     /// Tries a change at every node. A trial that gives up leaves no trace. Returns how many did not.
@@ -77,14 +77,14 @@ impl Editor {
         ValueId(self.graph.values.len() - 1)
     }
 
-    /// Puts another node in a node's place, if the device runs it.
+    /// Puts another node in a node's place, if the processor runs it.
     pub(super) fn replace(&mut self, index: usize, node: Node) -> Option<()> {
         self.accepts(&node)?;
         self.graph.nodes[index] = node;
         Some(())
     }
 
-    /// Puts a node before another one, if the device runs it.
+    /// Puts a node before another one, if the processor runs it.
     pub(super) fn insert(&mut self, index: usize, node: Node) -> Option<()> {
         self.accepts(&node)?;
         self.graph.nodes.insert(index, node);
@@ -106,10 +106,10 @@ impl Editor {
         self.graph
     }
 
-    /// A fused form need not exist for every element type, nor on every device.
+    /// A fused form need not exist for every element type, nor on every processor.
     fn accepts(&self, node: &Node) -> Option<()> {
         let (inputs, outputs) = (self.graph.specs(&node.inputs), self.graph.specs(&node.outputs));
         let fits = node.op.infer(&inputs).is_ok_and(|specs| specs == outputs);
-        (fits && self.device.runs(&*node.op, &inputs)).then_some(())
+        (fits && self.processor.runs(&*node.op, &inputs)).then_some(())
     }
 }

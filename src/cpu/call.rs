@@ -1,27 +1,26 @@
 //! What an operation sees while it runs on the CPU: slices of the arena, checked against each other.
 
-use std::{cell::Cell, sync::Arc};
+use std::cell::Cell;
 
-use super::arena::Arena;
-use crate::{
-    cpu::{Element, Threads},
-    graph::{Graph, Op},
-    plan::{EntryPlan, Place},
-    tensor::{DType, Spec},
-};
+use super::{Arena, Element, Threads};
+use crate::tensor::{DType, Place, Spec};
 
+/// An operand and where it lies.
 #[derive(Clone, Copy, Debug)]
-struct Operand {
-    spec: Spec,
-    place: Place,
+pub struct Placed {
+    /// Extents and element type.
+    pub spec: Spec,
+    /// Its bytes in the arena.
+    pub place: Place,
 }
 
-/// A node whose operands have addresses.
+/// Everything that one operation reads and writes, in one arena.
 #[derive(Debug)]
-pub(super) struct BoundNode {
-    op: Arc<dyn Op>,
-    inputs: Vec<Operand>,
-    outputs: Vec<Operand>,
+pub struct Frame {
+    /// For messages.
+    kind: &'static str,
+    inputs: Vec<Placed>,
+    outputs: Vec<Placed>,
     workspace: Place,
     /// For each input, the output that shares its bytes.
     shared_with: Vec<Option<usize>>,
@@ -29,37 +28,36 @@ pub(super) struct BoundNode {
     workspace_taken: Cell<bool>,
 }
 
-impl BoundNode {
-    pub(super) fn new(graph: &Graph, entry: &EntryPlan, index: usize) -> Self {
-        let node = &graph.nodes[index];
-        let bind = |ids: &[crate::graph::ValueId]| -> Vec<Operand> {
-            ids.iter().map(|&id| Operand { spec: graph.value(id).spec, place: entry.values[id.0] }).collect()
-        };
-        let (inputs, outputs) = (bind(&node.inputs), bind(&node.outputs));
-        let workspace = entry.workspaces[index];
+impl Frame {
+    /// The operands of an operation of this kind.
+    ///
+    /// # Panics
+    /// If outputs overlap each other, or the workspace overlaps anything: running would corrupt results.
+    pub fn new(kind: &'static str, inputs: Vec<Placed>, outputs: Vec<Placed>, workspace: Place) -> Self {
         for (position, output) in outputs.iter().enumerate() {
             let overlaps = outputs[..position].iter().any(|other| other.place.overlaps(&output.place));
-            assert!(!overlaps && !output.place.overlaps(&workspace), "{}: outputs overlap", node.name);
+            assert!(!overlaps && !output.place.overlaps(&workspace), "{kind}: outputs overlap");
         }
-        assert!(!inputs.iter().any(|input| input.place.overlaps(&workspace)), "{}: the workspace overlaps", node.name);
+        assert!(!inputs.iter().any(|input| input.place.overlaps(&workspace)), "{kind}: the workspace overlaps");
         let shared_with =
             inputs.iter().map(|input| outputs.iter().position(|output| output.place.overlaps(&input.place))).collect();
         let taken = vec![Cell::new(false); outputs.len()];
-        Self { op: node.op.clone(), inputs, outputs, workspace, shared_with, taken, workspace_taken: Cell::new(false) }
+        Self { kind, inputs, outputs, workspace, shared_with, taken, workspace_taken: Cell::new(false) }
     }
 
-    pub(super) fn run(&self, arena: &Arena, threads: &Threads) {
+    /// What the operation sees of an arena. Nobody else sees that arena meanwhile.
+    pub fn call<'a>(&'a mut self, arena: &'a mut Arena, threads: &'a Threads) -> CpuCall<'a> {
         self.taken.iter().for_each(|flag| flag.set(false));
         self.workspace_taken.set(false);
-        self.op.run_cpu(&CpuCall { node: self, arena, threads });
+        CpuCall { frame: self, arena, threads }
     }
 }
 
-/// The operands of one node while it runs. Each output can be taken once; an input whose bytes have passed to an output
+/// The operands of one operation while it runs. Each output can be taken once; an input whose bytes have passed to an output
 /// can only be reached through that output.
 #[derive(Debug)]
 pub struct CpuCall<'a> {
-    node: &'a BoundNode,
+    frame: &'a Frame,
     arena: &'a Arena,
     threads: &'a Threads,
 }
@@ -72,27 +70,27 @@ impl<'a> CpuCall<'a> {
 
     /// Number of inputs.
     pub fn inputs(&self) -> usize {
-        self.node.inputs.len()
+        self.frame.inputs.len()
     }
 
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
-        self.node.outputs.len()
+        self.frame.outputs.len()
     }
 
     /// Extents and element type of an input.
     pub fn input_spec(&self, index: usize) -> Spec {
-        self.node.inputs[index].spec
+        self.frame.inputs[index].spec
     }
 
     /// Extents and element type of an output.
     pub fn output_spec(&self, index: usize) -> Spec {
-        self.node.outputs[index].spec
+        self.frame.outputs[index].spec
     }
 
     /// Whether this output holds this input's bytes, to be overwritten.
     pub fn is_in_place(&self, input: usize, output: usize) -> bool {
-        self.node.shared_with[input] == Some(output)
+        self.frame.shared_with[input] == Some(output)
     }
 
     /// A floating-point input of this type.
@@ -138,26 +136,26 @@ impl<'a> CpuCall<'a> {
 
     /// The workspace that the operation asked for, as fp32 elements. Its contents are undefined.
     pub fn workspace(&self) -> &'a mut [f32] {
-        assert!(!self.node.workspace_taken.replace(true), "workspace of {} taken twice", self.node.op.kind());
+        assert!(!self.frame.workspace_taken.replace(true), "workspace of {} taken twice", self.frame.kind);
         // SAFETY: binding has asserted that the workspace overlaps no operand, and it is taken once.
-        bytemuck::cast_slice_mut(unsafe { self.arena.slice_mut(self.node.workspace) })
+        bytemuck::cast_slice_mut(unsafe { self.arena.slice_mut(self.frame.workspace) })
     }
 
     fn output(&self, index: usize, dtype: DType) -> &'a mut [u8] {
-        let operand = &self.node.outputs[index];
-        assert_eq!(operand.spec.dtype, dtype, "output {index} of {}", self.node.op.kind());
-        assert!(!self.node.taken[index].replace(true), "output {index} of {} taken twice", self.node.op.kind());
+        let operand = &self.frame.outputs[index];
+        assert_eq!(operand.spec.dtype, dtype, "output {index} of {}", self.frame.kind);
+        assert!(!self.frame.taken[index].replace(true), "output {index} of {} taken twice", self.frame.kind);
         // SAFETY: binding has asserted that this output overlaps no other output and not the workspace; it is taken
-        // once (flag above); inputs that overlap it cannot be taken at all (`input`). `Session::run` holds
-        // `&mut Session`, so nobody outside this call has a slice of the arena.
+        // once (flag above; `Frame::call` took both `&mut`, so no other call resets it); inputs that overlap it cannot be
+        // taken at all (`input`); and nobody outside this call has a slice of the arena.
         unsafe { self.arena.slice_mut(operand.place) }
     }
 
     fn input(&self, index: usize, dtype: DType) -> &'a [u8] {
-        let operand = &self.node.inputs[index];
-        assert_eq!(operand.spec.dtype, dtype, "input {index} of {}", self.node.op.kind());
-        let shared = self.node.shared_with[index];
-        assert!(shared.is_none(), "input {index} of {} passed its bytes to output {shared:?}", self.node.op.kind());
+        let operand = &self.frame.inputs[index];
+        assert_eq!(operand.spec.dtype, dtype, "input {index} of {}", self.frame.kind);
+        let shared = self.frame.shared_with[index];
+        assert!(shared.is_none(), "input {index} of {} passed its bytes to output {shared:?}", self.frame.kind);
         // SAFETY: the input overlaps neither an output nor the workspace (asserted here and at binding), which are the
         // only mutable slices that exist during a call.
         unsafe { self.arena.slice(operand.place) }

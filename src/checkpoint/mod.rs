@@ -1,4 +1,5 @@
-//! Saved training state: one safetensors file that a run continues from and that PyTorch users can open.
+//! Saved training state: one safetensors file that a run continues from, that prediction needs nothing else beside, and that
+//! PyTorch users can open.
 //!
 //! # What the file holds
 //!
@@ -6,6 +7,8 @@
 //! - running statistics, as they are;
 //! - optimizer state, in the layout of its parameter: `optimizer.m.NAME`, `optimizer.v.NAME`, ... ([`slot_name`]);
 //! - in `__metadata__`: `format` (`pt`), `crc32` (eight lower-case hexadecimal digits), `gyrus` (JSON of [`Meta`]).
+//!
+//! [`Meta`] describes the network, the preprocessing and the labels apart from the run: position, schedule, configuration.
 //!
 //! The checksum covers every byte of the file, its own digits read as zeros. The header always begins with the same
 //! bytes, so that a file from elsewhere is told from a damaged one, and the header must be exactly what this crate
@@ -19,17 +22,19 @@ mod header;
 mod layout;
 mod meta;
 mod read;
+pub mod state;
 mod write;
 
 pub use describe::{Description, Group};
 pub use layout::{Layout, Tensor};
-pub use meta::{FORMAT_VERSION, Label, Meta, Position};
+pub use meta::{EarlyStopState, FORMAT_VERSION, Label, Meta, Position, ScheduleState};
 
 use std::{collections::BTreeMap, path::Path};
 
 use crate::{
-    Result,
+    Error, Result,
     files::{self, Existing},
+    nn::UNetConfig,
 };
 
 /// What precedes the name of a parameter in the names of its optimizer state.
@@ -93,6 +98,15 @@ impl Checkpoint {
     /// As [`Self::load`].
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
         read::stream(bytes, bytes.len() as u64).map_err(|refusal| refusal.at(path))
+    }
+
+    /// The network whose weights these are; `path` is for the error only.
+    ///
+    /// # Errors
+    /// [`crate::Error::Input`] when nobody wrote it down.
+    pub fn network(&self, path: &Path) -> Result<UNetConfig> {
+        let cause = "does not say what network it is of";
+        self.meta.network.ok_or_else(|| Error::input(path, cause, "give a checkpoint that `gyrus train` wrote"))
     }
 
     /// A summary for people (its `Display`) and programs (its serialisation).

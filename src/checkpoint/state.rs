@@ -1,21 +1,21 @@
-//! Between a session's arena and a checkpoint's tensors.
+//! Between a program's arena and a checkpoint's tensors.
 
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
 };
 
-use super::checkpoint::{Checkpoint, Layout, OPTIMIZER_PREFIX, Tensor, slot_name};
+use super::{Checkpoint, Layout, OPTIMIZER_PREFIX, Tensor, slot_name};
 use crate::{
     Error, Result,
     graph::{Graph, Role},
-    session::Executor,
+    session::Program,
 };
 
-/// A value that is saved: its name in the session, its extents there, and how the file lays it out.
+/// A value that is saved: its name in the program, its extents there, and how the file lays it out.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    /// The name, in the session and in the file.
+    /// The name, in the program and in the file.
     pub name: String,
     /// Extents in memory.
     pub extents: Vec<usize>,
@@ -50,24 +50,23 @@ pub fn saved_values(graph: &Graph) -> Vec<Saved> {
         .collect()
 }
 
-/// Copies the saved values out of a session, in the file's layout.
+/// Copies the saved values out of a program, in the file's layout.
 ///
 /// # Errors
 /// If the machine fails.
-pub fn to_tensors(session: &mut Executor, saved: &[Saved]) -> Result<BTreeMap<String, Tensor>> {
+pub fn to_tensors(program: &mut dyn Program, saved: &[Saved]) -> Result<BTreeMap<String, Tensor>> {
     let tensor = |value: &Saved| {
-        let elements = session.read::<f32>(&value.name)?;
+        let elements = program.get::<f32>(&value.name)?;
         Ok((value.name.clone(), value.layout.to_file(&value.extents, &elements)))
     };
     saved.iter().map(tensor).collect()
 }
 
-/// Copies a checkpoint's tensors into a session. Optimizer state in the file is passed over if the
-/// session has none.
+/// Copies a checkpoint's tensors into a program. Optimizer state in the file is passed over if the program has none.
 ///
 /// # Errors
 /// A value that the file lacks, has in other extents, or has in excess, naming the file; a machine that fails.
-pub fn from_tensors(session: &mut Executor, saved: &[Saved], checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+pub fn from_tensors(program: &mut dyn Program, saved: &[Saved], checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let foreign = |cause: String| Error::input(path, cause, "give a checkpoint of this network");
     let with_optimizer = saved.iter().any(|value| value.name.starts_with(OPTIMIZER_PREFIX));
     for name in checkpoint.tensors.keys() {
@@ -76,7 +75,7 @@ pub fn from_tensors(session: &mut Executor, saved: &[Saved], checkpoint: &Checkp
             return Err(foreign(format!("holds {name}, which this network does not have")));
         }
     }
-    // Everything is converted before anything is written: a session is never half loaded.
+    // Everything is converted before anything is written: a program is never half loaded.
     let mut converted = Vec::with_capacity(saved.len());
     for value in saved {
         let tensor = checkpoint.tensors.get(&value.name).ok_or_else(|| foreign(format!("lacks {}", value.name)))?;
@@ -84,13 +83,5 @@ pub fn from_tensors(session: &mut Executor, saved: &[Saved], checkpoint: &Checkp
             value.layout.to_memory(&value.name, &value.extents, tensor).map_err(|error| foreign(error.to_string()))?;
         converted.push((&value.name, data));
     }
-    converted.into_iter().try_for_each(|(name, data)| session.write(name, &data))
-}
-
-/// Writes initial values into a session.
-///
-/// # Errors
-/// If the machine fails.
-pub fn initialise(session: &mut Executor, values: &HashMap<String, Vec<f32>>) -> Result<()> {
-    values.iter().try_for_each(|(name, data)| session.write(name, data))
+    converted.into_iter().try_for_each(|(name, data)| program.set(name, &data))
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    super::{Node, ValueId},
     editor::Editor,
     forms::{Form, cast},
 };
+use crate::graph::{Node, ValueId};
 use crate::ops::{
     batch_norm_fused::{FusedBatchNormBackward, PooledBatchNormBackward},
     elementwise::Add,

@@ -63,7 +63,7 @@ impl Description {
 impl Display for Description {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         let Meta { position, schedule, labels, .. } = &self.meta;
-        writeln!(f, "checkpoint   format {}, written by {}", self.meta.format_version, self.meta.written_by)?;
+        writeln!(f, "checkpoint   read as format {}, written by {}", self.meta.format_version, self.meta.written_by)?;
         write!(f, "position     {} epochs", position.epoch)?;
         writeln!(f, " and {} steps ({} steps in all)", position.step_in_epoch, position.global_step)?;
         match (self.meta.best_metric, self.meta.best_epoch) {

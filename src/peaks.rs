@@ -1,13 +1,13 @@
-//! What a GPU can do right now: the yardsticks that its kernels are read against.
+//! What a GPU does at its best right now: the yardsticks that its kernels are read against.
 
 use serde::Serialize;
 
-use super::DeviceSession;
 use crate::{
     Result,
     graph::{Role, Tape},
     machine::{Access, Kernel, KernelAbi, Launch, Machine, arguments, images},
     ops::copy::Copy,
+    session::{self, Target},
     tensor::Spec,
 };
 
@@ -26,7 +26,7 @@ pub fn kernels() -> Vec<KernelAbi> {
 
 /// The best of several short runs of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Roofline {
+pub struct GpuPeaks {
     /// fp32 multiply-adds, GFLOP/s.
     pub fp32_gflops: f64,
     /// 16-bit matrix products with fp32 sums on the tensor cores, GFLOP/s.
@@ -35,7 +35,7 @@ pub struct Roofline {
     pub copy_gbs: f64,
 }
 
-impl Roofline {
+impl GpuPeaks {
     /// Measures a machine and gives it back; no figures if the machine has no clock.
     ///
     /// # Errors
@@ -46,8 +46,8 @@ impl Roofline {
         let half = flops(&mut *machine, &MMA, ctas, 256)?;
         let (machine, copy) = copy(machine)?;
         let found = fp32.zip(half).zip(copy);
-        let roofline = found.map(|((fp32_gflops, half_gflops), copy_gbs)| Self { fp32_gflops, half_gflops, copy_gbs });
-        Ok((machine, roofline))
+        let peaks = found.map(|((fp32_gflops, half_gflops), copy_gbs)| Self { fp32_gflops, half_gflops, copy_gbs });
+        Ok((machine, peaks))
     }
 }
 
@@ -93,15 +93,18 @@ fn copy(machine: Box<dyn Machine>) -> Result<(Box<dyn Machine>, Option<f64>)> {
     let x = tape.source("x", Spec::f32_vector(ELEMENTS), Role::Input);
     let y = tape.record1("copy", Copy, &[x])?;
     tape.keep_output(y, "y");
-    let mut session = DeviceSession::bind(&[tape.finish()], machine)?;
+    let mut program = session::bind(&[tape.finish()], machine)?;
     let mut best: Option<f64> = None;
     for _ in 0..RUNS {
-        session.run_timed(0, &mut |_, _, seconds| {
+        program.run_timed(0, &mut |_, _, seconds| {
             let gbs = 8.0 * ELEMENTS as f64 / seconds / 1e9;
             best = Some(best.map_or(gbs, |best| best.max(gbs)));
         })?;
     }
-    Ok((session.release()?, best))
+    match program.release()? {
+        Target::Machine(machine) => Ok((machine, best)),
+        Target::Cpu(_) => unreachable!("it was bound to a machine"),
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +118,7 @@ mod tests {
     fn a_round_is_as_many_operations_as_the_figures_assume_on_every_generation() {
         for compute_capability in [75, 80, 90] {
             let mut machine = Emulated::new(Config { compute_capability, ..Config::default() });
-            let tally = machine.tally();
+            let tally = machine.tally().unwrap();
             // The emulated GPU has no clock, so there is no figure.
             assert_eq!(flops(&mut machine, &FMA, 2, 3).unwrap(), None);
             assert_eq!(flops(&mut machine, &MMA, 2, 3).unwrap(), None);

@@ -1,4 +1,4 @@
-//! Merges operations that would each walk over a tensor of full resolution into their neighbours, for every device alike.
+//! Merges operations that would each walk over a tensor of full resolution into their neighbours, for every processor alike.
 //!
 //! A pure pass over a recorded graph: a differentiated training step, a validation pass or a prediction. It runs before
 //! rematerialisation, so that what is forgotten and computed again is the fused form. Each [`Pattern`] is independent of the
@@ -12,7 +12,7 @@
 //! - the ReLU's backward pass is a mask, applied by batch norm's backward pass or by wgrad and dgrad while they load;
 //! - the max pool's gradient is found again by batch norm's backward pass, where nothing else stands between them.
 //!
-//! What a device cannot run is left as it was: the pass asks it about every node that it would make ([`Device`]). Values keep
+//! What a processor cannot run is left as it was: the pass asks it about every node that it would make ([`Processor::runs`]). Values keep
 //! their ids, names and roles; those that nothing makes or reads any more have no producer and take no bytes.
 
 mod concat;
@@ -24,14 +24,16 @@ mod normalise;
 use serde::{Deserialize, Serialize};
 
 use self::editor::Editor;
-use super::{Graph, Op, Role, ValueId};
-use crate::{machine::lower, plan::Target, tensor::Spec};
+use crate::{
+    graph::{Graph, Role, ValueId},
+    lowering::Processor,
+};
 
 /// Whether operations are merged. Results agree to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Fuse {
-    /// Wherever the device can run the merged form.
+    /// Wherever the processor can run the merged form.
     #[default]
     Auto,
     /// Nowhere.
@@ -40,37 +42,10 @@ pub enum Fuse {
 
 impl Fuse {
     /// The graph as it will run there.
-    pub fn apply(self, graph: Graph, target: Target) -> Graph {
+    pub fn apply(self, graph: Graph, processor: Processor) -> Graph {
         match self {
-            Self::Auto => fuse(&graph, target.into()),
+            Self::Auto => fuse(&graph, processor),
             Self::None => graph,
-        }
-    }
-}
-
-impl From<Target> for Device {
-    fn from(target: Target) -> Self {
-        match target {
-            Target::Cpu(_) => Self::Cpu,
-            Target::Gpu => Self::Gpu,
-        }
-    }
-}
-
-/// Who will run a fused graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Device {
-    /// This CPU: it runs every operation.
-    Cpu,
-    /// A GPU, real or emulated: it runs what turns into launches of its kernels.
-    Gpu,
-}
-
-impl Device {
-    fn runs(self, op: &dyn Op, inputs: &[Spec]) -> bool {
-        match self {
-            Self::Cpu => true,
-            Self::Gpu => lower::refusal(op, inputs).is_none(),
         }
     }
 }
@@ -96,14 +71,14 @@ pub const PATTERNS: [Pattern; 8] = [
     Pattern { name: "max pool's gradient in batch norm's backward", apply: gradients::pools },
 ];
 
-/// The graph with everything merged that the device can run merged.
-pub fn fuse(graph: &Graph, device: Device) -> Graph {
-    fuse_with(graph, device, &PATTERNS).0
+/// The graph with everything merged that the processor can run merged.
+pub fn fuse(graph: &Graph, processor: Processor) -> Graph {
+    fuse_with(graph, processor, &PATTERNS).0
 }
 
 /// Like [`fuse`], with these patterns alone; says how often each of them was applied.
-pub fn fuse_with(graph: &Graph, device: Device, patterns: &[Pattern]) -> (Graph, Vec<usize>) {
-    let mut editor = Editor::new(graph.clone(), device);
+pub fn fuse_with(graph: &Graph, processor: Processor, patterns: &[Pattern]) -> (Graph, Vec<usize>) {
+    let mut editor = Editor::new(graph.clone(), processor);
     let counts = patterns.iter().map(|pattern| (pattern.apply)(&mut editor)).collect();
     (editor.finish(), counts)
 }

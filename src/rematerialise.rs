@@ -5,14 +5,14 @@
 //! the backward pass that reads it, the node that made it is recorded once more, as `<node>.again`, reading what is still
 //! there, or again the copies of what is not. The copies are bit-identical: an operation is a pure function of its operands
 //! (dropout draws the same mask from the same random-number state), and batch normalisation is applied with the
-//! statistics that the forward pass left ([`super::Op::again`]), so that moving averages move once.
+//! statistics that the forward pass left ([`Op::again`]), so that moving averages move once.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use super::{Graph, Node, NodeId, Op, Role, Stage, Value, ValueId};
+use crate::graph::{Graph, Node, NodeId, Op, Role, Stage, Value, ValueId};
 
 /// How long a copy waits for further readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

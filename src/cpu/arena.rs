@@ -2,7 +2,7 @@
 
 use std::cell::UnsafeCell;
 
-use crate::plan::Place;
+use crate::tensor::Place;
 
 /// One cache line: gives the arena its alignment.
 #[derive(Clone, Copy, bytemuck::Zeroable)]
@@ -10,7 +10,7 @@ use crate::plan::Place;
 struct Line([u8; 64]);
 
 /// A fixed run of bytes, aligned to 64, in which all values of a program live.
-pub(super) struct Arena {
+pub struct Arena {
     lines: Box<[UnsafeCell<Line>]>,
     bytes: usize,
 }
@@ -23,23 +23,29 @@ impl std::fmt::Debug for Arena {
 
 impl Arena {
     /// Zeroed bytes, fresh from the operating system where it can give zeroed pages; none when it refuses.
-    pub(super) fn new(bytes: usize) -> Option<Self> {
+    pub fn new(bytes: usize) -> Option<Self> {
         bytemuck::try_zeroed_slice_box(bytes.div_ceil(64)).ok().map(|lines| Self { lines, bytes })
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// How many.
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Bytes to read, while nothing runs.
-    pub(super) fn read(&self, place: Place) -> &[u8] {
-        // SAFETY: `Session` hands out `&Arena` views only through its own `&self` methods, and every writer
-        // (`write`, running a node) goes through `&mut Session`, so no mutable slice exists while this one lives.
+    ///
+    /// # Panics
+    /// If the place lies outside.
+    pub fn read(&self, place: Place) -> &[u8] {
+        // SAFETY: every writer (`write`, a `CpuCall`) holds `&mut Arena`, so no mutable slice exists while this one lives.
         unsafe { self.slice(place) }
     }
 
     /// Bytes to write, while nothing runs.
-    pub(super) fn write(&mut self, place: Place) -> &mut [u8] {
+    ///
+    /// # Panics
+    /// If the place lies outside.
+    pub fn write(&mut self, place: Place) -> &mut [u8] {
         // SAFETY: `&mut self` excludes every other slice of the arena.
         unsafe { self.slice_mut(place) }
     }

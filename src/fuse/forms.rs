@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use super::super::{Op, ValueId};
+use crate::graph::{Op, ValueId};
 use crate::ops::{
     batch_norm::BatchNormBackward,
     batch_norm_fused::FusedBatchNormBackward,

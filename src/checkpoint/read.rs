@@ -8,10 +8,9 @@ use std::{
 };
 
 use crc32fast::Hasher;
-use serde::Deserialize;
 
 use super::{
-    Checkpoint, FORMAT_VERSION, Meta, Tensor,
+    Checkpoint, Meta, Tensor,
     header::{self, BEGINNING, DIGITS},
 };
 use crate::{Error, Result};
@@ -89,7 +88,7 @@ pub(super) fn stream(mut reader: impl Read, bytes: u64) -> Result<Checkpoint, Re
         let written = String::from_utf8_lossy(&checksum).into_owned();
         return Err(Refusal::Damaged(format!("its checksum is {found}, written was {written:?}")));
     }
-    Ok(Checkpoint { tensors, meta: meta(&text)? })
+    Ok(Checkpoint { tensors, meta: Meta::parse(&text).map_err(Refusal::Foreign)? })
 }
 
 /// The header with its checksum digits zeroed, the digits, and the checksum's state so far.
@@ -121,21 +120,6 @@ fn read_header(reader: &mut impl Read, bytes: u64) -> Result<(Vec<u8>, [u8; DIGI
     hasher.update(&length);
     hasher.update(&header);
     Ok((header, checksum, hasher))
-}
-
-/// The version is looked at first, so that a newer file is told by its version and not by a member it has gained.
-fn meta(text: &str) -> Result<Meta, Refusal> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u64,
-    }
-    let unreadable = |error| Refusal::Foreign(format!("its metadata is not what this version writes: {error}"));
-    let Version { format_version } = serde_json::from_str(text).map_err(unreadable)?;
-    if format_version != u64::from(FORMAT_VERSION) {
-        let cause = format!("checkpoint format {format_version}, this version of gyrus reads {FORMAT_VERSION}");
-        return Err(Refusal::Foreign(cause));
-    }
-    serde_json::from_str(text).map_err(unreadable)
 }
 
 fn read_exactly(reader: &mut impl Read, buffer: &mut [u8]) -> Result<(), Refusal> {

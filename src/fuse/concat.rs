@@ -1,10 +1,10 @@
 //! Concatenations: read side by side where they would be made, and their gradients written apart.
 
 use super::{
-    super::Node,
     editor::Editor,
     forms::{Form, cast},
 };
+use crate::graph::Node;
 use crate::ops::{
     concat::{Concat, Split},
     conv3d_fused::FusedConv3dDgrad,
