@@ -45,6 +45,8 @@
 //! depth ("depth" is the D axis). *rematerialise*: compute an activation again instead of keeping it. *checkpoint*: saved
 //! training state. *case*: an image with its labels. *patch, spacing, affine, fold, fingerprint*: as nnU-Net uses them.
 
+#![deny(unsafe_code)]
+
 pub mod chart;
 pub mod checkpoint;
 pub mod cli;

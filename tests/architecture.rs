@@ -1,4 +1,5 @@
-//! Holds the code to the floor plan in `src/lib.rs`: who uses whom, and nobody in a circle.
+//! Holds the code to the floor plan in `src/lib.rs`: who uses whom, and nobody in a circle; and to the list of files that may use
+//! `unsafe`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,6 +8,45 @@ use std::{
 };
 
 type Names = BTreeSet<String>;
+
+/// The files that may use `unsafe`, and what for. All others are denied it by the compiler (`src/lib.rs`).
+const UNSAFE: [(&str, &str); 35] = [
+    ("src/cpu/arena.rs", "slices of the one allocation, mutable ones side by side"),
+    ("src/cpu/batch_norm.rs", "threads write disjoint rows of one tensor"),
+    ("src/cpu/call.rs", "an operation's operands as slices of the arena, proved disjoint when they are bound"),
+    ("src/cpu/channelwise.rs", "vector loads and stores, threads on disjoint rows"),
+    ("src/cpu/conv/correlate_task.rs", "threads write disjoint tiles of the result"),
+    ("src/cpu/conv/dot.rs", "a microkernel over pointers"),
+    ("src/cpu/conv/interleave.rs", "vector loads and stores while staging"),
+    ("src/cpu/conv/narrow.rs", "vector loads and stores"),
+    ("src/cpu/conv/outer.rs", "a microkernel over pointers"),
+    ("src/cpu/conv/pack.rs", "vector loads and stores while packing"),
+    ("src/cpu/conv/stage.rs", "vector loads and stores while staging"),
+    ("src/cpu/conv/tile.rs", "a microkernel over pointers"),
+    ("src/cpu/conv/tile_shapes.rs", "the table of microkernels"),
+    ("src/cpu/conv/wgrad.rs", "threads write disjoint sums"),
+    ("src/cpu/conv/wgrad_sums.rs", "vector loads and stores"),
+    ("src/cpu/conv/wgrad_task.rs", "threads write disjoint sums"),
+    ("src/cpu/conv/winograd_task.rs", "threads write disjoint tiles of the result"),
+    ("src/cpu/conv/winograd_transform.rs", "vector loads and stores between voxels and points"),
+    ("src/cpu/conv/winograd_wgrad_task.rs", "threads write disjoint sums"),
+    ("src/cpu/conv/word.rs", "vector products of one instruction set"),
+    ("src/cpu/element.rs", "vector loads and stores of each element type"),
+    ("src/cpu/elementwise.rs", "vector loads and stores, threads on disjoint runs"),
+    ("src/cpu/peak.rs", "vector arithmetic to be timed"),
+    ("src/cpu/pool.rs", "vector loads and stores, threads on disjoint rows"),
+    ("src/cpu/pool/fused.rs", "vector loads and stores, threads on disjoint rows"),
+    ("src/cpu/pool/norm.rs", "vector loads and stores, threads on disjoint rows"),
+    ("src/cpu/reduce.rs", "vector loads"),
+    ("src/cpu/simd.rs", "the choice of an instruction set that the machine has"),
+    ("src/cpu/simd/portable.rs", "vectors of every target behind the same unsafe trait"),
+    ("src/cpu/simd/x86.rs", "vectors of AVX2 and AVX-512"),
+    ("src/cpu/threads.rs", "a closure and disjoint slices lent to worker threads"),
+    ("src/machine/cuda/driver.rs", "NVIDIA's driver is C"),
+    ("src/machine/cuda/host.rs", "pinned memory of NVIDIA's driver"),
+    ("src/machine/cuda/machine.rs", "NVIDIA's driver is C"),
+    ("src/machine/cuda/mod.rs", "NVIDIA's driver is C; its handles move between threads"),
+];
 
 /// A row of the table: modules, and what they use.
 struct Row {
@@ -134,4 +174,63 @@ fn a_module_uses_what_its_row_names_and_a_row_names_rows_above_it() {
 fn nested_groups_and_plain_paths_are_found() {
     let code = "use crate::{Error, a::{b, c::{d}}, e};\nfn f() { crate::g::h(); }\n$crate::i::J";
     assert_eq!(first_names(code), ["Error", "a", "e", "g", "i"].map(str::to_owned).into());
+}
+
+/// Every source file with its code, tests included and comments left out.
+fn all_code() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&root().join("src"), &mut files);
+    let code = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        (name, text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n"))
+    };
+    files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")).map(code).collect()
+}
+
+#[test]
+fn unsafe_stands_in_the_listed_files_alone_and_the_compiler_denies_it_to_all_others() {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let files = all_code();
+    let with = |what: &str| -> Names {
+        let has = |code: &str| code.split(|c| !is_word(c)).any(|word| word == what);
+        files.iter().filter(|(_, code)| has(code)).map(|(name, _)| name.clone()).collect()
+    };
+    let listed: Names = UNSAFE.iter().map(|(file, _)| (*file).to_owned()).collect();
+    assert_eq!(with("unsafe"), listed);
+    assert!(UNSAFE.iter().all(|(_, reason)| !reason.is_empty()));
+    let root: Names = ["src/lib.rs", "src/main.rs"].map(str::to_owned).into();
+    assert_eq!(with("unsafe_code"), &listed | &root);
+    let text = |name: &str| &files.iter().find(|(file, _)| file == name).unwrap().1;
+    assert!(
+        text("src/lib.rs").contains("#![deny(unsafe_code)]") && text("src/main.rs").contains("#![forbid(unsafe_code)]")
+    );
+    assert!(listed.iter().all(|file| text(file).contains("#![allow(unsafe_code)]")));
+}
+
+#[test]
+fn the_picture_of_the_floors_has_every_module_above_those_that_it_uses() {
+    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let picture = text.split("```text").nth(1).unwrap().split("```").next().unwrap();
+    let floors: Vec<Names> = picture
+        .lines()
+        .map(|line| line.split_whitespace().filter(|word| !word.starts_with('─')).map(str::to_owned).collect())
+        .filter(|floor: &Names| !floor.is_empty())
+        .collect();
+    let edges = edges();
+    let floor = |module: &str| floors.iter().position(|floor| floor.contains(module));
+    assert_eq!(floors.iter().map(Names::len).sum::<usize>(), edges.len(), "a module for each name in the picture");
+    for (module, used) in &edges {
+        let own = floor(module).unwrap_or_else(|| panic!("{module} is not in the picture"));
+        // The lowest floor holds what everybody uses, its own rooms included.
+        let is_above = |name: &String| floor(name).is_some_and(|floor| own < floor || floor == floors.len() - 1);
+        let wrong: Vec<&String> = used.keys().filter(|name| !is_above(name)).collect();
+        assert!(wrong.is_empty(), "{module} is drawn beside or below {wrong:?}");
+    }
 }

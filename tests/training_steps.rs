@@ -187,7 +187,7 @@ fn config(architecture: Architecture) -> TrainConfig {
         schedule: Schedule {
             lr: 0.003,
             warmup_steps: 2,
-            rule: schedule::Rule::Polynomial { power: 0.9, end: 1e-5, steps: STEPS as u64 },
+            rule: schedule::Decay::Polynomial { power: 0.9, end: 1e-5, steps: STEPS as u64 },
         },
         early_stop: None,
         augmentation: Augment::Full.settings(),

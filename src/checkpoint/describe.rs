@@ -27,12 +27,12 @@ pub struct Group {
     /// Elements that are NaN or infinite: a run that diverged shows here.
     pub non_finite: u64,
     /// The arrays, by name.
-    pub tensors: Vec<Row>,
+    pub tensors: Vec<Array>,
 }
 
 /// One array.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct Array {
     /// Its name.
     pub name: String,
     /// Its extents in the file.
@@ -54,7 +54,7 @@ impl Description {
             group.non_finite += tensor.data.iter().filter(|x| !x.is_finite()).count() as u64;
             let squares: f64 = tensor.data.iter().map(|&x| f64::from(x).powi(2)).sum();
             let rms = Some((squares / elements as f64).sqrt()).filter(|rms| rms.is_finite());
-            group.tensors.push(Row { name: name.clone(), shape: tensor.shape.clone(), rms });
+            group.tensors.push(Array { name: name.clone(), shape: tensor.shape.clone(), rms });
         }
         description
     }
@@ -85,7 +85,7 @@ impl Display for Description {
         }
         let rows = || self.network.tensors.iter().chain(&self.optimizer.tensors);
         let width = rows().map(|row| row.name.chars().count()).max().unwrap_or(0);
-        for Row { name, shape, rms } in rows() {
+        for Array { name, shape, rms } in rows() {
             let rms = rms.map_or("n/a".into(), |rms| format!("{rms:.4e}"));
             writeln!(f, "  {name:<width$}  {:<22} rms {rms}", format!("{shape:?}"))?;
         }

@@ -101,12 +101,12 @@ struct Job {
 pub fn run(options: Options) -> Result<()> {
     let jobs = options.jobs()?;
     let device = options.device.open()?;
-    let infer_options = infer::Options {
+    let infer_options = infer::PredictOptions {
         overlap: options.overlap,
         mirror: options.mirror,
         precision: options.device.precision,
         memory_budget: options.memory_budget,
-        ..infer::Options::default()
+        ..infer::PredictOptions::default()
     };
     let is_on_host = !matches!(device.device, Device::Cuda(_));
     let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.target)?;

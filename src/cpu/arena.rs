@@ -1,5 +1,7 @@
 //! The one allocation, and the only place where slices of it are made.
 
+#![allow(unsafe_code)]
+
 use std::cell::UnsafeCell;
 
 use crate::tensor::Place;

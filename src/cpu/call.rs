@@ -1,5 +1,7 @@
 //! What an operation sees while it runs on the CPU: slices of the arena, checked against each other.
 
+#![allow(unsafe_code)]
+
 use std::cell::Cell;
 
 use super::{Arena, Element, Threads};

@@ -1,6 +1,6 @@
 //! How many bytes of host memory labelling an image takes, known before it starts.
 
-use super::{Options, Volume, stream};
+use super::{PredictOptions, Segmentation, stream};
 use crate::{
     Error,
     data::{
@@ -28,12 +28,12 @@ impl HostMemory {
         header: &Header,
         preprocessing: &Preprocessing,
         classes: usize,
-        options: &Options,
+        options: &PredictOptions,
         loading: usize,
     ) -> Self {
         let [x, y, z] = header.extents;
         let (channels, patch) = (header.channels, preprocessing.extent);
-        let volume = Volume { extent: [z, y, x], channels, classes };
+        let volume = Segmentation { extent: [z, y, x], channels, classes };
         let slice = y * x;
         let float = size_of::<f32>();
         let window: usize = patch.iter().product();

@@ -1,16 +1,14 @@
-//! A trained network, ready to label images: from a file's voxels to a label map on the file's own grid.
+//! A trained network, ready to label images.
 
 use std::path::Path;
 
-use ndarray::ArrayView2;
-
-use super::{Image, Options, segment};
+use super::PredictOptions;
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, state},
     data::{
         nifti,
-        preprocess::{Fit, Preprocessing, normalize},
+        preprocess::{Fit, Preprocessing},
     },
     fuse::Fuse,
     nn::{Precision, UNetConfig, names, record_prediction},
@@ -26,7 +24,7 @@ pub struct Predictor {
     network: UNetConfig,
     preprocessing: Preprocessing,
     labels: Vec<String>,
-    options: Options,
+    options: PredictOptions,
     /// Host memory that loading took: the checkpoint, and its weights converted.
     loading: usize,
 }
@@ -39,21 +37,12 @@ struct Bound {
     probabilities: Slot<f32>,
 }
 
-/// A labelled image on the grid of its file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    /// Labels, in the file's order (x fastest).
-    pub labels: Vec<u8>,
-    /// Probabilities `[C, z, y, x]`, if asked for; with two classes the foreground's alone.
-    pub probabilities: Option<Vec<f32>>,
-}
-
 impl Predictor {
     /// Loads a checkpoint and binds its network.
     ///
     /// # Errors
     /// A checkpoint that is damaged or of another kind; options that cannot work; a machine that fails.
-    pub fn load(path: &Path, options: Options, target: impl Into<Target>) -> Result<Self> {
+    pub fn load(path: &Path, options: PredictOptions, target: impl Into<Target>) -> Result<Self> {
         options.validate()?;
         let checkpoint = Checkpoint::load(path)?;
         let trained = checkpoint.network(path)?;
@@ -102,29 +91,6 @@ impl Predictor {
         self.bound.program.plan().total
     }
 
-    /// Labels an image. `path` is for messages.
-    ///
-    /// # Errors
-    /// An image with other channels than the network's, or with voxels that are not finite.
-    pub fn predict(&mut self, image: nifti::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
-        match self.preprocessing.fit {
-            Fit::Pad => self.predict_windows(image, path, with_probabilities),
-            Fit::Resize => self.predict_resized(image, path, with_probabilities),
-        }
-    }
-
-    /// Whether an image can be labelled. `path` is for messages.
-    ///
-    /// # Errors
-    /// An image with other channels than the network's, or with voxels that are not finite.
-    pub fn check(&self, image: &nifti::Image, path: &Path) -> Result<()> {
-        self.check_header(&image.header, path)?;
-        if image.voxels.iter().any(|value| !value.is_finite()) {
-            return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
-        }
-        Ok(())
-    }
-
     pub(super) fn check_header(&self, header: &nifti::Header, path: &Path) -> Result<()> {
         let found = header.channels;
         if found != self.network.channels {
@@ -138,7 +104,7 @@ impl Predictor {
         &self.preprocessing
     }
 
-    pub(super) fn options(&self) -> &Options {
+    pub(super) fn options(&self) -> &PredictOptions {
         &self.options
     }
 
@@ -151,89 +117,12 @@ impl Predictor {
         self.network.outputs()
     }
 
-    /// Runs the network over one window.
-    pub(super) fn run(&mut self, window: &[f32], output: &mut [f32]) -> Result<()> {
+    /// Runs the network over one window `[D, H, W, C]`; fills in probabilities `[D, H, W, classes]`.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    pub fn run(&mut self, window: &[f32], output: &mut [f32]) -> Result<()> {
         self.bound.run(window, output)
-    }
-
-    /// At the image's own resolution, window by window.
-    fn predict_windows(&mut self, image: nifti::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
-        let (extent, voxels) = self.interleaved(image, path)?;
-        let classes = self.network.outputs();
-        let count = extent.iter().product();
-        let mut labels = vec![0; count];
-        let mut probabilities = with_probabilities.then(|| vec![0.0; count * classes]);
-        let (bound, patch) = (&mut self.bound, self.preprocessing.extent);
-        let plane = extent[1] * extent[2];
-        segment(
-            &Image { voxels: &voxels, extent, channels: self.network.channels },
-            classes,
-            patch,
-            &self.options,
-            &mut |window, output| bound.run(window, output),
-            &mut |slice| {
-                labels[slice.d * plane..][..plane].copy_from_slice(slice.labels);
-                if let Some(all) = &mut probabilities {
-                    for (voxel, p) in slice.probabilities.chunks_exact(classes).enumerate() {
-                        for (class, &p) in p.iter().enumerate() {
-                            all[class * count + slice.d * plane + voxel] = p;
-                        }
-                    }
-                }
-                Ok(())
-            },
-        )?;
-        Ok(Prediction { labels, probabilities })
-    }
-
-    /// Stretched to the network's extents, and the probabilities stretched back.
-    fn predict_resized(
-        &mut self,
-        mut image: nifti::Image,
-        path: &Path,
-        with_probabilities: bool,
-    ) -> Result<Prediction> {
-        let extent = self.preprocessing.extent;
-        let (count, classes) = (extent.iter().product::<usize>(), self.network.outputs());
-        let mut fitted = vec![0.0; count * self.network.channels];
-        let placement = self.preprocessing.image(&mut image, path, &mut fitted)?;
-        let mut values = vec![0.0; count * classes];
-        let bound = &mut self.bound;
-        segment(
-            &Image { voxels: &fitted, extent, channels: self.network.channels },
-            classes,
-            extent,
-            &self.options,
-            &mut |window, output| bound.run(window, output),
-            &mut |slice| {
-                values[slice.d * slice.probabilities.len()..][..slice.probabilities.len()]
-                    .copy_from_slice(slice.probabilities);
-                Ok(())
-            },
-        )?;
-        let mut outside = vec![0.0; classes];
-        if classes > 1 {
-            outside[0] = 1.0;
-        }
-        let values = placement.unfit_values(&values, &outside);
-        let labels = values.chunks_exact(classes).map(most_likely).collect();
-        let voxels = values.len() / classes;
-        let planar =
-            |values: &[f32]| (0..classes * voxels).map(|i| values[i % voxels * classes + i / voxels]).collect();
-        Ok(Prediction { labels, probabilities: with_probabilities.then(|| planar(&values)) })
-    }
-
-    /// Normalises the whole image and puts its channels innermost; returns its extents D, H, W too.
-    fn interleaved(&self, mut image: nifti::Image, path: &Path) -> Result<([usize; 3], Vec<f32>)> {
-        self.check(&image, path)?;
-        let found = image.header.channels;
-        let [x, y, z] = image.header.extents;
-        normalize(&mut image.voxels, [z, y, x], self.preprocessing.normalization, &self.preprocessing.ct);
-        if found == 1 {
-            return Ok(([z, y, x], image.voxels));
-        }
-        let planar = ArrayView2::from_shape((found, x * y * z), &image.voxels).expect("one plane per channel");
-        Ok(([z, y, x], planar.t().iter().copied().collect()))
     }
 
     /// The extents on which the network slides: the image's own, or the network's if images are stretched.
@@ -251,18 +140,4 @@ impl Bound {
         self.program.run_captured(0)?;
         self.program.read_into(self.probabilities, output)
     }
-}
-
-/// The class of the largest probability, the first of equal ones; with one probability, whether it exceeds a half.
-fn most_likely(p: &[f32]) -> u8 {
-    if let &[foreground] = p {
-        return u8::from(foreground > 0.5);
-    }
-    let mut best = 0;
-    for class in 1..p.len() {
-        if p[class] > p[best] {
-            best = class;
-        }
-    }
-    best as u8
 }

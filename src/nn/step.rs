@@ -72,13 +72,6 @@ pub struct StepConfig {
     pub optimizer: Optimizer,
 }
 
-/// The graphs over one set of parameters, in the order in which a session knows them.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// The graphs.
-    pub graphs: Vec<Graph>,
-}
-
 impl StepConfig {
     fn images(&self) -> Volume {
         Volume { n: self.batch, extent: self.extent, c: self.network.channels }

@@ -112,27 +112,18 @@ impl TrainConfig {
 
     /// The training step that this run repeats.
     pub fn training_step(&self) -> StepConfig {
-        self.step(self.train_batch)
-    }
-
-    /// The validation pass.
-    pub fn validation_step(&self) -> StepConfig {
-        self.step(self.validation_batch)
+        StepConfig {
+            network: self.network,
+            batch: self.train_batch,
+            extent: self.extent,
+            loss: self.loss,
+            optimizer: Optimizer { rule: self.rule, clip: self.clip },
+        }
     }
 
     /// Both as one program, to be laid out.
     pub fn program(&self) -> Run {
         Run { training: self.training_step(), validation_batch: self.validation_batch, fuse: self.fuse }
-    }
-
-    fn step(&self, batch: usize) -> StepConfig {
-        StepConfig {
-            network: self.network,
-            batch,
-            extent: self.extent,
-            loss: self.loss,
-            optimizer: Optimizer { rule: self.rule, clip: self.clip },
-        }
     }
 
     /// Whether a run with `other` may go on from a checkpoint of this one: everything but the number of epochs agrees.

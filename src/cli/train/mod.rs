@@ -36,7 +36,7 @@ use crate::{
     train::{
         Ending, RunOptions, TrainConfig, Trainer,
         record::{Record, Start},
-        schedule::{EarlyStop, Plateau, Rule, Schedule},
+        schedule::{Decay, EarlyStop, Plateau, Schedule},
         trainer::{BEST, LAST},
     },
 };
@@ -244,10 +244,10 @@ pub fn run(options: Options) -> Result<()> {
 impl Options {
     fn config(&self, network: crate::nn::UNetConfig, steps: u64) -> TrainConfig {
         let rule = match self.lr_schedule {
-            ScheduleName::Plateau => Rule::Plateau(Plateau::default()),
-            ScheduleName::Cosine => Rule::Cosine { end: 0.0, steps },
-            ScheduleName::Polynomial => Rule::Polynomial { power: 0.9, end: 0.0, steps },
-            ScheduleName::Constant => Rule::Constant,
+            ScheduleName::Plateau => Decay::Plateau(Plateau::default()),
+            ScheduleName::Cosine => Decay::Cosine { end: 0.0, steps },
+            ScheduleName::Polynomial => Decay::Polynomial { power: 0.9, end: 0.0, steps },
+            ScheduleName::Constant => Decay::Constant,
         };
         TrainConfig {
             network,

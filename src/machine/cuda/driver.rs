@@ -1,5 +1,7 @@
 //! The driver itself: whether it is there, which GPUs it knows, and what its error codes mean.
 
+#![allow(unsafe_code)]
+
 use cudarc::driver::{
     result::{self, DriverError},
     sys,

@@ -1,5 +1,7 @@
 //! Host memory that the GPU reads and writes by itself, while the processor does something else.
 
+#![allow(unsafe_code)]
+
 use cudarc::driver::{
     result::{self, DriverError},
     sys::CUevent_flags,

@@ -1,5 +1,7 @@
 //! What a machine does, by calls to the driver.
 
+#![allow(unsafe_code)]
+
 use std::ffi::CString;
 
 use cudarc::driver::{result, sys};
