@@ -99,3 +99,33 @@ impl Preset {
         Err(Error::usage(format!("--{option}"), cause, format!("give {what}; or --dataset DIR, which says it")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::parser::ValueSource;
+
+    use super::*;
+
+    #[test]
+    fn every_default_of_a_preset_holds_until_it_is_typed_over() {
+        let matches = |arguments: &str| {
+            let line = format!("gyrus train --dataset data {arguments}");
+            let matches = crate::cli::command_line().try_get_matches_from(line.split_whitespace()).unwrap();
+            matches.subcommand_matches("train").unwrap().clone()
+        };
+        let value = |matches: &clap::ArgMatches, option: &str| {
+            let id = option.replace('-', "_");
+            assert_eq!(matches.value_source(&id), Some(ValueSource::DefaultValue), "{option}");
+            matches.get_raw(&id).unwrap().next().unwrap().to_str().unwrap().to_owned()
+        };
+        let preset = matches("--preset reference");
+        for (option, default) in REFERENCE.defaults {
+            assert_eq!(value(&preset, option), *default, "{option}");
+        }
+        let usual = matches("");
+        assert_eq!((&*value(&usual, "num-workers"), &*value(&usual, "training-epochs")), ("1", "100"));
+        let typed = matches("--preset reference --num-workers 2 --training-epochs 9");
+        assert_eq!(typed.get_one::<usize>("num_workers"), Some(&2));
+        assert_eq!(typed.get_one::<usize>("training_epochs"), Some(&9));
+    }
+}
