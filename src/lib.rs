@@ -14,6 +14,7 @@
 //! | module | what it holds | uses |
 //! |---|---|---|
 //! | [`error`], [`size`], [`random`], [`tensor`] | the error type; bytes as text; Philox; extents, element types, places in an arena | |
+//! | [`serial`] | how settings stand in files | |
 //! | [`files`] | writing whole files or none | |
 //! | [`chart`] | pictures as SVG and text | |
 //! | [`cpu`] | threads, the arena, SIMD microkernels, direct convolutions | |
@@ -36,6 +37,7 @@
 //! | [`evaluate`] | metrics | [`data`], [`chart`] |
 //! | [`explore`] | surveys of datasets | [`data`], [`evaluate`], [`chart`] |
 //! | [`demo`] | synthetic data | [`data`] |
+//! | [`run`] | the library's front door: recipes; prepare, train, predict, evaluate, plan as calls | everything |
 //! | [`cli`] | one file per command | everything |
 //!
 //! # Words
@@ -69,7 +71,9 @@ pub mod peaks;
 pub mod plan;
 pub mod random;
 pub mod rematerialise;
+pub mod run;
 pub mod selftest;
+pub mod serial;
 pub mod session;
 pub mod size;
 pub mod tensor;

@@ -1,12 +1,15 @@
 //! Where to compute: `--device`, `--precision`, `--threads`.
 
+use std::ffi::OsString;
+
 use clap::Args;
 
-use super::flags::sentence;
+use super::{choice::choice, given::Idle};
 use crate::{
-    Error, Result,
+    Result,
     nn::Precision,
-    session::{Device, Target},
+    run::{DeviceRecipe, Opened},
+    session::Device,
 };
 
 /// The options that choose where to compute.
@@ -19,7 +22,7 @@ pub struct DeviceOptions {
 
     /// Number format of activations; weights, statistics and sums are fp32 always. fp16 comes with dynamic loss scaling
     /// [default: predict: what the network was trained in; else fp32]
-    #[arg(long, value_enum, help_heading = "Device")]
+    #[arg(long, value_parser = choice::<Precision>(), help_heading = "Device")]
     pub precision: Option<Precision>,
 
     /// Threads of the CPU device and of the emulated GPU; 0: one per core. Results do not depend on it
@@ -27,72 +30,35 @@ pub struct DeviceOptions {
     pub threads: usize,
 }
 
-/// A device, ready to be used.
-pub struct Opened {
-    /// Where programs run.
-    pub target: Target,
-    /// Which of the devices it is; never [`Device::Auto`].
-    pub device: Device,
-    /// What it is, in one line.
-    pub description: String,
-}
-
 impl DeviceOptions {
+    /// The settings.
+    pub fn recipe(&self) -> DeviceRecipe {
+        DeviceRecipe { device: self.device, precision: self.precision, threads: self.threads }
+    }
+
     /// The device that was asked for.
     ///
     /// # Errors
     /// If it is not there.
     pub fn open(&self) -> Result<Opened> {
-        self.check()?;
-        let (device, instead) = self.device.resolve();
-        let target = Target::open(device, self.threads)?;
-        let mut description = describe(device, &target);
-        match instead {
-            Some(Error::Usage { cause, .. }) => description += &format!(" ({cause})"),
-            Some(other) => description += &format!(" ({})", sentence(&other)),
-            None => {}
-        }
-        Ok(Opened { target, device, description })
+        self.recipe().open()
     }
 
-    /// Checks what can be checked without a device.
-    ///
-    /// # Errors
-    /// Naming the option that does not work.
-    pub fn check(&self) -> Result<()> {
-        check_threads("--threads", self.threads)
+    /// The options as they are typed; those that have their default are left out.
+    pub fn words(&self) -> Vec<OsString> {
+        let precision = self.precision.map(|precision| ["--precision".to_owned(), precision.to_string()]);
+        let threads = (self.threads != 0).then(|| ["--threads".to_owned(), self.threads.to_string()]);
+        let device = Some(["--device".to_owned(), self.device.to_string()]);
+        [device, precision, threads].into_iter().flatten().flatten().map(OsString::from).collect()
     }
-}
 
-/// What a device is, in one line.
-fn describe(device: Device, target: &Target) -> String {
-    let about = match target {
-        Target::Cpu(threads) => {
-            return format!("the processor, {}, {}", counted(threads.count(), "thread"), threads.isa());
-        }
-        Target::Machine(machine) => machine.capabilities(),
-    };
-    let capability = about.compute_capability();
-    if device == Device::Emulated {
-        return format!("an emulated GPU of compute capability {capability}, every access checked");
+    /// What has no effect where `device` computes.
+    pub fn idle(device: Device) -> Vec<Idle> {
+        vec![("threads", matches!(device, Device::Cuda(_)), "a GPU computes")]
     }
-    let gib = about.memory as f64 / (1u64 << 30) as f64;
-    format!("{device}, {}, compute capability {capability}, {gib:.1} GiB", about.name)
 }
 
 /// `1 thread`, `2 threads`.
 pub fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Checks a number of threads.
-///
-/// # Errors
-/// Naming the option.
-pub fn check_threads(option: &str, threads: usize) -> Result<()> {
-    const MOST: usize = 256;
-    if threads > MOST {
-        return Err(Error::usage(option, format!("{threads} threads"), format!("give at most {MOST}")));
-    }
-    Ok(())
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Whether operations are merged. Results agree to rounding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fuse {
     /// Wherever the processor can run the merged form.

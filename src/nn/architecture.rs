@@ -16,25 +16,21 @@ const MOST_CHANNELS: usize = 4096;
 const MOST_VOXELS: usize = 1 << 32;
 
 /// How the decoder enlarges, and how blocks are regularised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
 pub enum Architecture {
     /// Nearest upsampling with a 2x2x2 convolution; dropout behind levels 4 and 5.
     #[serde(rename = "upsampling_dropout")]
     UpsamplingDropout,
     /// Transposed convolution; dropout behind levels 4 and 5.
     #[serde(rename = "conv3dtranspose_dropout")]
-    #[clap(name = "conv3dtranspose_dropout")]
     Conv3dTransposeDropout,
     /// Nearest upsampling with a 2x2x2 convolution; batch normalisation behind every activation.
     #[serde(rename = "upsampling_batchnormalization")]
-    #[clap(name = "upsampling_batchnormalization")]
     UpsamplingBatchNormalization,
     /// Transposed convolution; batch normalisation behind every activation.
     #[default]
     #[serde(rename = "conv3dtranspose_batchnormalization")]
-    #[clap(name = "conv3dtranspose_batchnormalization")]
     Conv3dTransposeBatchNormalization,
 }
 
@@ -76,7 +72,7 @@ pub struct UNetConfig {
     pub architecture: Architecture,
     /// Divides all numbers of filters but the head's.
     pub resize_factor: usize,
-    /// Of the dropout architectures.
+    /// Of the dropout architectures; above 0 and below 1 in a run.
     pub dropout_rate: f32,
     /// Channels of the images.
     pub channels: usize,
@@ -145,9 +141,9 @@ impl UNetConfig {
             let cause = format!("{} classes", self.classes);
             return Err(Error::usage("num_classes", cause, "give 2 to 256, background included"));
         }
-        if !(0.0..1.0).contains(&self.dropout_rate) {
-            let cause = format!("{} is not a share below 1", self.dropout_rate);
-            return Err(Error::usage("unet_dropout_rate", cause, "give a number in [0, 1)"));
+        if !(self.dropout_rate > 0.0 && self.dropout_rate < 1.0) {
+            let cause = format!("{} is no share between 0 and 1", self.dropout_rate);
+            return Err(Error::usage("unet_dropout_rate", cause, "give a number above 0 and below 1"));
         }
         for (extent, option) in extent.into_iter().zip(["mri_depth", "mri_width", "mri_height"]) {
             if extent == 0 || extent % 16 != 0 {

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{MemoryPlan, Options, ladder, ladder::Level, plan, roofline::Rates};
 use crate::{
     graph::{Graph, split_optimizer},
@@ -24,7 +26,8 @@ pub enum Rematerialise {
 }
 
 /// What may live on the host between the steps in which it is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Offload {
     /// Optimizer state, if that is faster than computing again what would not fit beside it. Never on the CPU.
     #[default]

@@ -27,16 +27,17 @@ mod source;
 mod target;
 mod train;
 
+pub(crate) use self::target::check_threads;
 pub use self::{
     evaluate::{EvaluateRecipe, evaluate},
     observer::{Event, Observer, Silent},
-    plan::{Planned, PlanRecipe, plan},
-    predict::{Predicted, PredictRecipe, checkpoint_path, predict},
+    plan::{PlanRecipe, Planned, plan},
+    predict::{PredictRecipe, Predicted, checkpoint_path, predict},
     recipe::{
-        DataRecipe, DeviceRecipe, LearningRate, MemoryRecipe, NetworkRecipe, OptimizerName, OptimizerRecipe, OutputRecipe,
-        Recipe, TrainRecipe, TrainingRecipe,
+        DataRecipe, DeviceRecipe, LearningRate, MemoryRecipe, NetworkRecipe, OptimizerName, OptimizerRecipe,
+        OutputRecipe, Recipe, TrainRecipe, TrainingRecipe,
     },
     source::{Folds, Source},
     target::Opened,
-    train::{Prepared, Trained, prepare},
+    train::{Prepared, Trained, prepare, prepare_cases, run_folder},
 };

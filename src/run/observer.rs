@@ -4,10 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use crate::{
     size::bytes,
-    train::{
-        figures::EpochFigures,
-        observer::Observer as Steps,
-    },
+    train::{figures::EpochFigures, observer::Observer as Steps},
 };
 
 /// Something that a person would want to know, as data; displayed, it is one line.
@@ -95,7 +92,11 @@ impl fmt::Display for Event {
                 "memory: {activations} activations are computed again to stay within it: {extra_percent:.1} % more work"
             ),
             Self::Offloaded { bytes } => {
-                write!(f, "memory: {:.2} GiB of optimizer state are on the host, and copied for each update", gib(*bytes))
+                write!(
+                    f,
+                    "memory: {:.2} GiB of optimizer state are on the host, and copied for each update",
+                    gib(*bytes)
+                )
             }
             Self::Folder { folder, named } => {
                 write!(f, "run: {} (a run is a folder; {} names it)", folder.display(), named.display())
@@ -125,10 +126,6 @@ pub trait Observer: Steps {
 pub struct Silent;
 
 impl Steps for Silent {
-    fn epoch_starts(&mut self, _epoch: usize, _epochs: usize, _steps: usize, _first: usize) {}
-
-    fn step(&mut self, _loss: f64, _dice: f64, _took: std::time::Duration) {}
-
     fn epoch_ends(&mut self, _figures: &EpochFigures) -> crate::Result<()> {
         Ok(())
     }

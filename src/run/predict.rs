@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceRecipe, Event, Folds, MemoryRecipe, Observer, Recipe, target::Opened};
+use super::{DeviceRecipe, Event, Folds, MemoryRecipe, Observer, Recipe, target::Opened, train::run_folder};
 use crate::{
     Error, Result,
     cpu::memory,
@@ -64,7 +64,7 @@ impl Recipe for PredictRecipe {}
 
 impl Default for PredictRecipe {
     fn default() -> Self {
-        let infer::Options { overlap, mirror, .. } = infer::Options::default();
+        let infer::PredictOptions { overlap, mirror, .. } = infer::PredictOptions::default();
         Self {
             model_path: "model".into(),
             images: Vec::new(),
@@ -110,12 +110,12 @@ pub fn predict(recipe: &PredictRecipe, observer: &mut dyn Observer) -> Result<Pr
     let opened = recipe.device.open()?;
     let is_on_host = opened.is_on_host();
     let Opened { target, description, .. } = opened;
-    let options = infer::Options {
+    let options = infer::PredictOptions {
         overlap: recipe.overlap,
         mirror: recipe.mirror,
         precision: recipe.device.precision,
         memory_budget: recipe.memory.memory_budget,
-        ..infer::Options::default()
+        ..infer::PredictOptions::default()
     };
     let mut predictor = Predictor::load(&checkpoint_path(&recipe.model_path), options, target)?;
     observer.event(Event::Device(description));
@@ -217,5 +217,6 @@ impl PredictRecipe {
 
 /// The checkpoint itself, or the best one of a run's folder.
 pub fn checkpoint_path(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(BEST) } else { path.to_owned() }
+    let folder = run_folder(path);
+    if !path.is_file() && folder.is_dir() { folder.join(BEST) } else { path.to_owned() }
 }

@@ -18,9 +18,12 @@ use crate::{
     nn::{Architecture, Precision, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     plan::budget::{Offload, Rematerialise},
-    session::Device,
     serial,
-    train::schedule::{self, EarlyStop, Plateau, Schedule},
+    session::Device,
+    train::{
+        config,
+        schedule::{Decay, EarlyStop, Plateau, Schedule},
+    },
 };
 
 /// What can be written to a TOML file and read back. A setting that is left out has its default; one that is unknown is an
@@ -258,6 +261,14 @@ impl OptimizerRecipe {
             OptimizerName::Nadam => Rule::Nadam { beta1, beta2, epsilon },
         }
     }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// Naming the setting that does not work.
+    pub fn check(&self) -> Result<()> {
+        config::check_optimizer(&self.rule(), self.clip_value)
+    }
 }
 
 /// How the learning rate falls.
@@ -330,10 +341,10 @@ impl TrainingRecipe {
     /// The learning rate over a run of so many steps.
     pub(super) fn schedule(&self, steps: u64) -> Schedule {
         let rule = match self.lr_schedule {
-            LearningRate::Plateau => schedule::Rule::Plateau(Plateau::default()),
-            LearningRate::Cosine => schedule::Rule::Cosine { end: 0.0, steps },
-            LearningRate::Polynomial => schedule::Rule::Polynomial { power: 0.9, end: 0.0, steps },
-            LearningRate::Constant => schedule::Rule::Constant,
+            LearningRate::Plateau => Decay::Plateau(Plateau::default()),
+            LearningRate::Cosine => Decay::Cosine { end: 0.0, steps },
+            LearningRate::Polynomial => Decay::Polynomial { power: 0.9, end: 0.0, steps },
+            LearningRate::Constant => Decay::Constant,
         };
         Schedule { lr: self.lr, warmup_steps: self.warmup_steps, rule }
     }
@@ -395,5 +406,50 @@ pub struct OutputRecipe {
 impl Default for OutputRecipe {
     fn default() -> Self {
         Self { model_path: "model".into(), resume_train: false, overwrite: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_survives_its_file() {
+        let mut recipe = TrainRecipe::for_dataset("Task04");
+        recipe.training.time_budget = Some(Duration::from_secs(90));
+        recipe.memory.memory_budget = Some(6 << 30);
+        recipe.memory.rematerialise = Rematerialise::Fraction(0.5);
+        recipe.device.device = Device::Cuda(1);
+        recipe.data.augmentation.rotation = 10.0;
+        assert_eq!(TrainRecipe::parse(&recipe.to_toml()), Ok(recipe.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        recipe.write(&path, Existing::Keep).unwrap();
+        assert_eq!(TrainRecipe::read(&path).unwrap(), recipe);
+        assert!(recipe.write(&path, Existing::Keep).is_err(), "nothing is replaced unasked");
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default_and_units_are_understood() {
+        let text = "[data]\ndataset = \"Task04\"\n[memory]\nmemory_budget = \"6GiB\"\n[training]\ntime_budget = \"45m\"\n";
+        let recipe = TrainRecipe::parse(text).unwrap();
+        assert_eq!((recipe.memory.memory_budget, recipe.training.time_budget), (Some(6 << 30), Some(Duration::from_secs(2700))));
+        let mut rest = recipe;
+        (rest.memory.memory_budget, rest.training.time_budget) = (None, None);
+        assert_eq!(rest, TrainRecipe::for_dataset("Task04"));
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_an_error_that_lists_those_there_are() {
+        let message = TrainRecipe::parse("[training]\nlearning_rate = 1\n").unwrap_err();
+        assert!(message.starts_with("line 2: ") && message.contains("`learning_rate`"), "{message}");
+        assert!(message.contains("`lr`"), "{message}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        for text in ["[training]\nlr = \"fast\"\n", "[training\n", "[device]\ndevice = \"gpu\"\n", "[memory]\noffload = \"all\"\n"] {
+            std::fs::write(&path, text).unwrap();
+            let error = TrainRecipe::read(&path).unwrap_err();
+            assert_eq!((error.exit_code(), error.to_string().lines().count()), (2, 1), "{error}");
+        }
     }
 }

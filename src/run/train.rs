@@ -32,7 +32,6 @@ use crate::{
 };
 
 /// A run that is ready: cases checked, memory allocated, weights set. Nothing has been written yet.
-#[derive(Debug)]
 pub struct Prepared {
     trainer: Trainer,
     training: Loader,
@@ -135,6 +134,11 @@ impl Prepared {
         &self.labels
     }
 
+    /// The network that will be trained.
+    pub fn network(&self) -> UNetConfig {
+        self.trainer.network()
+    }
+
     /// What the run was asked for.
     pub fn recipe(&self) -> &TrainRecipe {
         &self.recipe
@@ -143,12 +147,15 @@ impl Prepared {
     /// Trains to the end. `stop` is asked before every step; the run ends, saved, when it says so.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if `stop` said so; what loading, computing or writing says.
+    /// What loading, computing or writing says.
     pub fn train(self, stop: &dyn Fn() -> bool, observer: &mut dyn Observer) -> Result<Trained> {
         let Self { mut trainer, training, validating, labels, folder, start, recipe } = self;
         let record = Record::open(&folder, labels[1..].to_vec(), start, trainer.position())?;
         let options = RunOptions { folder: folder.clone(), time_budget: recipe.training.time_budget, stop };
-        let ending = trainer.run(&training, &validating, &options, &mut Recorded { record, observer })?;
+        let ending = match trainer.run(&training, &validating, &options, &mut Recorded { record, observer }) {
+            Err(Error::Stopped) => Ending::OnRequest,
+            ended => ended?,
+        };
         Ok(Trained { ending, best_checkpoint: folder.join(BEST), best: trainer.best(), folder })
     }
 }
@@ -269,22 +276,18 @@ impl TrainRecipe {
 }
 
 impl super::OutputRecipe {
-    /// The folder of the run that `model_path` names. The reference names a file, `x.h5`; a run is a folder, and that one is
-    /// called `x` unless there is a folder of the whole name.
+    /// The run's folder: see [`run_folder`].
     ///
     /// # Errors
     /// If a file is there.
     pub fn folder(&self) -> Result<PathBuf> {
-        let is_keras =
-            |ending: &std::ffi::OsStr| ["h5", "hdf5", "keras"].iter().any(|name| ending.eq_ignore_ascii_case(name));
         let path = &self.model_path;
-        let names_a_file = path.extension().is_some_and(is_keras) && !path.is_dir();
-        let folder = if names_a_file { path.with_extension("") } else { path.clone() };
+        let folder = run_folder(path);
         let advice = "a run is a folder, and models of Keras cannot be continued: choose another `model_path`";
-        match [&folder, path].into_iter().find(|path| path.is_file()) {
-            Some(file) => Err(Error::input(file, "is a file", advice)),
-            None => Ok(folder),
+        if let Some(file) = [&folder, path].into_iter().find(|path| path.is_file()) {
+            return Err(Error::input(file, "is a file", advice));
         }
+        Ok(folder)
     }
 
     /// How the folder is to be treated; refuses to lose a run that is there.
@@ -298,13 +301,21 @@ impl super::OutputRecipe {
             (true, false) => Ok(Start::Resume),
             (false, true) => Ok(Start::Replace),
             (false, false) if occupied(folder) => {
-                let advice =
-                    "continue it with `resume_train = true`, replace it with `overwrite`, or choose another `model_path`";
+                let advice = "continue it with `resume_train = true`, replace it with `overwrite`, or choose another `model_path`";
                 Err(Error::input(folder, "holds a run already", advice))
             }
             (false, false) => Ok(Start::New),
         }
     }
+}
+
+/// The folder of the run that a path names. The reference names a file, `x.h5`; a run is a folder, and that one is called
+/// `x` unless there is a folder of the whole name.
+pub fn run_folder(model_path: &Path) -> PathBuf {
+    let is_keras =
+        |ending: &std::ffi::OsStr| ["h5", "hdf5", "keras"].iter().any(|name| ending.eq_ignore_ascii_case(name));
+    let names_a_file = model_path.extension().is_some_and(is_keras) && !model_path.is_dir();
+    if names_a_file { model_path.with_extension("") } else { model_path.to_owned() }
 }
 
 fn occupied(folder: &Path) -> bool {

@@ -7,7 +7,6 @@ pub mod figures;
 pub mod history;
 pub mod loss_scale;
 pub mod observer;
-pub mod progress;
 pub mod record;
 pub mod schedule;
 pub mod tensorboard;

@@ -28,7 +28,7 @@ use crate::{
         loader::{Batch, Form, Loader},
         preprocess::Preprocessing,
     },
-    nn::{initial_parameters, names, record_training},
+    nn::{UNetConfig, initial_parameters, names, record_training},
     ops::dice::Sums,
     optim::OptimizerState,
     plan::{MemoryPlan, budget::Budget},
@@ -65,6 +65,8 @@ pub enum Ending {
     Stopped,
     /// The time was up; the run can be resumed.
     TimeUp,
+    /// Somebody asked for it; everything is saved, and the run can be resumed.
+    OnRequest,
 }
 
 /// The configuration entry of a checkpoint. The network, which `run` has as well, stands apart in the file.
@@ -232,6 +234,11 @@ impl Trainer {
         let skipped = self.loss_scale.map_or(0, |state| state.skipped());
         self.optimizer = OptimizerState::after(&self.config.rule, meta.position.global_step.saturating_sub(skipped));
         Ok(())
+    }
+
+    /// The network that is trained.
+    pub fn network(&self) -> UNetConfig {
+        self.config.network
     }
 
     /// Where the run stands.

@@ -9,10 +9,12 @@ use clap::Args;
 
 use self::report::{About, Peaks, Report, Times};
 use super::{
+    choice::choice,
     device::DeviceOptions,
     fuse::FuseOptions,
+    given::{Given, Idle},
     memory::MemoryOptions,
-    options::{LossName, NetworkOptions, OptimizerOptions},
+    options::{NetworkOptions, OptimizerOptions},
     output::SaveOptions,
 };
 use crate::{
@@ -27,11 +29,11 @@ use crate::{
     },
     machine::Machine,
     nn::{StepConfig, initial_parameters, names},
-    ops::{augment, optimizer::Optimizer},
+    ops::{augment, dice::LossKind, optimizer::Optimizer},
     peaks::GpuPeaks,
     plan::budget::Fitted,
     random::Stream,
-    session::{self, Program, Target},
+    session::{self, Device, Program, Target},
     tensor::Volume,
     train::budget::Run,
 };
@@ -63,8 +65,8 @@ pub struct Options {
     memory: MemoryOptions,
 
     /// The loss
-    #[arg(long, value_enum, default_value_t = LossName::LogDice)]
-    loss: LossName,
+    #[arg(long, value_parser = choice::<LossKind>(), default_value = "log_dice")]
+    loss: LossKind,
 
     /// Samples per training step
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -91,12 +93,13 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
-    let network = options.network.network(options.device.precision, None, None);
-    let extent = options.network.extent();
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    let (recipe, optimizer) = (options.network.recipe(), options.optimizer.recipe());
+    let network = recipe.config(options.device.precision, None, None);
+    let extent = recipe.extent();
     network.check(extent)?;
-    network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
-    options.optimizer.check()?;
+    network.check_batch("train_batch_size", options.train_batch_size, extent)?;
+    optimizer.check()?;
     if !(1..=MOST_STEPS).contains(&options.steps) {
         let cause = format!("{} steps", options.steps);
         return Err(Error::usage("--steps", cause, format!("give 1 to {MOST_STEPS}")));
@@ -105,11 +108,12 @@ pub fn run(options: Options) -> Result<()> {
         network,
         batch: options.train_batch_size,
         extent,
-        loss: options.loss.into(),
-        optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
+        loss: options.loss,
+        optimizer: Optimizer { rule: optimizer.rule(), clip: optimizer.clip_value },
     };
     let mut opened = options.device.open()?;
-    let limit = options.memory.of_device(&mut opened.target)?;
+    given.remark(&options.idle(opened.device));
+    let limit = options.memory.recipe(None).of_device(&mut opened.target)?;
     let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.target.options(), limit)?;
     let (device, name) = (opened.device.to_string(), opened.description.clone());
     match opened.target {
@@ -136,6 +140,14 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 impl Options {
+    /// What has no effect beside the other options, on this device.
+    fn idle(&self, device: Device) -> Vec<Idle> {
+        let counts = ["warmup", "steps", "no-peaks", "nodes"];
+        let counts = counts.map(|option| (option, device == Device::Emulated, "the emulated GPU counts one step"));
+        let shared = [self.network.idle(), self.optimizer.idle(), DeviceOptions::idle(device)];
+        counts.into_iter().chain(shared.into_iter().flatten()).collect()
+    }
+
     fn print(&self, about: About, peaks: Option<Peaks>, step: &Fitted, times: Times) -> Result<()> {
         let report = Report::new(about, peaks, step, times, self.nodes);
         self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())

@@ -10,6 +10,13 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::flags::in_flags;
+use crate::{
+    Result,
+    run::{Event, Observer},
+    train::{figures::EpochFigures, observer::Observer as Steps},
+};
+
 /// How often an epoch speaks up when there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -77,16 +84,6 @@ impl Progress {
         self.running.skipped = steps;
     }
 
-    /// Says something while the bar stays below, such as what validation is doing.
-    pub fn say(&mut self, line: &str) {
-        match &mut self.output {
-            Output::Bar(bar) => bar.suspend(|| drop(writeln!(io::stderr(), "{line}"))),
-            Output::Lines { sink, .. } => {
-                let _ = writeln!(sink, "{line}");
-            }
-        }
-    }
-
     /// Ends the epoch: the bar gives way to one line, the title and `summary`.
     pub fn finish(self, summary: &str) {
         let line = format!("{}  {summary}", self.title);
@@ -101,6 +98,63 @@ impl Progress {
             }
         }
     }
+}
+
+/// Tells a person at the terminal how a run goes.
+#[derive(Default)]
+pub struct Terminal {
+    /// Names of the foreground's classes.
+    pub classes: Vec<String>,
+    progress: Option<Progress>,
+}
+
+impl Steps for Terminal {
+    fn epoch_starts(&mut self, epoch: usize, epochs: usize, steps: usize, first: usize) {
+        self.progress = Some(Progress::epoch(epoch as u64, epochs as u64, (steps - first) as u64));
+    }
+
+    fn step(&mut self, loss: f64, dice: f64, took: Duration) {
+        if let Some(progress) = &mut self.progress {
+            progress.step(loss, dice, took);
+        }
+    }
+
+    fn loss_scale(&mut self, _scale: f32, skipped_in_epoch: u64) {
+        if let Some(progress) = &mut self.progress {
+            progress.skipped(skipped_in_epoch);
+        }
+    }
+
+    fn epoch_ends(&mut self, figures: &EpochFigures) -> Result<()> {
+        if let Some(progress) = self.progress.take() {
+            progress.finish(&summary(figures, &self.classes));
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Terminal {
+    fn event(&mut self, event: Event) {
+        note!("{}", in_flags(&event.to_string()));
+    }
+}
+
+/// An epoch in one line.
+fn summary(figures: &EpochFigures, classes: &[String]) -> String {
+    let EpochFigures { training, validation, .. } = figures;
+    let mut line = format!("loss {:.4} dice {:.4}", training.loss(), training.dice());
+    line += &format!("  validation loss {:.4} dice {:.4}", validation.loss(), validation.dice());
+    for (class, dice) in classes.iter().zip(validation.hard_dice()) {
+        line += &dice.map_or_else(|| format!("  {class} n/a"), |dice| format!("  {class} {dice:.4}"));
+    }
+    line += &format!(
+        "  {:.1} s, {:.0} ms/step, {:.1} % waiting for data",
+        figures.seconds,
+        1e3 * figures.step_seconds,
+        100.0 * figures.waited
+    );
+    line += &skipped(figures.skipped);
+    line + if figures.is_best { "  (best)" } else { "" }
 }
 
 impl Running {
