@@ -76,7 +76,7 @@ pub struct UNetConfig {
     pub architecture: Architecture,
     /// Divides all numbers of filters but the head's.
     pub resize_factor: usize,
-    /// Of the dropout architectures.
+    /// Of the dropout architectures; above 0 and below 1 in a run.
     pub dropout_rate: f32,
     /// Channels of the images.
     pub channels: usize,
@@ -145,9 +145,9 @@ impl UNetConfig {
             let cause = format!("{} classes", self.classes);
             return Err(Error::usage("--num-classes", cause, "give 2 to 256, background included"));
         }
-        if !(0.0..1.0).contains(&self.dropout_rate) {
-            let cause = format!("{} is not a share below 1", self.dropout_rate);
-            return Err(Error::usage("--unet-dropout-rate", cause, "give a number in [0, 1)"));
+        if !(self.dropout_rate > 0.0 && self.dropout_rate < 1.0) {
+            let cause = format!("{} is no share between 0 and 1", self.dropout_rate);
+            return Err(Error::usage("--unet-dropout-rate", cause, "give a number above 0 and below 1"));
         }
         for (extent, option) in extent.into_iter().zip(["--mri-depth", "--mri-width", "--mri-height"]) {
             if extent == 0 || extent % 16 != 0 {
