@@ -64,7 +64,7 @@ pub fn run(options: Options) -> Result<()> {
     demo::synthesize(Path::new(&data), options.seed, options.cases)?;
     let [depth, width, height] = demo::EXTENTS.map(|extent| extent.to_string());
     let (seed, epochs) = (options.seed.to_string(), options.training_epochs.to_string());
-    let (device, threads) = (options.device.device.to_string(), options.device.threads.to_string());
+    let device = options.device.words();
     let folds = FOLDS.to_string();
     command(
         "train",
@@ -82,10 +82,8 @@ pub fn run(options: Options) -> Result<()> {
             ("--folds", folds.as_ref()),
             ("--training-epochs", epochs.as_ref()),
             ("--seed", seed.as_ref()),
-            ("--device", device.as_ref()),
-            ("--threads", threads.as_ref()),
         ],
-        &[],
+        &device,
     )?;
     command(
         "predict",
@@ -95,15 +93,13 @@ pub fn run(options: Options) -> Result<()> {
             ("--folds", folds.as_ref()),
             ("--seed", seed.as_ref()),
             ("--output", &predictions),
-            ("--device", device.as_ref()),
-            ("--threads", threads.as_ref()),
         ],
-        &[],
+        &device,
     )?;
     let truth = Path::new(&data).join("labelsTr").into_os_string();
     let csv = path("scores.csv");
-    let positional = [predictions.clone(), truth, "--only-predicted".into()];
-    command("evaluate", &[("--dataset", &data), ("--csv", &csv)], &positional)?;
+    let rest = [predictions.clone(), truth, "--only-predicted".into()];
+    command("evaluate", &[("--dataset", &data), ("--csv", &csv)], &rest)?;
 
     say!("");
     say!("everything is in {} ({:.0} s):", folder.display(), start.elapsed().as_secs_f64());
@@ -142,12 +138,12 @@ fn prepare(folder: &Path, overwrite: bool) -> Result<()> {
 }
 
 /// Shows a command as the user would type it, and runs it.
-fn command(name: &str, options: &[(&str, &std::ffi::OsStr)], positional: &[OsString]) -> Result<()> {
+fn command(name: &str, options: &[(&str, &std::ffi::OsStr)], rest: &[OsString]) -> Result<()> {
     let mut line: Vec<OsString> = vec!["gyrus".into(), name.into()];
     for (option, value) in options {
         line.extend([OsString::from(option), value.to_os_string()]);
     }
-    line.extend_from_slice(positional);
+    line.extend_from_slice(rest);
     let shown: Vec<_> = line.iter().map(|word| word.to_string_lossy()).collect();
     note!("\n$ {}", shown.join(" "));
     super::run(super::parse(line).expect("the demo's own command line is right"))

@@ -1,6 +1,7 @@
 //! Where to compute: `--device`, `--precision`, `--threads`.
 
 use std::{
+    ffi::OsString,
     fmt,
     str::FromStr,
     sync::{Arc, Mutex},
@@ -8,6 +9,7 @@ use std::{
 
 use clap::Args;
 
+use super::given::Idle;
 use crate::{
     Error, Result,
     cpu::Threads,
@@ -83,6 +85,19 @@ impl DeviceOptions {
     /// Naming the option that does not work.
     pub fn check(&self) -> Result<()> {
         check_threads("--threads", self.threads)
+    }
+
+    /// The options as they are typed; those that have their default are left out.
+    pub fn words(&self) -> Vec<OsString> {
+        let precision = self.precision.map(|precision| ["--precision".to_owned(), precision.to_string()]);
+        let threads = (self.threads != 0).then(|| ["--threads".to_owned(), self.threads.to_string()]);
+        let device = Some(["--device".to_owned(), self.device.to_string()]);
+        [device, precision, threads].into_iter().flatten().flatten().map(OsString::from).collect()
+    }
+
+    /// What has no effect where `device` computes.
+    pub fn idle(device: Device) -> Vec<Idle> {
+        vec![("threads", matches!(device, Device::Cuda(_)), "a GPU computes")]
     }
 
     fn cpu(&self, instead_of_gpu: Option<Error>) -> Opened {

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 
-use super::device::check_threads;
+use super::{device::check_threads, given::Given};
 use crate::{
     Result,
     data::dataset::Dataset,
@@ -53,8 +53,9 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
     check_threads("--threads", options.threads)?;
+    given.remark(&[("overwrite", options.csv.is_none(), "only --csv writes a file")]);
     let existing = if options.overwrite { Existing::Replace } else { Existing::Keep };
     if let (Some(path), Existing::Keep) = (&options.csv, existing) {
         files::refuse_existing(path)?;

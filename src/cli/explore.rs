@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 
-use super::device::check_threads;
+use super::{device::check_threads, given::Given};
 use crate::{
     Result,
     data::dataset::Dataset,
@@ -37,8 +37,9 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
     check_threads("--threads", options.threads)?;
+    given.remark(&[("overwrite", options.html.is_none(), "only --html writes a file")]);
     let existing = if options.overwrite { Existing::Replace } else { Existing::Keep };
     if let (Some(path), Existing::Keep) = (&options.html, existing) {
         files::refuse_existing(path)?;

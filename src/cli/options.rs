@@ -1,9 +1,13 @@
 //! Options that several commands share: the network, the extents, durations.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
+use super::given::Idle;
 use crate::{
     Result,
     nn::{Architecture, Precision, UNetConfig},
@@ -69,6 +73,12 @@ impl NetworkOptions {
     pub fn extent(&self) -> [usize; 3] {
         [self.mri_depth, self.mri_width, self.mri_height]
     }
+
+    /// What has no effect beside the other options.
+    pub fn idle(&self) -> Vec<Idle> {
+        let is_normalized = self.model_architecture.is_normalized();
+        vec![("unet-dropout-rate", is_normalized, "the batch-normalization architectures have no dropout")]
+    }
 }
 
 /// The loss by its name.
@@ -109,11 +119,11 @@ pub struct OptimizerOptions {
     pub optimizer: OptimizerName,
 
     /// SGD looks ahead
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimizer")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Optimizer")]
     pub use_nesterov_sgd: bool,
 
     /// Adam's second moment may only grow
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimizer")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Optimizer")]
     pub use_amsgrad_adam: bool,
 
     /// Momentum of SGD
@@ -140,6 +150,23 @@ impl OptimizerOptions {
         }
     }
 
+    /// What has no effect beside the other options.
+    pub fn idle(&self) -> Vec<Idle> {
+        let (is_sgd, is_adam) = (self.optimizer == OptimizerName::Sgd, self.optimizer == OptimizerName::Adam);
+        let has_no_momentum = is_sgd && self.momentum == 0.0;
+        vec![
+            ("momentum", !is_sgd, "only --optimizer sgd takes it"),
+            ("use-nesterov-sgd", self.use_nesterov_sgd && !is_sgd, "only --optimizer sgd takes it"),
+            (
+                "use-nesterov-sgd",
+                self.use_nesterov_sgd && has_no_momentum,
+                "without momentum there is nothing to look at",
+            ),
+            ("use-amsgrad-adam", self.use_amsgrad_adam && !is_adam, "only --optimizer adam takes it"),
+            ("epsilon", is_sgd, "only --optimizer adam and nadam take it"),
+        ]
+    }
+
     /// Checks the numbers.
     ///
     /// # Errors
@@ -147,6 +174,26 @@ impl OptimizerOptions {
     pub fn check(&self) -> Result<()> {
         config::check_optimizer(&self.rule(), self.clip_value)
     }
+}
+
+/// `true` or `false`, in capitals or not, as Python writes them too.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("give true or false".to_owned()),
+    }
+}
+
+/// The folder of the run that `--model-path` names. The reference names a file, `x.h5`; a run is a folder, and that one
+/// is called `x` unless there is a folder of the whole name.
+pub fn run_folder(model_path: &Path) -> PathBuf {
+    let is_keras =
+        |ending: &std::ffi::OsStr| ["h5", "hdf5", "keras"].iter().any(|name| ending.eq_ignore_ascii_case(name));
+    if model_path.extension().is_some_and(is_keras) && !model_path.is_dir() {
+        return model_path.with_extension("");
+    }
+    model_path.to_owned()
 }
 
 /// A duration such as `90`, `90s`, `15m` or `2h`.
@@ -162,11 +209,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| refuse())
 }
 
-/// Axes as letters, such as `HW`; the order D, H, W of the result is that of tensors.
+/// Axes as letters, such as `HW`: H is the file's first axis, as in `--mri-height`, W its second, D its third. The result
+/// is in the order of tensors, the file's last axis first.
 pub fn axes(text: &str) -> Result<[bool; 3], String> {
     let mut axes = [false; 3];
     for letter in text.chars().filter(|letter| *letter != ',') {
-        let axis = "DHW".find(letter.to_ascii_uppercase()).ok_or("give any of the letters D, H, W")?;
+        let axis = "DWH".find(letter.to_ascii_uppercase()).ok_or("give any of the letters D, H, W")?;
         axes[axis] = true;
     }
     Ok(axes)
@@ -174,24 +222,51 @@ pub fn axes(text: &str) -> Result<[bool; 3], String> {
 
 /// Like [`axes`], or `true` for all of them and `false` for none.
 pub fn mirrored_axes(text: &str) -> Result<[bool; 3], String> {
-    match text {
-        "true" => Ok([true; 3]),
-        "false" => Ok([false; 3]),
-        letters => axes(letters).map_err(|advice| format!("{advice}, or true for all of them, or false")),
-    }
+    let letters = || axes(text).map_err(|advice| format!("{advice}, or true for all of them, or false"));
+    boolean(text).map_or_else(|_| letters(), |all| Ok([all; 3]))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Parsed {
+        #[command(flatten)]
+        network: NetworkOptions,
+    }
 
     #[test]
     fn axes_are_letters_in_any_order_and_true_is_all_of_them() {
-        assert_eq!(axes("H"), Ok([false, true, false]));
-        assert_eq!(axes("w,d"), Ok([true, false, true]));
+        assert_eq!(axes("w,d"), Ok([true, true, false]));
         assert_eq!(mirrored_axes("DHW"), mirrored_axes("true"));
+        assert_eq!(mirrored_axes("DHW"), mirrored_axes("True"));
         assert_eq!(mirrored_axes("false"), Ok([false; 3]));
         assert!(axes("X").is_err() && axes("true").is_err() && mirrored_axes("yes").is_err());
+    }
+
+    #[test]
+    fn letters_name_the_axes_whose_extents_have_the_same_initial() {
+        // H once meant the file's second axis, although --mri-height is the first.
+        for letter in ["H", "W", "D"] {
+            let extents = [("D", "mri-depth"), ("W", "mri-width"), ("H", "mri-height")]
+                .map(|(axis, option)| [format!("--{option}"), if axis == letter { "32" } else { "16" }.to_owned()]);
+            let words = ["options".to_owned()].into_iter().chain(extents.into_iter().flatten());
+            let options = Parsed::try_parse_from(words).unwrap().network;
+            assert_eq!(axes(letter).unwrap(), options.extent().map(|extent| extent == 32), "{letter}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_written_as_in_rust_or_python() {
+        for (text, value) in [("true", true), ("True", true), ("TRUE", true), ("false", false), ("False", false)] {
+            assert_eq!(boolean(text), Ok(value), "{text}");
+        }
+        for text in ["", "yes", "1", "0", "tru", " true"] {
+            assert!(boolean(text).is_err(), "{text}");
+        }
     }
 
     #[test]

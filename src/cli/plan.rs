@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     device::{Device, DeviceOptions},
     fuse::{FuseOptions, print_merged},
+    given::{Given, Idle},
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
 };
@@ -126,7 +127,7 @@ impl CardName {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
     let network = options.network.network(options.device.precision, None, None);
     let extent = options.network.extent();
     network.check(extent)?;
@@ -142,6 +143,7 @@ pub fn run(options: Options) -> Result<()> {
     };
     let run = Run { training, validation_batch: options.val_batch_size, fuse: options.fuse.fuse };
     let (layout, limit) = options.target()?;
+    given.remark(&options.idle());
     let rates = options.card.as_ref().and_then(CardName::rates);
     let chosen = run.fit(layout, limit)?;
     let graphs = run.graphs_for(layout.target)?;
@@ -188,6 +190,25 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 impl Options {
+    /// What has no effect beside the other options.
+    fn idle(&self) -> Vec<Idle> {
+        let mut rows = vec![
+            ("device", self.card.is_some(), "--card plans for a GPU that need not be here"),
+            ("threads", self.card.is_some(), "--card plans for a GPU that need not be here"),
+        ];
+        // Options as those of a training that is planned, so that its command line need not be rewritten.
+        let numbers = ["unet-dropout-rate", "momentum", "epsilon", "clip-value"].map(|option| (option, true));
+        let switches = [("use-nesterov-sgd", self.optimizer.use_nesterov_sgd)];
+        rows.extend(
+            numbers
+                .into_iter()
+                .chain(switches)
+                .map(|(option, is_idle)| (option, is_idle, "neither memory nor work depend on it")),
+        );
+        rows.extend(self.optimizer.idle().into_iter().filter(|(option, ..)| *option == "use-amsgrad-adam"));
+        rows
+    }
+
     /// What is planned for, and what there is.
     fn target(&self) -> Result<(plan::Options, Limit)> {
         let Some(card) = &self.card else {

@@ -9,8 +9,9 @@ use clap::Args;
 
 use super::{
     device::{Device, DeviceOptions},
+    given::{Given, Idle},
     memory::HostMemoryOptions,
-    options::mirrored_axes,
+    options::{mirrored_axes, run_folder},
 };
 use crate::{
     Error, Result,
@@ -101,9 +102,10 @@ struct Job {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
     let jobs = options.jobs()?;
     let device = options.device.open()?;
+    given.remark(&options.idle(device.device));
     let infer_options = infer::Options {
         overlap: options.overlap,
         mirror: options.mirror,
@@ -144,6 +146,12 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 impl Options {
+    /// What has no effect beside the other options, on this device.
+    fn idle(&self, device: Device) -> Vec<Idle> {
+        let dealt = ["folds", "seed"].map(|option| (option, self.splits.is_some(), "--splits deals the cases"));
+        dealt.into_iter().chain(DeviceOptions::idle(device)).collect()
+    }
+
     /// Refuses an image that takes more host memory than there is, with what would fit.
     fn require(&self, predictor: &Predictor, header: &nifti::Header, budget: usize, name: &str) -> Result<()> {
         let needs = predictor.host_memory(header);
@@ -219,6 +227,7 @@ impl Options {
 }
 
 /// The checkpoint itself, or the best one of a run's folder.
-pub fn checkpoint_path(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(BEST) } else { path.to_owned() }
+fn checkpoint_path(path: &Path) -> PathBuf {
+    let folder = run_folder(path);
+    if !path.is_file() && folder.is_dir() { folder.join(BEST) } else { path.to_owned() }
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::{
     device::{DeviceOptions, counted},
+    given::Given,
     output::SaveOptions,
 };
 use crate::{
@@ -57,8 +58,10 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
     let opened = options.device.open()?;
+    given.remark(&[("precision", true, "all formats are tested")]);
+    given.remark(&DeviceOptions::idle(opened.device));
     let (device, name) = (opened.device.to_string(), opened.description);
     note!("{name}");
     let start = Instant::now();

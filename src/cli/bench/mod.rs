@@ -9,8 +9,9 @@ use clap::Args;
 
 use self::report::{About, Peaks, Report, Times};
 use super::{
-    device::{DeviceOptions, Opened},
+    device::{Device, DeviceOptions, Opened},
     fuse::FuseOptions,
+    given::{Given, Idle},
     memory::MemoryOptions,
     options::{LossName, NetworkOptions, OptimizerOptions},
     output::SaveOptions,
@@ -88,7 +89,7 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
     let network = options.network.network(options.device.precision, None, None);
     let extent = options.network.extent();
     network.check(extent)?;
@@ -106,6 +107,7 @@ pub fn run(options: Options) -> Result<()> {
         optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
     };
     let mut opened = options.device.open()?;
+    given.remark(&options.idle(opened.device));
     let limit = options.memory.of_device(&mut opened.runs_on)?;
     let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.runs_on.options(), limit)?;
     let (device, name) = (opened.device.to_string(), opened.description.clone());
@@ -136,6 +138,14 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 impl Options {
+    /// What has no effect beside the other options, on this device.
+    fn idle(&self, device: Device) -> Vec<Idle> {
+        let counts = ["warmup", "steps", "no-peaks", "nodes"];
+        let counts = counts.map(|option| (option, device == Device::Emulated, "the emulated GPU counts one step"));
+        let shared = [self.network.idle(), self.optimizer.idle(), DeviceOptions::idle(device)];
+        counts.into_iter().chain(shared.into_iter().flatten()).collect()
+    }
+
     fn print(&self, about: About, peaks: Option<Peaks>, step: &Fitted, times: Times) -> Result<()> {
         let report = Report::new(about, peaks, step, times, self.nodes);
         self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     Result,
-    cli::options::axes,
+    cli::{given::Idle, options::axes},
     data::{
         augment::{Augment, Augmentation},
         dataset::{Dataset, Split},
@@ -115,6 +115,20 @@ impl DataOptions {
         };
         let channels = (!dataset.channels.is_empty()).then_some(dataset.channels.len());
         Ok(Source { split, channels, labels: dataset.labels })
+    }
+
+    /// What has no effect beside the other options.
+    pub(super) fn idle(&self) -> Vec<Idle> {
+        let has_folders = self.dataset.is_none();
+        let intensities = [self.intensity_scale, self.intensity_shift, self.gamma, self.noise];
+        let changes = [self.rotation, self.zoom].into_iter().chain(intensities);
+        let is_overridden = self.flip.is_some() && changes.into_iter().all(|change| change.is_some());
+        vec![
+            ("fold", has_folders, "--val-data-dir holds the cases that validate"),
+            ("folds", has_folders, "--val-data-dir holds the cases that validate"),
+            ("folds", self.splits.is_some(), "--splits deals the cases"),
+            ("augment", is_overridden, "an option of its own says how far each change goes"),
+        ]
     }
 
     /// The preset with what overrides it.

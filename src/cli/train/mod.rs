@@ -1,6 +1,7 @@
 //! `gyrus train`: from a dataset to a trained network.
 
 mod data;
+mod idle;
 
 use std::{
     num::NonZeroUsize,
@@ -19,8 +20,10 @@ use self::data::DataOptions;
 use super::{
     device::{Device, DeviceOptions, check_threads},
     fuse::FuseOptions,
+    given::Given,
     memory::{HostMemoryOptions, MemoryOptions},
-    options::{LossName, NetworkOptions, OptimizerOptions, duration},
+    options::{LossName, NetworkOptions, OptimizerOptions, boolean, duration, run_folder},
+    preset::PresetName,
 };
 use crate::{
     Error, Result,
@@ -46,6 +49,10 @@ use crate::{
 /// axis, `--mri-width` its second, `--mri-depth` its third. All must be multiples of 16.
 #[derive(Debug, Args)]
 pub struct Options {
+    /// Defaults of another program; options that are typed override them
+    #[arg(long, value_enum, value_name = "NAME")]
+    preset: Option<PresetName>,
+
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -66,7 +73,7 @@ pub struct Options {
     loss: LossName,
 
     /// Weight classes by the inverse of their share of the training voxels
-    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL", help_heading = "Training")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Training")]
     weighted_classes: bool,
 
     /// Epochs of the whole run
@@ -105,12 +112,12 @@ pub struct Options {
     #[arg(long, default_value_t = 0, help_heading = "Training")]
     seed: u64,
 
-    /// Folder for checkpoints, history and curves
+    /// Folder for checkpoints, history and curves; of a Keras file's name (x.h5) what precedes the ending
     #[arg(long, default_value = "model", value_name = "DIR", help_heading = "Output")]
     model_path: PathBuf,
 
     /// Continue the run in --model-path from its last checkpoint
-    #[arg(long, default_value_t = false, action = ArgAction::Set, value_name = "BOOL", help_heading = "Output")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Output")]
     resume_train: bool,
 
     /// Replace the run in --model-path
@@ -118,7 +125,7 @@ pub struct Options {
     overwrite: bool,
 
     /// Train on several GPUs
-    #[arg(long, default_value_t = false, action = ArgAction::Set, value_name = "BOOL", help_heading = "Device")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Device")]
     train_multi_gpu: bool,
 
     /// Number of GPUs
@@ -140,7 +147,10 @@ enum ScheduleName {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    if let Some(name) = options.preset {
+        name.preset().check(given)?;
+    }
     if options.train_multi_gpu || options.num_gpus != 1 {
         let cause = "training on several GPUs comes in a later version";
         return Err(Error::usage("--train-multi-gpu", cause, "leave it out, and --num-gpus too"));
@@ -154,9 +164,14 @@ pub fn run(options: Options) -> Result<()> {
     let config = options.config(network, steps.saturating_mul(options.training_epochs as u64));
     config.check()?;
     check_threads("--num-workers", options.data.num_workers)?;
-    let start = options.start()?;
+    let folder = &options.folder()?;
+    let start = options.start(folder)?;
     let mut device = options.device.open()?;
     options.memory.check(&device.runs_on)?;
+    given.remark(&options.idle(&config, device.device));
+    if *folder != options.model_path {
+        note!("run: {} (a run is a folder; {} names it)", folder.display(), options.model_path.display());
+    }
     let is_on_host = !matches!(device.device, Device::Cuda(_));
 
     let labels = label_names(&source.labels, network.classes);
@@ -182,7 +197,6 @@ pub fn run(options: Options) -> Result<()> {
     note!("device: {}", device.description);
     let mut trainer =
         Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, device.runs_on)?;
-    let folder = &options.model_path;
     if start == Start::Resume {
         trainer.resume(&folder.join(LAST))?;
     }
@@ -268,9 +282,19 @@ impl Options {
         }
     }
 
+    /// The run's folder; refuses a file that is there.
+    fn folder(&self) -> Result<PathBuf> {
+        let folder = run_folder(&self.model_path);
+        let advice = "a run is a folder, and models of Keras cannot be continued: choose another --model-path";
+        if let Some(file) = [&folder, &self.model_path].into_iter().find(|path| path.is_file()) {
+            return Err(Error::input(file, "is a file", advice));
+        }
+        Ok(folder)
+    }
+
     /// How the folder is to be treated; refuses to lose a run that is there.
-    fn start(&self) -> Result<Start> {
-        let last = self.model_path.join(LAST);
+    fn start(&self, folder: &Path) -> Result<Start> {
+        let last = folder.join(LAST);
         match (self.resume_train, self.overwrite) {
             (true, true) => Err(Error::usage("--overwrite", "contradicts --resume-train", "leave one of them out")),
             (true, false) if !last.exists() => {
@@ -278,10 +302,10 @@ impl Options {
             }
             (true, false) => Ok(Start::Resume),
             (false, true) => Ok(Start::Replace),
-            (false, false) if occupied(&self.model_path) => {
+            (false, false) if occupied(folder) => {
                 let advice =
                     "continue it with --resume-train true, replace it with --overwrite, or choose another --model-path";
-                Err(Error::input(&self.model_path, "holds a run already", advice))
+                Err(Error::input(folder, "holds a run already", advice))
             }
             (false, false) => Ok(Start::New),
         }
