@@ -10,6 +10,7 @@ pub mod observer;
 pub mod progress;
 pub mod record;
 pub mod schedule;
+mod slots;
 pub mod tensorboard;
 pub mod trainer;
 
