@@ -210,7 +210,7 @@ fn train(graph: &Graph, threads: usize) -> Vec<(String, Vec<u32>)> {
     session.set(names::LOSS_SCALE, &[1.0f32]).unwrap();
     for count in 1..=3u32 {
         let mut stream = Stream::new(u64::from(count), "batch");
-        let [images, labels] = [names::IMAGES, names::LABELS].map(|name| elements(name));
+        let [images, labels] = [names::IMAGES, names::LABELS].map(&elements);
         let images: Vec<f32> = (0..images).map(|_| stream.between(-1.0, 1.0) as f32).collect();
         session.set(names::IMAGES, &images).unwrap();
         let labels: Vec<u8> = (0..labels).map(|_| stream.below(3) as u8).collect();

@@ -55,7 +55,7 @@ fn train(step: &StepConfig, graphs: &[Graph]) -> Vec<(String, Vec<u32>)> {
     let mut losses = Vec::new();
     for count in 1..=3u32 {
         let mut stream = gyrus::random::Stream::new(u64::from(count), "batch");
-        let [images, labels] = [names::IMAGES, names::LABELS].map(|name| elements(name));
+        let [images, labels] = [names::IMAGES, names::LABELS].map(&elements);
         let images: Vec<f32> = (0..images).map(|_| stream.between(-1.0, 1.0) as f32).collect();
         session.set(names::IMAGES, &images).unwrap();
         let classes = step.network.classes;

@@ -9,6 +9,7 @@ pub mod loss_scale;
 pub mod observer;
 pub mod record;
 pub mod schedule;
+mod slots;
 pub mod tensorboard;
 pub mod trainer;
 

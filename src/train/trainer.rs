@@ -17,6 +17,7 @@ use super::{
     figures::{EpochFigures, Figures},
     loss_scale::LossScale,
     observer::Observer,
+    slots::{BatchSlots, Slots},
 };
 use crate::{
     Error, Result,
@@ -79,48 +80,6 @@ struct Configuration {
     /// Where the precision asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scale: Option<LossScale>,
-}
-
-/// The values that the host writes and reads at every step.
-#[derive(Clone, Copy, Debug)]
-struct Slots {
-    training: BatchSlots,
-    validation: BatchSlots,
-    rng: Slot<u32>,
-    hyper: Slot<f32>,
-    loss_scale: Slot<f32>,
-    /// Where the precision asks for it.
-    overflow: Option<Slot<u32>>,
-    sums: Slot<f32>,
-    validation_sums: Slot<f32>,
-}
-
-/// Where a batch goes.
-#[derive(Clone, Copy, Debug)]
-struct BatchSlots {
-    images: Slot<f32>,
-    labels: Slot<u8>,
-    /// On a GPU, where the step brings raw cases into shape.
-    numbers: Option<Slot<f32>>,
-}
-
-impl Slots {
-    fn of(program: &dyn Program, scales_loss: bool) -> Result<Self> {
-        let batch = |[images, labels, numbers]: [&str; 3]| -> Result<BatchSlots> {
-            let numbers = program.has(numbers).then(|| program.slot(numbers)).transpose()?;
-            Ok(BatchSlots { images: program.slot(images)?, labels: program.slot(labels)?, numbers })
-        };
-        Ok(Self {
-            training: batch(names::TRAINING_BATCH)?,
-            validation: batch(names::VALIDATION_BATCH)?,
-            rng: program.slot(names::RNG)?,
-            hyper: program.slot(names::HYPER)?,
-            loss_scale: program.slot(names::LOSS_SCALE)?,
-            overflow: scales_loss.then(|| program.slot(names::OVERFLOW)).transpose()?,
-            sums: program.slot(names::SUMS)?,
-            validation_sums: program.slot(names::VALIDATION_SUMS)?,
-        })
-    }
 }
 
 /// A run: the program that computes, and where it stands.
