@@ -21,6 +21,8 @@ use crate::{Error, Result};
 pub(super) enum Refusal {
     /// Not from Gyrus, or from another version of it.
     Foreign(String),
+    /// From a newer Gyrus, which says who it is.
+    Newer { format: u64, written_by: String },
     /// From Gyrus, and no longer what was written.
     Damaged(String),
     /// The system could not read it.
@@ -35,6 +37,11 @@ impl Refusal {
         match self {
             Self::Foreign(cause) => {
                 Error::input(path, line(cause), "give a checkpoint that this version of gyrus wrote")
+            }
+            Self::Newer { format, written_by } => {
+                let cause = format!("checkpoint format {format}, this version of gyrus reads {FORMAT_VERSION}");
+                let advice = format!("use the version of gyrus that wrote it, {}, or a newer one", line(written_by));
+                Error::input(path, cause, advice)
             }
             Self::Damaged(cause) => {
                 let cause = format!("damaged checkpoint: {}", line(cause));
@@ -60,7 +67,7 @@ pub(super) fn file(path: &Path) -> Result<Checkpoint> {
 /// Reads what must be exactly `bytes` bytes.
 pub(super) fn stream(mut reader: impl Read, bytes: u64) -> Result<Checkpoint, Refusal> {
     let (header, checksum, mut hasher) = read_header(&mut reader, bytes)?;
-    let (text, entries) = header::decode(&header).map_err(Refusal::Damaged)?;
+    let (text, entries) = header::decode(&header).map_err(|cause| newer(&header).unwrap_or(Refusal::Damaged(cause)))?;
     // The header's ranges follow each other from zero, so their sum is the last one's end.
     let arrays = entries
         .iter()
@@ -123,16 +130,42 @@ fn read_header(reader: &mut impl Read, bytes: u64) -> Result<(Vec<u8>, [u8; DIGI
     Ok((header, checksum, hasher))
 }
 
+/// Who wrote a file, and in which format: what every version can read of every other's.
+#[derive(Deserialize)]
+struct Version {
+    format_version: u64,
+    #[serde(default)]
+    written_by: String,
+}
+
+impl Version {
+    fn refusal(self) -> Option<Refusal> {
+        let Self { format_version: format, written_by } = self;
+        (format > u64::from(FORMAT_VERSION)).then_some(Refusal::Newer { format, written_by })
+    }
+}
+
+/// Whether a header that cannot be read is a newer version's, which may hold other arrays.
+fn newer(header: &[u8]) -> Option<Refusal> {
+    #[derive(Deserialize)]
+    struct Any {
+        #[serde(rename = "__metadata__")]
+        metadata: BTreeMap<String, String>,
+    }
+    let Any { metadata } = serde_json::from_slice(header).ok()?;
+    serde_json::from_str::<Version>(metadata.get("gyrus")?).ok()?.refusal()
+}
+
 /// The version is looked at first, so that a newer file is told by its version and not by a member it has gained.
 fn meta(text: &str) -> Result<Meta, Refusal> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u64,
-    }
     let unreadable = |error| Refusal::Foreign(format!("its metadata is not what this version writes: {error}"));
-    let Version { format_version } = serde_json::from_str(text).map_err(unreadable)?;
-    if format_version != u64::from(FORMAT_VERSION) {
-        let cause = format!("checkpoint format {format_version}, this version of gyrus reads {FORMAT_VERSION}");
+    let version: Version = serde_json::from_str(text).map_err(unreadable)?;
+    let format = version.format_version;
+    if let Some(newer) = version.refusal() {
+        return Err(newer);
+    }
+    if format != u64::from(FORMAT_VERSION) {
+        let cause = format!("checkpoint format {format}, this version of gyrus reads {FORMAT_VERSION}");
         return Err(Refusal::Foreign(cause));
     }
     serde_json::from_str(text).map_err(unreadable)

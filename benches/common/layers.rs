@@ -1,0 +1,145 @@
+//! The distinct operations of a training step, each in a graph of its own. Nothing is listed by hand: what is timed is what a
+//! step runs on that device, merged as it is there.
+
+use std::collections::{HashMap, HashSet};
+
+use gyrus::{
+    graph::{Graph, Node, Role, Stage, Tape, fuse::Fuse},
+    nn::{Architecture, StepConfig, record_training},
+    plan::Target,
+    tensor::{DType, Spec, Volume},
+};
+
+use super::{Network, PRECISIONS};
+
+/// An operation of a training step, to be run alone.
+#[derive(Debug)]
+pub struct Layer {
+    /// `FAMILY DIRECTION TYPE CHANNELS EXTENTS NODE`, such as `conv3d fprop bf16 32->32 240x240x160 encoder.1.conv_b`: extents
+    /// H x W x D of the largest activation, and the first node of the step that does just this.
+    pub name: String,
+    /// The node between operands from the host and results that are kept.
+    pub graph: Graph,
+    /// The type of its activations.
+    pub dtype: DType,
+    /// Multiplications and additions.
+    pub flops: u64,
+    /// Bytes that must be moved.
+    pub bytes: u64,
+}
+
+/// Every distinct operation of the default architecture's step in every precision, and those kinds of operations that only
+/// the other architectures have: dropout, upsampling.
+pub fn list(network: &Network, target: Target) -> Vec<Layer> {
+    let mut found = Found::default();
+    for precision in PRECISIONS {
+        let default = Architecture::default();
+        found.add(&network.step(default, precision), target, |_| true);
+        let mut kinds = found.kinds.clone();
+        for architecture in Architecture::ALL.into_iter().filter(|&other| other != default) {
+            found.add(&network.step(architecture, precision), target, |kind| !kinds.contains(kind));
+            kinds.clone_from(&found.kinds);
+        }
+        // Another precision's kinds are as new as this one's were.
+        found.kinds.clear();
+    }
+    found.layers
+}
+
+#[derive(Default)]
+struct Found {
+    layers: Vec<Layer>,
+    /// Operations with operands: what was found already.
+    keys: HashSet<String>,
+    /// The kind that has each name.
+    names: HashMap<String, &'static str>,
+    kinds: HashSet<&'static str>,
+}
+
+impl Found {
+    fn add(&mut self, step: &StepConfig, target: Target, is_wanted: impl Fn(&str) -> bool) {
+        let recorded = record_training(step).expect("the networks of the benches are right");
+        let graph = Fuse::Auto.apply(recorded, target);
+        for node in graph.nodes.iter().filter(|node| is_wanted(node.op.kind())) {
+            let (inputs, outputs) = (graph.specs(&node.inputs), graph.specs(&node.outputs));
+            self.kinds.insert(node.op.kind());
+            if !self.keys.insert(format!("{:?} {inputs:?}", node.op)) {
+                continue;
+            }
+            let specs: Vec<Spec> = inputs.iter().chain(&outputs).copied().collect();
+            let is_narrow = |spec: &&Spec| matches!(spec.dtype, DType::Bf16 | DType::F16);
+            let dtype = specs.iter().find(is_narrow).map_or(DType::F32, |spec| spec.dtype);
+            let (kind, mut name) = (node.op.kind(), name(step, &graph, node, dtype));
+            // The same layer merged and as it is; the optimizer with and without a flag that skips it.
+            if let Some(&other) = self.names.get(&name) {
+                name += &match (other == kind, kind.contains("fused")) {
+                    (true, _) => format!(" in {}", step.network.precision),
+                    (false, true) => " fused".to_owned(),
+                    (false, false) => " plain".to_owned(),
+                };
+            }
+            assert!(self.names.insert(name.clone(), kind).is_none(), "{name} is the name of two layers");
+            let (flops, bytes) = (node.op.flops(&inputs, &outputs), node.op.traffic(&inputs, &outputs));
+            self.layers.push(Layer { name, graph: alone(&graph, node), dtype, flops, bytes });
+        }
+    }
+}
+
+/// See [`Layer::name`].
+fn name(step: &StepConfig, graph: &Graph, node: &Node, dtype: DType) -> String {
+    let half = |extent: &[usize; 3]| extent.iter().all(|axis| axis % 2 == 0).then(|| extent.map(|axis| axis / 2));
+    let levels: Vec<[usize; 3]> = std::iter::successors(Some(step.extent), half).collect();
+    let as_activation = |spec: &Spec| {
+        let volume = spec.shape.volume()?;
+        (volume.n == step.batch && levels.contains(&volume.extent)).then_some(volume)
+    };
+    let specs: Vec<Spec> = node.inputs.iter().chain(&node.outputs).map(|&id| graph.value(id).spec).collect();
+    let largest = specs.iter().filter_map(as_activation).max_by_key(|volume| (volume.voxels(), volume.c));
+    // What has five axes and is no activation is a filter, [kD, kH, kW, in, out].
+    let filter = specs.iter().find(|spec| as_activation(spec).is_none() && spec.shape.extents().len() == 5);
+    let channels = |volume: Volume| match filter.map(|filter| filter.shape.extents()) {
+        Some(&[.., channels_in, channels_out]) => format!("{channels_in}->{channels_out}"),
+        _ => volume.c.to_string(),
+    };
+    let size = match largest {
+        Some(volume) => {
+            let [depth, width, height] = volume.extent;
+            format!("{} {height}x{width}x{depth}", channels(volume))
+        }
+        None if node.stage == Stage::Optimizer => {
+            let is_parameter = |id: &&_| graph.value(**id).role == Role::Parameter;
+            let parameters = node.inputs.iter().filter(is_parameter).map(|&id| graph.value(id).spec.shape.elements());
+            format!("{:.1}M", parameters.sum::<usize>() as f64 / 1e6)
+        }
+        None => specs[node.inputs.len()].shape.elements().to_string(),
+    };
+    let kind = node.op.kind().replace("dice_loss", "softmax_dice");
+    let words: Vec<&str> = kind.split('.').filter(|&word| word != "fused").collect();
+    // A gradient's node is called after its layer and itself: the direction is said already.
+    let place = match node.name.rsplit_once('.') {
+        Some((layer, direction)) if words[words.len() - 1].ends_with(direction) => layer,
+        _ => &node.name,
+    };
+    format!("{} {dtype} {size} {place}", words.join(" "))
+}
+
+/// The node with its operands as `operand.N`, in order, and its results as `result.N`.
+fn alone(graph: &Graph, node: &Node) -> Graph {
+    let mut tape = Tape::new();
+    tape.set_stage(node.stage);
+    let mut operands = Vec::new();
+    for (index, &id) in node.inputs.iter().enumerate() {
+        let again = node.inputs[..index].iter().position(|&earlier| earlier == id);
+        let spec = graph.value(id).spec;
+        operands
+            .push(again.map_or_else(|| tape.source(format!("operand.{index}"), spec, Role::Input), |at| operands[at]));
+    }
+    let results = tape.record_dyn("node", node.op.clone(), &operands).expect("it was recorded once");
+    let updates = node.op.updates(operands.len());
+    for (index, id) in results.into_iter().enumerate() {
+        if !updates.iter().any(|&(_, output)| output == index) {
+            tape.keep_output(id, format!("result.{index}"));
+        }
+    }
+    tape.finish()
+}

@@ -1,0 +1,199 @@
+//! Every distinct operation of a training step at the sizes that matter, against the device's own peaks.
+//!
+//! `cargo bench --bench layers [-- FILTER] [--save-baseline NAME | --baseline NAME]`: docs/benchmarks.md. Beside criterion's
+//! time and GFLOP/s (or GB/s where nothing is multiplied) a line gives both, and their shares of the peak of the operation's own
+//! type and of copying, which are measured when they are first needed.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{
+    Device,
+    layers::{Layer, list},
+};
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
+use gyrus::{
+    cpu::peak::{self, Products},
+    graph::Stage,
+    plan,
+    session::{Executor, RunsOn, roofline::Roofline},
+    size,
+    tensor::{DType, Spec},
+};
+use half::{bf16, f16};
+
+/// Runs between two looks at the GPU's clock: it keeps a stamp for each.
+const MOST_STAMPS: u64 = 1000;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(400))
+        .configure_from_args();
+    let device = Device::choose();
+    let mut bench = Bench { runs_on: Some(device.open()), peaks: None, device };
+    for network in bench.device.networks() {
+        let mut group = criterion.benchmark_group(format!("{} {}", bench.device.name(), network.name));
+        group.sampling_mode(SamplingMode::Flat);
+        for layer in list(network, bench.device.options().target) {
+            bench.run(&mut group, &layer);
+        }
+        group.finish();
+    }
+}
+
+struct Bench {
+    device: Device,
+    /// Lent to one layer after the other, so that kernels are loaded once.
+    runs_on: Option<RunsOn>,
+    peaks: Option<Peaks>,
+}
+
+impl Bench {
+    fn run(&mut self, group: &mut BenchmarkGroup<'_, WallTime>, layer: &Layer) {
+        let needs = plan::plan(std::slice::from_ref(&layer.graph), self.device.options()).total;
+        let has = self.device().free_memory().expect("the device works");
+        if let Some(has) = has.filter(|&has| needs > has) {
+            println!("skipped: {} needs {}, free are {}", layer.name, size::bytes(needs), size::bytes(has));
+            return;
+        }
+        group.throughput(match layer.flops {
+            0 => Throughput::Bytes(layer.bytes),
+            flops => Throughput::Elements(flops),
+        });
+        // Nothing is made before criterion's filter has let the layer pass.
+        let (mut executor, mut runs_so_far, mut best) = (None, 0, f64::INFINITY);
+        group.bench_function(&layer.name, |bencher| {
+            let executor = executor.get_or_insert_with(|| bind(layer, self.runs_on.take().expect("it came back")));
+            bencher.iter_custom(|runs| {
+                let took = seconds(executor, runs);
+                runs_so_far += runs;
+                best = best.min(took / runs as f64);
+                Duration::from_secs_f64(took)
+            });
+        });
+        self.runs_on = self.runs_on.take().or_else(|| match executor? {
+            Executor::Cpu(_) => Some(self.device.open()),
+            Executor::Machine(session) => Some(session.release().expect("the GPU works").into()),
+        });
+        // A single run is a test of the bench, which tells nothing of time.
+        if runs_so_far > 1 {
+            self.report(layer, best);
+        }
+    }
+
+    fn device(&mut self) -> &mut RunsOn {
+        self.runs_on.as_mut().expect("it came back")
+    }
+
+    /// The best time against the peaks.
+    fn report(&mut self, layer: &Layer, seconds: f64) {
+        if self.peaks.is_none() {
+            let (runs_on, peaks) = Peaks::measure(self.runs_on.take().expect("it came back"));
+            (self.runs_on, self.peaks) = (Some(runs_on), Some(peaks));
+        }
+        let peaks = self.peaks.as_ref().expect("just measured");
+        let (gflops, gbs) = (layer.flops as f64 / seconds / 1e9, layer.bytes as f64 / seconds / 1e9);
+        let arithmetic = match layer.flops {
+            0 => String::new(),
+            _ => format!(
+                "{gflops:.1} GFLOP/s ({:.0} % of {} peak), ",
+                100.0 * gflops / peaks.of(layer.dtype),
+                layer.dtype
+            ),
+        };
+        println!("    {arithmetic}{gbs:.1} GB/s ({:.0} % of copying)", 100.0 * gbs / peaks.copy);
+    }
+}
+
+/// What the device can do right now: GFLOP/s of each type's products, GB/s.
+struct Peaks {
+    fp32: f64,
+    bf16: f64,
+    fp16: f64,
+    copy: f64,
+}
+
+impl Peaks {
+    fn measure(runs_on: RunsOn) -> (RunsOn, Self) {
+        let (runs_on, peaks, note) = match runs_on {
+            RunsOn::Cpu(threads) => {
+                let [fp32, bf16] = [Products::Single, Products::Half].map(|kind| peak::multiply_adds(&threads, kind));
+                let copy = peak::copy(&threads);
+                (RunsOn::Cpu(threads), Self { fp32, bf16, fp16: fp32, copy }, "fp16 is multiplied as fp32")
+            }
+            RunsOn::Machine(machine) => {
+                let (machine, roofline) = Roofline::measure(machine).expect("the GPU works");
+                let Roofline { fp32_gflops: fp32, half_gflops: half, copy_gbs: copy } =
+                    roofline.expect("a GPU has a clock");
+                (
+                    RunsOn::Machine(machine),
+                    Self { fp32, bf16: half, fp16: half, copy },
+                    "tensor cores have one 16-bit rate",
+                )
+            }
+        };
+        let Self { fp32, bf16, fp16, copy } = peaks;
+        println!("peaks: fp32 {fp32:.0}, bf16 {bf16:.0}, fp16 {fp16:.0} GFLOP/s ({note}); copying {copy:.1} GB/s");
+        (runs_on, peaks)
+    }
+
+    fn of(&self, dtype: DType) -> f64 {
+        match dtype {
+            DType::Bf16 => self.bf16,
+            DType::F16 => self.fp16,
+            _ => self.fp32,
+        }
+    }
+}
+
+/// Ready to run, on operands that no arithmetic makes infinite.
+fn bind(layer: &Layer, runs_on: RunsOn) -> Executor {
+    let mut executor = Executor::bind(std::slice::from_ref(&layer.graph), runs_on).expect("the memory is there");
+    let sources = layer.graph.values.iter().filter(|value| value.producer.is_none());
+    let is_signed = layer.graph.nodes[0].stage != Stage::Optimizer;
+    for value in sources {
+        executor.write(&value.name, &elements(value.spec, is_signed)).expect("the device works");
+    }
+    executor
+}
+
+/// Activations and filters in [-1, 1); what belongs to channels (variances among it) and the optimizer's moments are positive.
+fn elements(spec: Spec, is_signed: bool) -> Vec<u8> {
+    // A prime number: neighbours along every axis differ.
+    const DIFFERENT: usize = 1021;
+    let low = if is_signed && spec.shape.extents().len() == 5 { -1.0 } else { 0.25 };
+    let numbers = (0..DIFFERENT).map(|i| low + i as f32 * (2.0 / DIFFERENT as f32));
+    let tile: Vec<u8> = match spec.dtype {
+        DType::F32 => numbers.flat_map(f32::to_ne_bytes).collect(),
+        DType::Bf16 => numbers.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
+        DType::F16 => numbers.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),
+        // Labels: every network has more than two classes.
+        DType::U8 => (0..DIFFERENT).map(|i| (i % 3) as u8).collect(),
+        // The state of random numbers may be anything; a flag that skips the optimizer must not be set.
+        DType::U32 => vec![0; 4 * DIFFERENT],
+    };
+    let mut bytes = tile.repeat(spec.shape.elements().div_ceil(DIFFERENT));
+    bytes.truncate(spec.bytes());
+    bytes
+}
+
+/// So many runs: by the GPU's own clock, or by the host's.
+fn seconds(executor: &mut Executor, runs: u64) -> f64 {
+    match executor {
+        Executor::Cpu(session) => {
+            let start = Instant::now();
+            (0..runs).for_each(|_| session.run(0));
+            start.elapsed().as_secs_f64()
+        }
+        Executor::Machine(session) => {
+            let mut time = |runs: u64| -> f64 {
+                let times = session.time_captured(0, runs as usize).expect("the GPU works");
+                times.expect("a GPU has a clock").iter().sum()
+            };
+            (0..runs.div_ceil(MOST_STAMPS)).map(|n| time(MOST_STAMPS.min(runs - n * MOST_STAMPS))).sum()
+        }
+    }
+}
