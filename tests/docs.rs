@@ -6,32 +6,17 @@
 //! (`memory_table`).
 
 mod cli;
+mod common;
 
-use std::{collections::BTreeSet, fs, sync::Mutex};
+use std::collections::BTreeSet;
 
 use cli::{Sandbox, stderr};
+use common::document::{correct, read, rows};
 use serde_json::Value;
 
 const DOCUMENTS: [&str; 4] = ["README.md", "docs/benchmarks.md", "docs/fusion.md", "docs/memory.md"];
 
 const GIB: f64 = (1u64 << 30) as f64;
-
-fn read(document: &str) -> String {
-    fs::read_to_string(document).unwrap_or_else(|error| panic!("{document}: {error}"))
-}
-
-/// Compares, or corrects if it shall: pairs of what stands in the document and what should.
-fn correct(document: &str, pairs: &[(String, String)]) {
-    static WRITING: Mutex<()> = Mutex::new(());
-    let wrong: Vec<&(String, String)> = pairs.iter().filter(|(stands, should)| stands != should).collect();
-    if std::env::var("GYRUS_UPDATE_DOCS").is_ok_and(|value| value == "1") {
-        let _alone = WRITING.lock().unwrap();
-        let corrected = wrong.iter().fold(read(document), |text, (stands, should)| text.replacen(stands, should, 1));
-        fs::write(document, corrected).unwrap();
-    } else {
-        assert!(wrong.is_empty(), "{document} is wrong (GYRUS_UPDATE_DOCS=1 corrects it): {wrong:#?}");
-    }
-}
 
 /// The text as one line, where only blanks tell words apart.
 fn flowing(text: &str) -> String {
@@ -69,15 +54,6 @@ fn commands_in_the_documents_print_what_stands_below_them() {
         count += pairs.len();
     }
     assert!(count > 0, "no document shows what a command prints");
-}
-
-/// The rows below a table's header that begins so.
-fn rows(document: &str, header: &str) -> Vec<String> {
-    let text = read(document);
-    let below = text.lines().skip_while(|line| !line.starts_with(header)).skip(2);
-    let rows: Vec<String> = below.take_while(|line| line.starts_with('|')).map(str::to_owned).collect();
-    assert!(!rows.is_empty(), "{document} has no table {header}");
-    rows
 }
 
 fn cells(row: &str) -> Vec<&str> {
@@ -154,10 +130,10 @@ fn the_table_of_architectures_is_what_plan_says_of_them() {
 
 #[test]
 fn the_demo_is_said_to_take_the_same_time_everywhere() {
-    let said = "akes about a minute on two cores";
+    let said = "takes less than half a minute on two idle cores";
     let help = Sandbox::new(1).succeed("demo --help");
     for (place, text) in [("README.md", read("README.md")), ("gyrus demo --help", help)] {
-        assert!(flowing(&text).contains(said), "{place} does not say that it t{said}");
+        assert!(flowing(&text).contains(said), "{place} does not say that it {said}");
     }
 }
 

@@ -75,7 +75,7 @@ impl Found {
                 name += &match (other == kind, kind.contains("fused")) {
                     (true, _) => format!(" in {}", step.network.precision),
                     (false, true) => " fused".to_owned(),
-                    (false, false) => " plain".to_owned(),
+                    (false, false) => " bare".to_owned(),
                 };
             }
             assert!(self.names.insert(name.clone(), kind).is_none(), "{name} is the name of two layers");

@@ -18,7 +18,8 @@ const FOLDER: &str = "gyrus-demo";
 /// One of as many parts of the cases validates.
 const FOLDS: usize = 5;
 
-/// Try everything: make a small synthetic dataset, train on it, predict, evaluate. Takes about a minute on two cores.
+/// Try everything: make a small synthetic dataset, train on it, predict, evaluate. It takes less than half a minute on two
+/// idle cores.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Folder to make
