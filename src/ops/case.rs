@@ -128,7 +128,7 @@ impl Case {
         Self { name: format!("{:?} {}", self.op, shapes.join(" ")), ..self }
     }
 
-    /// The same case, known to be [`Self::large`].
+    /// The same case, known to be a large one.
     pub fn large(self) -> Self {
         Self { large: true, ..self }
     }
