@@ -15,13 +15,11 @@ use common::{
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use gyrus::{
     cpu::peak::{self, Products},
-    graph::Stage,
     plan,
     session::{Executor, RunsOn, roofline::Roofline},
     size,
-    tensor::{DType, Spec},
+    tensor::DType,
 };
-use half::{bf16, f16};
 
 /// Runs between two looks at the GPU's clock: it keeps a stamp for each.
 const MOST_STAMPS: u64 = 1000;
@@ -66,7 +64,7 @@ impl Bench {
         // Nothing is made before criterion's filter has let the layer pass.
         let (mut executor, mut runs_so_far, mut best) = (None, 0, f64::INFINITY);
         group.bench_function(&layer.name, |bencher| {
-            let executor = executor.get_or_insert_with(|| bind(layer, self.runs_on.take().expect("it came back")));
+            let executor = executor.get_or_insert_with(|| layer.bind(self.runs_on.take().expect("it came back")));
             bencher.iter_custom(|runs| {
                 let took = seconds(executor, runs);
                 runs_so_far += runs;
@@ -147,37 +145,6 @@ impl Peaks {
             _ => self.fp32,
         }
     }
-}
-
-/// Ready to run, on operands that no arithmetic makes infinite.
-fn bind(layer: &Layer, runs_on: RunsOn) -> Executor {
-    let mut executor = Executor::bind(std::slice::from_ref(&layer.graph), runs_on).expect("the memory is there");
-    let sources = layer.graph.values.iter().filter(|value| value.producer.is_none());
-    let is_signed = layer.graph.nodes[0].stage != Stage::Optimizer;
-    for value in sources {
-        executor.write(&value.name, &elements(value.spec, is_signed)).expect("the device works");
-    }
-    executor
-}
-
-/// Activations and filters in [-1, 1); what belongs to channels (variances among it) and the optimizer's moments are positive.
-fn elements(spec: Spec, is_signed: bool) -> Vec<u8> {
-    // A prime number: neighbours along every axis differ.
-    const DIFFERENT: usize = 1021;
-    let low = if is_signed && spec.shape.extents().len() == 5 { -1.0 } else { 0.25 };
-    let numbers = (0..DIFFERENT).map(|i| low + i as f32 * (2.0 / DIFFERENT as f32));
-    let tile: Vec<u8> = match spec.dtype {
-        DType::F32 => numbers.flat_map(f32::to_ne_bytes).collect(),
-        DType::Bf16 => numbers.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
-        DType::F16 => numbers.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),
-        // Labels: every network has more than two classes.
-        DType::U8 => (0..DIFFERENT).map(|i| (i % 3) as u8).collect(),
-        // The state of random numbers may be anything; a flag that skips the optimizer must not be set.
-        DType::U32 => vec![0; 4 * DIFFERENT],
-    };
-    let mut bytes = tile.repeat(spec.shape.elements().div_ceil(DIFFERENT));
-    bytes.truncate(spec.bytes());
-    bytes
 }
 
 /// So many runs: by the GPU's own clock, or by the host's.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Device, Network, PRECISIONS};
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use gyrus::{
+    data::augment::numbers::Layout,
     graph::{Graph, fuse::Fuse},
     nn::{Architecture, Precision, initial_parameters, names},
     plan::budget::{Budget, Fitted},
@@ -83,6 +84,11 @@ fn fill(executor: &mut Executor, graph: &Graph, network: &Network) -> gyrus::Res
     let labels: Vec<u8> = (0..voxels).map(|_| stream.below(network.classes) as u8).collect();
     executor.write(names::IMAGES, &images)?;
     executor.write(names::LABELS, &labels)?;
+    // On a GPU a step begins with the augmentation, which changes nothing here.
+    if executor.has(names::NUMBERS) {
+        let layout = Layout { depth: network.extent[0], channels: network.channels };
+        executor.write(names::NUMBERS, &layout.identity(network.extent).repeat(network.batch))?;
+    }
     executor.write(names::CLASS_WEIGHTS, &vec![1.0f32; network.classes])?;
     executor.write(names::LOSS_SCALE, &[1.0f32])?;
     executor.write(names::HYPER, &[1e-4f32, 0.0, 0.0, 1.0])?;

@@ -4,7 +4,11 @@
 mod common;
 
 use common::{CPU, GPU, Network, PRECISIONS, layers::list};
-use gyrus::plan::{Options, Target};
+use gyrus::{
+    machine,
+    plan::{Options, Target},
+    session::{Executor, RunsOn},
+};
 
 /// Families in every precision, as docs/benchmarks.md names them: each is the beginning of a name.
 const IN_EVERY_PRECISION: [&str; 13] = [
@@ -79,5 +83,18 @@ fn a_step_has_no_operation_that_the_list_lacks() {
                 assert!(is_timed, "{} {architecture} {precision}: {kind}", network.name);
             }
         }
+    }
+}
+
+/// Where there is no GPU, its layers are never timed: that they run at all shows in the emulator, at the least extents.
+#[test]
+fn every_layer_of_a_gpu_runs_alone_on_the_emulated_one() {
+    let network = Network { name: "least", extent: [16; 3], batch: 1, channels: 1, classes: 3, resize_factor: 32 };
+    let mut runs_on = RunsOn::Machine(machine::open("emulated").unwrap());
+    for layer in list(&network, Options::for_gpu().target) {
+        let mut executor = layer.bind(runs_on);
+        executor.run(0).unwrap_or_else(|error| panic!("{}: {error}", layer.name));
+        let Executor::Machine(session) = executor else { unreachable!("it was given a machine") };
+        runs_on = RunsOn::Machine(session.release().unwrap());
     }
 }

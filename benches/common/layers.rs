@@ -7,8 +7,10 @@ use gyrus::{
     graph::{Graph, Node, Role, Stage, Tape, fuse::Fuse},
     nn::{Architecture, StepConfig, record_training},
     plan::Target,
+    session::{Executor, RunsOn},
     tensor::{DType, Spec, Volume},
 };
+use half::{bf16, f16};
 
 use super::{Network, PRECISIONS};
 
@@ -26,6 +28,18 @@ pub struct Layer {
     pub flops: u64,
     /// Bytes that must be moved.
     pub bytes: u64,
+}
+
+impl Layer {
+    /// Ready to run, on operands that no arithmetic makes infinite.
+    pub fn bind(&self, runs_on: RunsOn) -> Executor {
+        let mut executor = Executor::bind(std::slice::from_ref(&self.graph), runs_on).expect("the memory is there");
+        let is_signed = self.graph.nodes[0].stage != Stage::Optimizer;
+        for value in self.graph.values.iter().filter(|value| value.producer.is_none()) {
+            executor.write(&value.name, &elements(value.spec, is_signed)).expect("the device works");
+        }
+        executor
+    }
 }
 
 /// Every distinct operation of the default architecture's step in every precision, and those kinds of operations that only
@@ -142,4 +156,24 @@ fn alone(graph: &Graph, node: &Node) -> Graph {
         }
     }
     tape.finish()
+}
+
+/// Activations and filters in [-1, 1); what belongs to channels (variances among it) and the optimizer's moments are positive.
+fn elements(spec: Spec, is_signed: bool) -> Vec<u8> {
+    // A prime number: neighbours along every axis differ.
+    const DIFFERENT: usize = 1021;
+    let low = if is_signed && spec.shape.extents().len() == 5 { -1.0 } else { 0.25 };
+    let numbers = (0..DIFFERENT).map(|i| low + i as f32 * (2.0 / DIFFERENT as f32));
+    let tile: Vec<u8> = match spec.dtype {
+        DType::F32 => numbers.flat_map(f32::to_ne_bytes).collect(),
+        DType::Bf16 => numbers.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
+        DType::F16 => numbers.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),
+        // Labels: every network has more than two classes.
+        DType::U8 => (0..DIFFERENT).map(|i| (i % 3) as u8).collect(),
+        // The state of random numbers may be anything; a flag that skips the optimizer must not be set.
+        DType::U32 => vec![0; 4 * DIFFERENT],
+    };
+    let mut bytes = tile.repeat(spec.shape.elements().div_ceil(DIFFERENT));
+    bytes.truncate(spec.bytes());
+    bytes
 }
