@@ -57,7 +57,7 @@ fn casts_round_each_element_to_the_nearest_on_the_emulator() {
 #[test]
 fn fp16_on_an_older_gpu_is_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 75, ..Config::default() })));
-    let is_small = |case: &&Case| case.dtype() == DType::F16 && !case.timed;
+    let is_small = |case: &&Case| case.dtype() == DType::F16 && !case.large;
     runnable().iter().filter(is_small).for_each(|case| check_against_definition(case, &mut device));
 }
 
@@ -65,7 +65,7 @@ fn fp16_on_an_older_gpu_is_at_most_twice_as_far_from_the_truth_as_plain_loops() 
 #[test]
 fn bf16_convolutions_without_warpgroups_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 80, ..Config::default() })));
-    let is_meant = |case: &&Case| case.dtype() == DType::Bf16 && !case.timed && case.op.kind().starts_with("conv3d");
+    let is_meant = |case: &&Case| case.dtype() == DType::Bf16 && !case.large && case.op.kind().starts_with("conv3d");
     runnable().iter().filter(is_meant).for_each(|case| check_against_definition(case, &mut device));
 }
 
@@ -81,7 +81,7 @@ fn bf16_on_an_older_gpu_is_refused_by_name() {
 #[test]
 fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
     let (mut straight, mut shuffled) = (emulated(None), emulated(Some(20)));
-    for case in runnable().iter().filter(|case| !case.timed) {
+    for case in runnable().iter().filter(|case| !case.large) {
         let single = Single::new(case, Operands::FromHost, 0);
         assert_eq!(bits(&mut straight, &single), bits(&mut shuffled, &single), "{}", case.name);
     }
@@ -90,7 +90,7 @@ fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
 #[test]
 fn working_in_place_changes_no_bit_on_the_emulator() {
     let mut device = emulated(None);
-    let is_in_place = |case: &&Case| !case.timed && can_work_in_place(case);
+    let is_in_place = |case: &&Case| !case.large && can_work_in_place(case);
     for case in runnable().iter().filter(is_in_place) {
         let [apart, together] = [Operands::FromHost, Operands::FromNodes].map(|from| Single::new(case, from, 0));
         assert_eq!(bits(&mut device, &apart), bits(&mut device, &together), "{}", case.name);

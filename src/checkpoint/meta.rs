@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::read::Refusal;
 use crate::nn::UNetConfig;
 
 /// The version of the file's layout and of [`Meta`] that is written. Version 1 is read as well: it kept the network's
@@ -108,27 +109,43 @@ impl Default for Meta {
     }
 }
 
+/// Who wrote a file, and in which format: what every version can read of every other's.
+#[derive(Deserialize)]
+pub(super) struct Version {
+    format_version: u64,
+    #[serde(default)]
+    written_by: String,
+}
+
+impl Version {
+    /// The refusal of a newer version's file, if the text says that it is one's.
+    pub fn newer(text: &str) -> Option<Refusal> {
+        let Self { format_version: format, written_by } = serde_json::from_str(text).ok()?;
+        (format > u64::from(FORMAT_VERSION)).then_some(Refusal::Newer { format, written_by })
+    }
+}
+
 impl Meta {
     /// The metadata of a file: of this version, or of an older one, brought to this one. The version is looked at first, so that
     /// a newer file is told by its version and not by a member it has gained.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u64,
-        }
-        let unreadable = |error| format!("its metadata is not what this version writes: {error}");
-        let Version { format_version } = serde_json::from_str(text).map_err(unreadable)?;
-        if !(1..=u64::from(FORMAT_VERSION)).contains(&format_version) {
-            return Err(format!(
-                "checkpoint format {format_version}, this version of gyrus reads 1 to {FORMAT_VERSION}"
-            ));
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let unreadable = |error| Refusal::Foreign(format!("its metadata is not what this version writes: {error}"));
+        if let Some(newer) = Version::newer(text) {
+            return Err(newer);
         }
         let mut meta: Self = serde_json::from_str(text).map_err(unreadable)?;
-        if format_version == 1 {
-            meta.format_version = FORMAT_VERSION;
-            let run = meta.configuration.get_mut("run").and_then(Value::as_object_mut);
-            let network = run.and_then(|run| run.remove("network"));
-            meta.network = network.map(serde_json::from_value).transpose().map_err(unreadable)?;
+        match meta.format_version {
+            FORMAT_VERSION => {}
+            1 => {
+                meta.format_version = FORMAT_VERSION;
+                let run = meta.configuration.get_mut("run").and_then(Value::as_object_mut);
+                let network = run.and_then(|run| run.remove("network"));
+                meta.network = network.map(serde_json::from_value).transpose().map_err(unreadable)?;
+            }
+            format => {
+                let cause = format!("checkpoint format {format}, this version of gyrus reads 1 to {FORMAT_VERSION}");
+                return Err(Refusal::Foreign(cause));
+            }
         }
         Ok(meta)
     }

@@ -8,10 +8,12 @@ use std::{
 };
 
 use crc32fast::Hasher;
+use serde::Deserialize;
 
 use super::{
-    Checkpoint, Meta, Tensor,
+    Checkpoint, FORMAT_VERSION, Meta, Tensor,
     header::{self, BEGINNING, DIGITS},
+    meta::Version,
 };
 use crate::{Error, Result};
 
@@ -20,6 +22,8 @@ use crate::{Error, Result};
 pub(super) enum Refusal {
     /// Not from Gyrus, or from another version of it.
     Foreign(String),
+    /// From a newer Gyrus, which says who it is.
+    Newer { format: u64, written_by: String },
     /// From Gyrus, and no longer what was written.
     Damaged(String),
     /// The system could not read it.
@@ -34,6 +38,11 @@ impl Refusal {
         match self {
             Self::Foreign(cause) => {
                 Error::input(path, line(cause), "give a checkpoint that this version of gyrus wrote")
+            }
+            Self::Newer { format, written_by } => {
+                let cause = format!("checkpoint format {format}, this version of gyrus reads 1 to {FORMAT_VERSION}");
+                let advice = format!("use the version of gyrus that wrote it, {}, or a newer one", line(written_by));
+                Error::input(path, cause, advice)
             }
             Self::Damaged(cause) => {
                 let cause = format!("damaged checkpoint: {}", line(cause));
@@ -59,7 +68,7 @@ pub(super) fn file(path: &Path) -> Result<Checkpoint> {
 /// Reads what must be exactly `bytes` bytes.
 pub(super) fn stream(mut reader: impl Read, bytes: u64) -> Result<Checkpoint, Refusal> {
     let (header, checksum, mut hasher) = read_header(&mut reader, bytes)?;
-    let (text, entries) = header::decode(&header).map_err(Refusal::Damaged)?;
+    let (text, entries) = header::decode(&header).map_err(|cause| newer(&header).unwrap_or(Refusal::Damaged(cause)))?;
     // The header's ranges follow each other from zero, so their sum is the last one's end.
     let arrays = entries
         .iter()
@@ -88,7 +97,7 @@ pub(super) fn stream(mut reader: impl Read, bytes: u64) -> Result<Checkpoint, Re
         let written = String::from_utf8_lossy(&checksum).into_owned();
         return Err(Refusal::Damaged(format!("its checksum is {found}, written was {written:?}")));
     }
-    Ok(Checkpoint { tensors, meta: Meta::parse(&text).map_err(Refusal::Foreign)? })
+    Ok(Checkpoint { tensors, meta: Meta::parse(&text)? })
 }
 
 /// The header with its checksum digits zeroed, the digits, and the checksum's state so far.
@@ -120,6 +129,17 @@ fn read_header(reader: &mut impl Read, bytes: u64) -> Result<(Vec<u8>, [u8; DIGI
     hasher.update(&length);
     hasher.update(&header);
     Ok((header, checksum, hasher))
+}
+
+/// Whether a header that cannot be read is a newer version's, which may hold other arrays.
+fn newer(header: &[u8]) -> Option<Refusal> {
+    #[derive(Deserialize)]
+    struct Any {
+        #[serde(rename = "__metadata__")]
+        metadata: BTreeMap<String, String>,
+    }
+    let Any { metadata } = serde_json::from_slice(header).ok()?;
+    Version::newer(metadata.get("gyrus")?)
 }
 
 fn read_exactly(reader: &mut impl Read, buffer: &mut [u8]) -> Result<(), Refusal> {

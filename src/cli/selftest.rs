@@ -67,7 +67,7 @@ pub fn run(options: Options, given: &Given) -> Result<()> {
     let start = Instant::now();
     let is_wanted = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
     let cases: Vec<Case> =
-        catalogue().into_iter().filter(|case| is_wanted(&case.name) && !(options.quick && case.timed)).collect();
+        catalogue().into_iter().filter(|case| is_wanted(&case.name) && !(options.quick && case.large)).collect();
     let outcomes = match opened.target {
         Target::Cpu(threads) => judge_all(&cases, &mut Cpu(threads.count()))?,
         Target::Machine(machine) => on_machine(&cases, machine, is_wanted("steps"))?,
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn wrong_cases_are_counted_and_the_others_still_run() {
         // Large enough for a single draw each, so that a case is one run.
-        let cases: Vec<Case> = catalogue().into_iter().filter(|case| case.timed).take(6).collect();
+        let cases: Vec<Case> = catalogue().into_iter().filter(|case| case.large).take(6).collect();
         let outcomes = judge_all(&cases, &mut Faulty(0)).unwrap();
         assert_eq!(outcomes.len(), 6);
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_good()).count(), 2);

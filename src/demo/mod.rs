@@ -2,7 +2,7 @@
 //!
 //! Each case shows a bright ellipsoid-like body that a dark one bites into, both barely visible against noise and a
 //! smooth bias field. Single voxels say little (no intensity threshold comes near a good Dice), neighbourhoods say
-//! enough, so a small U-Net learns it in a minute. The voxels are anisotropic and the affine is rotated and reflected,
+//! enough, so a small U-Net learns it quickly. The voxels are anisotropic and the affine is rotated and reflected,
 //! so that whoever confuses axes or drops geometry sees it here.
 
 mod phantom;

@@ -431,9 +431,13 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_its_default_and_units_are_understood() {
-        let text = "[data]\ndataset = \"Task04\"\n[memory]\nmemory_budget = \"6GiB\"\n[training]\ntime_budget = \"45m\"\n";
+        let text =
+            "[data]\ndataset = \"Task04\"\n[memory]\nmemory_budget = \"6GiB\"\n[training]\ntime_budget = \"45m\"\n";
         let recipe = TrainRecipe::parse(text).unwrap();
-        assert_eq!((recipe.memory.memory_budget, recipe.training.time_budget), (Some(6 << 30), Some(Duration::from_secs(2700))));
+        assert_eq!(
+            (recipe.memory.memory_budget, recipe.training.time_budget),
+            (Some(6 << 30), Some(Duration::from_secs(2700)))
+        );
         let mut rest = recipe;
         (rest.memory.memory_budget, rest.training.time_budget) = (None, None);
         assert_eq!(rest, TrainRecipe::for_dataset("Task04"));
@@ -446,7 +450,12 @@ mod tests {
         assert!(message.contains("`lr`"), "{message}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recipe.toml");
-        for text in ["[training]\nlr = \"fast\"\n", "[training\n", "[device]\ndevice = \"gpu\"\n", "[memory]\noffload = \"all\"\n"] {
+        for text in [
+            "[training]\nlr = \"fast\"\n",
+            "[training\n",
+            "[device]\ndevice = \"gpu\"\n",
+            "[memory]\noffload = \"all\"\n",
+        ] {
             std::fs::write(&path, text).unwrap();
             let error = TrainRecipe::read(&path).unwrap_err();
             assert_eq!((error.exit_code(), error.to_string().lines().count()), (2, 1), "{error}");
