@@ -102,8 +102,13 @@ impl Machine for Emulated {
         self.device.copy_to_device(DevicePointer(address), bytes).map_err(failure)
     }
 
+    /// Refuses bytes that nothing has written: on a GPU, NVIDIA's `initcheck` reports every one of them.
     fn download(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
-        self.device.copy_to_host(bytes, DevicePointer(address)).map_err(failure)
+        let count = bytes.len() as u64;
+        match self.device.count_unwritten(DevicePointer(address), count).map_err(failure)? {
+            0 => self.device.copy_to_host(bytes, DevicePointer(address)).map_err(failure),
+            unwritten => Err(failure(format_args!("a copy to the host takes {unwritten} of {count} bytes unwritten"))),
+        }
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
@@ -146,5 +151,22 @@ impl Machine for Emulated {
 
     fn synchronise(&mut self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_to_the_host_that_takes_padding_along_is_refused() {
+        let mut machine = Emulated::default();
+        let at = machine.allocate(512).unwrap();
+        machine.upload(at, &[7; 300]).unwrap();
+        let mut bytes = [0; 300];
+        machine.download(at, &mut bytes).unwrap();
+        assert_eq!(bytes, [7; 300]);
+        let error = machine.download(at, &mut [0; 512]).unwrap_err().to_string();
+        assert!(error.contains("takes 212 of 512 bytes unwritten"), "{error}");
     }
 }

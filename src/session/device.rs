@@ -315,13 +315,13 @@ impl DeviceSession {
         self.machine.upload(self.base + place.offset as u64, &vec![byte; place.bytes])
     }
 
-    /// The whole arena, for tests that look at guard bytes.
+    /// A range of the arena, for tests that look at guard bytes.
     ///
     /// # Errors
     /// If the machine fails.
-    pub fn read_arena(&mut self) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.plan.total];
-        self.machine.download(self.base, &mut bytes)?;
+    pub fn read_place(&mut self, place: Place) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; place.bytes];
+        self.machine.download(self.base + place.offset as u64, &mut bytes)?;
         Ok(bytes)
     }
 
