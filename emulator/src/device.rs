@@ -267,6 +267,7 @@ impl Device {
             seed: self.config.seed,
             step_limit: self.config.step_limit,
             multiprocessors: self.config.multiprocessors,
+            tensor_cores: self.config.tensor_cores,
             threads: self.config.threads,
         };
         let counters = execute::run(&run)?;

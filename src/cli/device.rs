@@ -25,15 +25,16 @@ pub enum Device {
     Cpu,
     /// A GPU, by its number.
     Cuda(usize),
-    /// The GPU's instructions, executed on the processor.
-    Emulated,
+    /// The GPU's instructions, executed on the processor; as a GPU of this compute capability, times ten, would.
+    Emulated(Option<u32>),
 }
 
 /// The options that choose where to compute.
 #[derive(Debug, Args)]
 pub struct DeviceOptions {
-    /// Where to compute: cpu, cuda[:N], emulated (the GPU's instructions, executed and checked on the processor: slow), or
-    /// auto (the first GPU that there are kernels for, else the processor)
+    /// Where to compute: cpu, cuda[:N], emulated[:sm_NN] (the GPU's instructions, executed and checked on the processor: slow;
+    /// with sm_75, sm_80, sm_86, sm_89 or sm_90 tensor cores add as on that generation), or auto (the first GPU that there
+    /// are kernels for, else the processor)
     #[arg(long, default_value = "auto", help_heading = "Device")]
     pub device: Device,
 
@@ -73,7 +74,7 @@ impl DeviceOptions {
             },
             Device::Cpu => Ok(self.cpu(None)),
             Device::Cuda(ordinal) => Self::cuda(ordinal),
-            Device::Emulated => Ok(self.emulated()),
+            Device::Emulated(generation) => Ok(self.emulated(generation)),
         }
     }
 
@@ -106,12 +107,15 @@ impl DeviceOptions {
         Ok(Opened { runs_on, device: Device::Cuda(ordinal), description, tally: None })
     }
 
-    fn emulated(&self) -> Opened {
-        let machine = Emulated::with_threads(self.threads);
+    fn emulated(&self, generation: Option<u32>) -> Opened {
+        let machine = match generation {
+            Some(compute) => Emulated::like(compute, self.threads),
+            None => Emulated::with_threads(self.threads),
+        };
         let tally = Some(machine.tally());
         let capability = machine.capabilities().compute_capability();
         let description = format!("an emulated GPU of compute capability {capability}, every access checked");
-        Opened { runs_on: RunsOn::Machine(Box::new(machine)), device: Device::Emulated, description, tally }
+        Opened { runs_on: RunsOn::Machine(Box::new(machine)), device: Device::Emulated(generation), description, tally }
     }
 }
 
@@ -139,13 +143,15 @@ impl FromStr for Device {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "emulated" => Ok(Self::Emulated),
+            "emulated" => Ok(Self::Emulated(None)),
             "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "give auto, cpu, cuda, cuda:N or emulated".to_owned()),
+            _ => {
+                let ordinal = text.strip_prefix("cuda:").and_then(|number| number.parse().ok()).map(Self::Cuda);
+                let generation = text.strip_prefix("emulated:").and_then(Emulated::generation);
+                ordinal.or(generation.map(|compute| Self::Emulated(Some(compute)))).ok_or_else(|| {
+                    format!("give auto, cpu, cuda, cuda:N, emulated or emulated:sm_{{{}}}", Emulated::generations())
+                })
+            }
         }
     }
 }
@@ -156,7 +162,8 @@ impl fmt::Display for Device {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::Emulated => f.write_str("emulated"),
+            Self::Emulated(None) => f.write_str("emulated"),
+            Self::Emulated(Some(compute)) => write!(f, "emulated:sm_{compute}"),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    machine::Machine,
+    machine::{Machine, TensorCores},
     ops::{case::Case, catalogue},
     selftest::{Cpu, Device, Gpu, Outcome, Single, judge, steps},
     session::RunsOn,
@@ -173,6 +173,10 @@ struct Turn<'a, 'd> {
 }
 
 impl Device for Turn<'_, '_> {
+    fn tensor_cores(&self) -> TensorCores {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).tensor_cores()
+    }
+
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();

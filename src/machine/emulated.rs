@@ -5,15 +5,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ptx_emulator::{Config, Counters, Device, DevicePointer, LaunchConfig, Module};
+use ptx_emulator::{Config, Counters, Device, DevicePointer, LaunchConfig, Module, TensorCores};
 
 use super::{Capabilities, Launch, Machine, Recording};
 use crate::{Error, Result, cpu::memory::available};
 
+/// Compute capabilities, times ten, that can be emulated by name.
+const GENERATIONS: [u32; 5] = [75, 80, 86, 89, 90];
+
 /// Counters by kernel, with the number of its launches: what the emulated kernels did.
 pub type Tally = BTreeMap<&'static str, (u64, Counters)>;
 
-/// A GPU of compute capability 9.0 on the CPU. Slow; for tests and for machines without a GPU.
+/// A GPU on the CPU, of compute capability 9.0 unless another one is asked for. Slow; for tests and for machines without a
+/// GPU.
 #[derive(Debug)]
 pub struct Emulated {
     capabilities: Capabilities,
@@ -42,9 +46,26 @@ impl Emulated {
         Self { capabilities, device, modules: HashMap::new(), recordings: Vec::new(), tally: Arc::default() }
     }
 
-    /// The usual emulated GPU, on so many threads of the host; 0: one per core.
+    /// The usual emulated GPU, on so many threads of the host; 0: one per core. Its products are added up in the fastest way,
+    /// not in that of any tensor core.
     pub fn with_threads(threads: usize) -> Self {
         Self::new(Config { threads, ..Config::default() })
+    }
+
+    /// A GPU of this compute capability (times ten), whose tensor cores add as the real ones do.
+    pub fn like(compute_capability: u32, threads: usize) -> Self {
+        let tensor_cores = TensorCores::of(compute_capability);
+        Self::new(Config { compute_capability, tensor_cores, threads, ..Config::default() })
+    }
+
+    /// The compute capability (times ten) that `sm_NN` names, if it is one that can be emulated.
+    pub fn generation(name: &str) -> Option<u32> {
+        name.strip_prefix("sm_").and_then(|number| number.parse().ok()).filter(|number| GENERATIONS.contains(number))
+    }
+
+    /// The numbers behind `sm_`, with commas between.
+    pub fn generations() -> String {
+        GENERATIONS.map(|number| number.to_string()).join(",")
     }
 
     /// The counters, which outlive the machine.
@@ -69,6 +90,10 @@ fn failure(cause: impl ToString) -> Error {
 impl Machine for Emulated {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn tensor_cores(&self) -> TensorCores {
+        self.device.config().tensor_cores
     }
 
     fn load(&mut self, family: &'static str, ptx: &str) -> Result<()> {

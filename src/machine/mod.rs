@@ -17,6 +17,7 @@ pub use emulated::{Emulated, Tally};
 pub(crate) use launch::arguments;
 pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
 pub use null::Null;
+pub use ptx_emulator::TensorCores;
 
 use crate::{Error, Result};
 
@@ -53,6 +54,11 @@ pub struct Recording(pub(crate) usize);
 pub trait Machine: Debug + Send {
     /// What it is.
     fn capabilities(&self) -> &Capabilities;
+
+    /// How its tensor cores add: as those of its compute capability, unless it says otherwise.
+    fn tensor_cores(&self) -> TensorCores {
+        TensorCores::of(self.capabilities().compute)
+    }
 
     /// Makes the kernels of a family known, from PTX text. A family is loaded once.
     ///
@@ -190,7 +196,7 @@ pub fn first_usable() -> Result<usize> {
     Err(refusal)
 }
 
-/// The machine of this name: `cuda`, `cuda:N` or `emulated`.
+/// The machine of this name: `cuda`, `cuda:N`, `emulated` or `emulated:sm_NN`.
 ///
 /// # Errors
 /// If there is none of this name, or it cannot be opened.
@@ -200,10 +206,15 @@ pub fn open(name: &str) -> Result<Box<dyn Machine>> {
         Some(("cuda", number)) => number.parse().ok(),
         _ => None,
     };
-    match ordinal {
-        Some(ordinal) => Ok(Box::new(Cuda::open(ordinal)?)),
-        None if name == "emulated" => Ok(Box::new(Emulated::default())),
-        None => Err(Error::usage("--device", format_args!("{name} is no GPU"), "use cuda, cuda:N or emulated")),
+    let generation = name.strip_prefix("emulated:").and_then(Emulated::generation);
+    match (ordinal, generation) {
+        (Some(ordinal), _) => Ok(Box::new(Cuda::open(ordinal)?)),
+        (None, Some(compute)) => Ok(Box::new(Emulated::like(compute, 0))),
+        (None, None) if name == "emulated" => Ok(Box::new(Emulated::default())),
+        (None, None) => {
+            let advice = format!("use cuda, cuda:N, emulated or emulated:sm_{{{}}}", Emulated::generations());
+            Err(Error::usage("--device", format_args!("{name} is no GPU"), advice))
+        }
     }
 }
 
@@ -220,5 +231,16 @@ mod tests {
             }
         }
         assert!(open("cuda:x").unwrap_err().to_string().contains("cuda:x is no GPU"));
+        assert!(open("emulated:sm_70").unwrap_err().to_string().contains("emulated:sm_{75,80,86,89,90}"));
+    }
+
+    #[test]
+    fn an_emulated_generation_has_its_compute_capability_and_its_tensor_cores() {
+        let cores = |name: &str| open(name).unwrap().tensor_cores();
+        assert_eq!(cores("emulated"), TensorCores::Sequential);
+        assert_eq!(cores("emulated:sm_75"), TensorCores::Turing);
+        assert_eq!(cores("emulated:sm_89"), TensorCores::Ampere);
+        assert_eq!(cores("emulated:sm_90"), TensorCores::Hopper);
+        assert_eq!(open("emulated:sm_75").unwrap().capabilities().compute, 75);
     }
 }

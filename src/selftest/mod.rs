@@ -1,7 +1,10 @@
 //! Judges a device by the operations' definitions: every case of the catalogue, with guard bytes behind every range.
 //!
 //! The rule of tolerance: the error against double precision is at most twice that of plain loops in single precision, which
-//! round 16-bit results once. Since half of the last place times two is the whole last place, that alone would pass results
+//! round 16-bit results once. Tensor cores cut the terms of a sum off where fp32 rounds them, and their errors have one
+//! direction, so that they grow with the number of terms, not with its root. What a straightforward computation strays there
+//! is what plain loops of their instructions would: so on a device with tensor cores, the plain loops of 16-bit convolutions
+//! take their sums in the groups and bits of its generation ([`TensorCores`](crate::machine::TensorCores)). Since half of the last place times two is the whole last place, that alone would pass results
 //! that are cut off instead of rounded; so of 16-bit results most must be the nearest numbers to the truth as well.
 //! The tests use it for the CPU and the emulated GPU, `gyrus selftest` for the user's own GPU.
 
@@ -49,7 +52,7 @@ pub fn judge(case: &Case, device: &mut dyn Device) -> Result<Outcome> {
     let mut seconds = 0.0;
     for draw in 0..draws {
         let single = Single::new(case, Operands::FromHost, draw);
-        let (truth, plain) = (single.reference::<f64>(), single.reference::<f32>());
+        let (truth, plain) = (single.reference::<f64>(), single.reference_on(device.tensor_cores()));
         let start = std::time::Instant::now();
         let results = device.run(&single)?;
         seconds += start.elapsed().as_secs_f64();

@@ -7,9 +7,9 @@ use crate::{
     cpu::Threads,
     graph::{
         Graph, Role, Tape, ValueId,
-        reference::{Dense, Precision, evaluate},
+        reference::{Dense, Precision, evaluate, evaluate_on},
     },
-    machine::{Machine, lower},
+    machine::{Machine, TensorCores, lower},
     ops::{case::Case, elementwise::Axpy},
     plan::{self, MemoryPlan, Options, Place},
     session::{DeviceSession, Session},
@@ -49,6 +49,11 @@ pub trait Device {
     /// # Errors
     /// If the device fails; [`Error::Shape`] if the node wrote outside its operands, after which the device can go on.
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>>;
+
+    /// How it adds products of 16-bit numbers up: one after the other in fp32, unless it has tensor cores.
+    fn tensor_cores(&self) -> TensorCores {
+        TensorCores::Sequential
+    }
 
     /// Whether the device has an implementation for the case.
     fn can_run(&self, _case: &Case) -> bool {
@@ -117,9 +122,21 @@ impl Single {
 
     /// The results by definition, in this precision.
     pub fn reference<T: Precision>(&self) -> Vec<Vec<f64>> {
+        self.results_of(evaluate::<T>(&self.graph, self.sources_in()))
+    }
+
+    /// The results of plain loops in single precision, on these tensor cores.
+    pub fn reference_on(&self, cores: TensorCores) -> Vec<Vec<f64>> {
+        self.results_of(evaluate_on(cores, &self.graph, self.sources_in()))
+    }
+
+    fn sources_in<T: Precision>(&self) -> HashMap<ValueId, Dense<T>> {
         let convert =
             |dense: &Dense<f64>| Dense { shape: dense.shape, data: dense.data.iter().map(|&x| T::of(x)).collect() };
-        let known = evaluate(&self.graph, self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect());
+        self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect()
+    }
+
+    fn results_of<T: Precision>(&self, known: HashMap<ValueId, Dense<T>>) -> Vec<Vec<f64>> {
         self.results.iter().map(|id| known[id].data.iter().map(|x| x.f64()).collect()).collect()
     }
 }
@@ -143,6 +160,10 @@ impl Device for Cpu {
 }
 
 impl Device for Gpu {
+    fn tensor_cores(&self) -> TensorCores {
+        self.0.as_ref().map_or(TensorCores::Sequential, |machine| machine.tensor_cores())
+    }
+
     fn can_run(&self, case: &Case) -> bool {
         let has = self.0.as_ref().map_or(0, |machine| machine.capabilities().compute);
         lower::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
@@ -213,7 +234,6 @@ fn holes(plan: &MemoryPlan) -> Vec<Place> {
 
 fn copy(tape: &mut Tape, id: ValueId, name: String) -> ValueId {
     // Minus zero plus zero is zero: no case depends on the sign of a zero.
-        Err(Error::shape(self.graph.nodes[self.node].op.kind(), "wrote outside its operands"))
     tape.record1(name, Axpy { alpha: 0.0 }, &[id, id]).expect("two alike")
 }
 

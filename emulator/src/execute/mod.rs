@@ -19,6 +19,7 @@ pub(crate) use warp::Warp;
 
 use crate::decode::Kernel;
 use crate::memory::{GlobalView, Worker};
+use crate::tensor::TensorCores;
 
 /// What does not change during a launch.
 pub(crate) struct Launch<'a> {
@@ -33,6 +34,7 @@ pub(crate) struct Launch<'a> {
     pub seed: Option<u64>,
     pub step_limit: u64,
     pub multiprocessors: u32,
+    pub tensor_cores: TensorCores,
     pub threads: usize,
 }
 

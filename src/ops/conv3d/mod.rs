@@ -14,7 +14,10 @@ use super::{activation, operands, relu::ReluBackward, same_type, vector};
 use crate::{
     Result,
     cpu::Convolution,
-    graph::{Backward, CpuTarget, Op},
+    graph::{
+        Backward, CpuTarget, Op,
+        reference::{Dense, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
@@ -132,6 +135,16 @@ impl Op for Conv3d {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
     }
@@ -169,6 +182,16 @@ impl Op for Conv3dDgrad {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(self, call);
     }
@@ -204,6 +227,16 @@ impl Op for Conv3dWgrad {
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(self, call);

@@ -13,7 +13,10 @@ use super::{activation, operands, same_type, vector};
 use crate::{
     Result,
     cpu::TransposedConvolution,
-    graph::{Backward, CpuTarget, Op},
+    graph::{
+        Backward, CpuTarget, Op,
+        reference::{Dense, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
     session::CpuCall,
@@ -102,6 +105,16 @@ impl Op for ConvTranspose3d {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(call);
     }
@@ -142,6 +155,16 @@ impl Op for ConvTranspose3dDgrad {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(call);
     }
@@ -176,6 +199,16 @@ impl Op for ConvTranspose3dWgrad {
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(call);
