@@ -119,7 +119,7 @@ pub fn ulp(truth: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::catalogue;
+    use crate::{machine::TensorCores, ops::catalogue};
 
     /// The CPU, but the last element of every result is off by a thousandth of the largest.
     struct Slipping;
@@ -143,6 +143,35 @@ mod tests {
             let exact = single.reference::<f64>();
             let cut = |x: f64| f64::from(f32::from_bits((x as f32).to_bits() & 0xffff_0000));
             Ok(exact.into_iter().map(|result| result.into_iter().map(cut).collect()).collect())
+        }
+    }
+
+    /// The same on a device whose tensor cores add like this.
+    struct SlippingOn(TensorCores);
+
+    impl Device for SlippingOn {
+        fn tensor_cores(&self) -> TensorCores {
+            self.0
+        }
+
+        fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
+            Slipping.run(single)
+        }
+    }
+
+    #[test]
+    fn one_wrong_element_of_a_filter_gradient_fails_on_every_generation_of_tensor_cores() {
+        let is_meant = |case: &&Case| {
+            case.op.kind().ends_with("wgrad") && matches!(case.dtype(), DType::Bf16 | DType::F16) && !case.timed
+        };
+        let cases = catalogue();
+        for cores in TensorCores::ALL {
+            let mut found = 0;
+            for case in cases.iter().filter(is_meant).step_by(3) {
+                assert!(!judge(case, &mut SlippingOn(cores)).unwrap().is_good(), "{cores:?}: {}", case.name);
+                found += 1;
+            }
+            assert!(found > 20, "{found} cases");
         }
     }
 
