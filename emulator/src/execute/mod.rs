@@ -6,6 +6,8 @@ mod copies;
 mod counting;
 mod cta;
 mod grid;
+mod meet;
+mod order;
 mod registers;
 mod transfer;
 mod warp;
