@@ -90,7 +90,7 @@ fn a_step_has_no_operation_that_the_list_lacks() {
 #[test]
 fn every_layer_of_a_gpu_runs_alone_on_the_emulated_one() {
     let network = Network { name: "least", extent: [16; 3], batch: 1, channels: 1, classes: 3, resize_factor: 32 };
-    let mut target = Target::open(Device::Emulated, 0).unwrap();
+    let mut target = Target::open(Device::Emulated(None), 0).unwrap();
     for layer in list(&network, Options::for_gpu().processor) {
         let mut program = layer.bind(target);
         program.run(0).unwrap_or_else(|error| panic!("{}: {error}", layer.name));

@@ -19,6 +19,7 @@ use gyrus::{
     },
     graph::reference::{Dense, Precision, evaluate},
     machine,
+    machine::TensorCores,
     nn::{names, record_prediction, record_training},
     optim::OptimizerState,
     selftest::{distance, steps},
@@ -103,7 +104,7 @@ fn check_an_epoch(augment: &str) {
     for device in ["cpu", "emulated"] {
         let trained = Trained::open(&sandbox, &format!("{device}/last.safetensors"));
         let state = saved.iter().map(|value| (value.name.clone(), trained.values(value))).collect();
-        let (share, error, allowed) = steps.judge(&state);
+        let (share, error, allowed) = steps.judge(&state, TensorCores::Sequential);
         println!("{device}, augment {augment}: error {error:.2e}, allowed {allowed:.2e}");
         assert!(share > 0.0 && share <= 1.0, "{device}, augment {augment}: error {error:e}, allowed {allowed:e}");
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs};
 
 use gyrus::{
-    machine::{Emulated, Field, Machine, images},
+    machine::{Emulated, Field, Machine, TensorCores, images},
     ops::{self, case::Case, catalogue},
     peaks,
     selftest::{Gpu, Operands, Runner, Single},
@@ -56,17 +56,37 @@ fn casts_round_each_element_to_the_nearest_on_the_emulator() {
 /// compute_75 multiplies in other pieces and copies through registers.
 #[test]
 fn fp16_on_an_older_gpu_is_at_most_twice_as_far_from_the_truth_as_plain_loops() {
-    let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 75, ..Config::default() })));
+    let mut device = Gpu::new(Box::new(Emulated::like(75, 0)));
     let is_small = |case: &&Case| case.dtype() == DType::F16 && !case.large;
     runnable().iter().filter(is_small).for_each(|case| check_against_definition(case, &mut device));
 }
 
+/// The quick convolutions in these types on a GPU of this compute capability whose tensor cores add like this.
+fn check_convolutions(compute_capability: u32, tensor_cores: TensorCores, dtypes: &[DType]) {
+    let config = Config { compute_capability, tensor_cores, ..Config::default() };
+    let mut device = Gpu::new(Box::new(Emulated::new(config)));
+    let is_meant = |case: &&Case| dtypes.contains(&case.dtype()) && !case.large && case.op.kind().starts_with("conv");
+    let cases = runnable();
+    let cases: Vec<&Case> = cases.iter().filter(is_meant).collect();
+    assert!(cases.len() > 50, "{} cases", cases.len());
+    cases.into_iter().for_each(|case| check_against_definition(case, &mut device));
+}
+
+/// Groups of four terms without extra bits: there are no kernels for compute capability 7.0, but no tensor cores are worse.
+#[test]
+fn convolutions_that_add_like_volta_are_at_most_twice_as_far_from_the_truth_as_plain_products() {
+    check_convolutions(75, TensorCores::Volta, &[DType::F16]);
+}
+
 /// compute_90a multiplies by warpgroups; 8.0 to 8.9, and whatever is newer than 9.0, by warps.
 #[test]
-fn bf16_convolutions_without_warpgroups_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
-    let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 80, ..Config::default() })));
-    let is_meant = |case: &&Case| case.dtype() == DType::Bf16 && !case.large && case.op.kind().starts_with("conv3d");
-    runnable().iter().filter(is_meant).for_each(|case| check_against_definition(case, &mut device));
+fn convolutions_that_add_like_ampere_are_at_most_twice_as_far_from_the_truth_as_plain_products() {
+    check_convolutions(80, TensorCores::Ampere, &[DType::Bf16, DType::F16]);
+}
+
+#[test]
+fn convolutions_that_add_like_hopper_are_at_most_twice_as_far_from_the_truth_as_plain_products() {
+    check_convolutions(90, TensorCores::Hopper, &[DType::Bf16, DType::F16]);
 }
 
 #[test]

@@ -177,6 +177,17 @@ impl Device {
         Ok((0..bytes).find(|&i| !allocation.is_written(offset + i)))
     }
 
+    /// The number of bytes of a range that nothing has written: what NVIDIA's `initcheck` would report if the range were
+    /// copied to the host.
+    ///
+    /// # Errors
+    ///
+    /// The range is not inside one allocation.
+    pub fn count_unwritten(&self, at: DevicePointer, bytes: u64) -> Result<u64, MemoryError> {
+        let (allocation, offset) = self.range(at, bytes)?;
+        Ok(allocation.count_unwritten(offset, bytes))
+    }
+
     /// Runs a kernel to its end. `arguments` holds the bytes of each parameter in order.
     ///
     /// # Errors
@@ -256,6 +267,7 @@ impl Device {
             seed: self.config.seed,
             step_limit: self.config.step_limit,
             multiprocessors: self.config.multiprocessors,
+            tensor_cores: self.config.tensor_cores,
             threads: self.config.threads,
         };
         let counters = execute::run(&run)?;
@@ -264,7 +276,7 @@ impl Device {
             let size = range.end - range.start;
             if let Ok(Some(first)) = self.first_unwritten(DevicePointer(range.start), size) {
                 let (allocation, offset) = self.range(DevicePointer(range.start), size).expect("checked before");
-                let count = (0..size).filter(|&i| !allocation.is_written(offset + i)).count();
+                let count = allocation.count_unwritten(offset, size);
                 let message = format!("`{}`: {count} of {size} bytes, the first at offset {first}", range.name);
                 return Err(self.fault(function, FaultKind::NotWritten, message));
             }

@@ -128,6 +128,17 @@ pub(crate) struct Problem {
     pub message: String,
 }
 
+/// A plain read of what atomics of other threads write. It is harmless where the thread goes on to exchange the word, and
+/// so learns whether it has read the latest value; otherwise it is a race.
+#[derive(Debug)]
+pub(crate) struct Suspect {
+    pub lane: usize,
+    pub address: u64,
+    /// The instruction that reads; filled in by whoever knows.
+    pub at: u32,
+    pub problem: Box<Problem>,
+}
+
 pub(crate) type Checked<T = ()> = Result<T, Box<Problem>>;
 
 pub(crate) fn problem<T>(kind: FaultKind, lane: usize, message: impl Into<String>) -> Checked<T> {

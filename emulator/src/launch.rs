@@ -1,5 +1,7 @@
 //! What a launch may be told: limits, checks, geometry, declared ranges.
 
+use crate::tensor::TensorCores;
+
 /// Which checks run. Bounds, use after free, alignment, barriers and member masks are always checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
@@ -51,10 +53,13 @@ pub struct Config {
     pub multiprocessors: u32,
     /// The newest target that is accepted, for example 90 for `sm_90a`.
     pub compute_capability: u32,
+    /// How tensor cores add up; [`TensorCores::of`] has the way of a compute capability.
+    pub tensor_cores: TensorCores,
 }
 
 impl Default for Config {
-    /// A device of compute capability 9.0 with 227 KiB of shared memory per CTA and 16 GiB of global memory.
+    /// A device of compute capability 9.0 with 227 KiB of shared memory per CTA and 16 GiB of global memory, whose tensor
+    /// cores add in the fastest way rather than in that of a GPU.
     fn default() -> Self {
         Config {
             threads: 0,
@@ -65,6 +70,7 @@ impl Default for Config {
             shared_memory: 227 << 10,
             multiprocessors: 132,
             compute_capability: 90,
+            tensor_cores: TensorCores::default(),
         }
     }
 }

@@ -15,8 +15,9 @@ use crate::{
 /// The options that choose where to compute.
 #[derive(Debug, Args)]
 pub struct DeviceOptions {
-    /// Where to compute: cpu, cuda[:N], emulated (the GPU's instructions, executed and checked on the processor: slow), or
-    /// auto (the first GPU that there are kernels for, else the processor)
+    /// Where to compute: cpu, cuda[:N], emulated[:sm_NN] (the GPU's instructions, executed and checked on the processor: slow;
+    /// with sm_75, sm_80, sm_86, sm_89 or sm_90 tensor cores add as on that generation), or auto (the first GPU that there
+    /// are kernels for, else the processor)
     #[arg(long, default_value = "auto", help_heading = "Device")]
     pub device: Device,
 

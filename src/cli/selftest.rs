@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    machine::Machine,
+    machine::{Machine, TensorCores},
     ops::{case::Case, catalogue},
     selftest::{Cpu, Gpu, Outcome, Runner, Single, judge, steps},
     session::Target,
@@ -176,6 +176,10 @@ struct Turn<'a, 'd> {
 }
 
 impl Runner for Turn<'_, '_> {
+    fn tensor_cores(&self) -> TensorCores {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).tensor_cores()
+    }
+
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();

@@ -2,7 +2,10 @@
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
-use super::{Backward, ValueId, reference::Dense};
+use super::{
+    Backward, ValueId,
+    reference::{Dense, Products},
+};
 use crate::{Error, Result, cpu::CpuCall, machine::lower::Lower, tensor::Spec};
 
 /// One operation: shapes, memory, cost, derivative, definition and CPU implementation.
@@ -70,6 +73,18 @@ pub trait Op: Debug + Send + Sync + Any {
     /// type that its results do not show, needs to know them.
     fn reference32_of(&self, inputs: &[Dense<f32>], _specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<f32>> {
         self.reference32(inputs, outputs)
+    }
+
+    /// The yardstick on a GPU whose tensor cores add the products up: the same plain loops, with their sums of products taken
+    /// group by group. Only operations that tensor cores compute differ from [`Op::reference32_of`].
+    fn reference_on(
+        &self,
+        _products: Products,
+        inputs: &[Dense<f32>],
+        specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference32_of(inputs, specs, outputs)
     }
 
     /// Computes the outputs on the CPU. Allocates nothing.

@@ -20,6 +20,7 @@ pub use emulated::{Emulated, Tally};
 pub(crate) use launch::arguments;
 pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
 pub use null::Null;
+pub use ptx_emulator::TensorCores;
 
 use crate::{Error, Result};
 
@@ -56,6 +57,11 @@ pub struct Recording(pub(crate) usize);
 pub trait Machine: Debug + Send {
     /// What it is.
     fn capabilities(&self) -> &Capabilities;
+
+    /// How its tensor cores add: as those of its compute capability, unless it says otherwise.
+    fn tensor_cores(&self) -> TensorCores {
+        TensorCores::of(self.capabilities().compute)
+    }
 
     /// Makes the kernels of a family known, from PTX text. A family is loaded once.
     ///

@@ -22,6 +22,7 @@ pub mod max_pool;
 pub mod max_pool_fused;
 pub mod non_finite;
 pub mod optimizer;
+mod products;
 pub mod relu;
 mod slices;
 pub mod sources;

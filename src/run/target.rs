@@ -64,7 +64,7 @@ fn describe(device: Device, target: &Target) -> String {
         Target::Machine(machine) => machine.capabilities(),
     };
     let capability = about.compute_capability();
-    if device == Device::Emulated {
+    if matches!(device, Device::Emulated(_)) {
         return format!("an emulated GPU of compute capability {capability}, every access checked");
     }
     let gib = about.memory as f64 / (1u64 << 30) as f64;

@@ -7,10 +7,10 @@ use crate::{
     cpu::Threads,
     graph::{
         Graph, Role, Tape, ValueId,
-        reference::{Dense, Precision, evaluate},
+        reference::{Dense, Precision, evaluate, evaluate_on},
     },
     lowering,
-    machine::Machine,
+    machine::{Machine, TensorCores},
     ops::{case::Case, elementwise::Axpy},
     plan::{self, MemoryPlan, Options},
     session::{self, Program, Target},
@@ -50,6 +50,11 @@ pub trait Runner {
     /// # Errors
     /// If the device fails; [`Error::Shape`] if the node wrote outside its operands, after which the device can go on.
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>>;
+
+    /// How it adds products of 16-bit numbers up: one after the other in fp32, unless it has tensor cores.
+    fn tensor_cores(&self) -> TensorCores {
+        TensorCores::Sequential
+    }
 
     /// Whether the device has an implementation for the case.
     fn can_run(&self, _case: &Case) -> bool {
@@ -118,9 +123,21 @@ impl Single {
 
     /// The results by definition, in this precision.
     pub fn reference<T: Precision>(&self) -> Vec<Vec<f64>> {
+        self.results_of(evaluate::<T>(&self.graph, self.sources_in()))
+    }
+
+    /// The results of plain loops in single precision, on these tensor cores.
+    pub fn reference_on(&self, cores: TensorCores) -> Vec<Vec<f64>> {
+        self.results_of(evaluate_on(cores, &self.graph, self.sources_in()))
+    }
+
+    fn sources_in<T: Precision>(&self) -> HashMap<ValueId, Dense<T>> {
         let convert =
             |dense: &Dense<f64>| Dense { shape: dense.shape, data: dense.data.iter().map(|&x| T::of(x)).collect() };
-        let known = evaluate(&self.graph, self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect());
+        self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect()
+    }
+
+    fn results_of<T: Precision>(&self, known: HashMap<ValueId, Dense<T>>) -> Vec<Vec<f64>> {
         self.results.iter().map(|id| known[id].data.iter().map(|x| x.f64()).collect()).collect()
     }
 }
@@ -131,14 +148,18 @@ impl Runner for Cpu {
         let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_threads(self.0) });
         let mut program = session::bind_planned(graphs, plan.clone(), Threads::new(self.0))?;
         // Everything starts as the canary: reading what was never written shows as nonsense, writing outside as a hole.
-        fill(&mut *program, whole(&plan))?;
-        let (results, arena) = single.run_bound(&mut *program)?;
-        single.check_holes(&plan, &arena)?;
+        fill(&mut *program, Place { offset: 0, bytes: plan.total })?;
+        let (results, guards) = single.run_bound(&mut *program, &holes(&plan))?;
+        guards.iter().try_for_each(|bytes| single.check_hole(bytes))?;
         Ok(results)
     }
 }
 
 impl Runner for Gpu {
+    fn tensor_cores(&self) -> TensorCores {
+        self.0.as_ref().map_or(TensorCores::Sequential, |machine| machine.tensor_cores())
+    }
+
     fn can_run(&self, case: &Case) -> bool {
         let has = self.0.as_ref().map_or(0, |machine| machine.capabilities().compute);
         lowering::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
@@ -150,15 +171,16 @@ impl Runner for Gpu {
         let machine = self.0.take().expect("a machine that failed is not used again");
         let mut program = session::bind_planned(graphs, plan.clone(), machine)?;
         // Only holes and results start as the canary: the emulator itself sees reads of what nobody wrote.
-        holes(&plan).into_iter().try_for_each(|hole| fill(&mut *program, hole))?;
+        let holes = holes(&plan);
+        holes.iter().try_for_each(|&hole| fill(&mut *program, hole))?;
         for value in plan.persistent.iter().filter(|value| value.role == "outputs") {
             fill(&mut *program, value.place)?;
         }
-        let (results, arena) = single.run_bound(&mut *program)?;
+        let (results, guards) = single.run_bound(&mut *program, &holes)?;
         if let Target::Machine(machine) = program.release()? {
             self.0 = Some(machine);
         }
-        single.check_holes(&plan, &arena)?;
+        guards.iter().try_for_each(|bytes| single.check_hole(bytes))?;
         Ok(results)
     }
 }
@@ -168,23 +190,22 @@ fn fill(program: &mut dyn Program, place: Place) -> Result<()> {
     program.upload(place, &vec![CANARY; place.bytes])
 }
 
-/// All bytes of an arena.
-fn whole(plan: &MemoryPlan) -> Place {
-    Place { offset: 0, bytes: plan.total }
-}
-
 impl Single {
-    /// Runs the graph; its results as numbers, and the whole arena afterwards.
-    fn run_bound(&self, program: &mut dyn Program) -> Result<(Vec<Vec<f64>>, Vec<u8>)> {
+    /// Runs the graph; its results as numbers, and the bytes of these places afterwards. Not of the whole arena: what no node
+    /// writes is nobody's to read, and NVIDIA's initcheck would report it.
+    fn run_bound(&self, program: &mut dyn Program, guards: &[Place]) -> Result<(Vec<Vec<f64>>, Vec<Vec<u8>>)> {
         for (name, spec, data) in self.operands() {
             program.write(program.bytes(name)?, &encode(spec, data))?;
         }
         program.run(0)?;
-        let mut arena = vec![0; program.plan().total];
-        program.download(whole(program.plan()), &mut arena)?;
+        let mut guard = |&place: &Place| {
+            let mut bytes = vec![0; place.bytes];
+            program.download(place, &mut bytes).map(|()| bytes)
+        };
+        let guards = guards.iter().map(&mut guard).collect::<Result<_>>()?;
         let read = |&id: &ValueId| Ok(decode(self.spec(id), &program.read(program.bytes(self.name(id))?)?));
         let results = self.results.iter().map(read).collect::<Result<_>>()?;
-        Ok((results, arena))
+        Ok((results, guards))
     }
 
     fn name(&self, id: ValueId) -> &str {
@@ -199,12 +220,12 @@ impl Single {
         self.sources.iter().map(|(&id, dense)| (self.name(id), self.spec(id), dense.data.as_slice()))
     }
 
-    fn check_holes(&self, plan: &MemoryPlan, arena: &[u8]) -> Result<()> {
-        let is_touched = |hole: &Place| arena[hole.offset..hole.end()].iter().any(|&byte| byte != CANARY);
-        match holes(plan).iter().find(|hole| is_touched(hole)) {
-            None => Ok(()),
-            Some(_) => Err(Error::shape(self.graph.nodes[self.node].op.kind(), "wrote outside its operands")),
+    /// Checks that bytes of nobody are as they were before.
+    fn check_hole(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.iter().all(|&byte| byte == CANARY) {
+            return Ok(());
         }
+        Err(Error::shape(self.graph.nodes[self.node].op.kind(), "wrote outside its operands"))
     }
 }
 

@@ -9,10 +9,10 @@ use crate::{
     fuse::Fuse,
     graph::{
         Graph, Role, Value, ValueId,
-        reference::{self, Dense, evaluate},
+        reference::{self, Dense, evaluate, evaluate_on},
     },
     lowering::{self, Processor},
-    machine::Machine,
+    machine::{Machine, TensorCores},
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names},
     ops::{
         augment,
@@ -139,6 +139,13 @@ impl Steps {
 
     /// The steps by definition: the fp32 values that survive them.
     pub fn by_definition<T: reference::Precision>(&self) -> HashMap<String, Vec<f64>> {
+        self.by_evaluating::<T>(evaluate)
+    }
+
+    fn by_evaluating<T: reference::Precision>(
+        &self,
+        evaluate: impl Fn(&Graph, HashMap<ValueId, Dense<T>>) -> HashMap<ValueId, Dense<T>>,
+    ) -> HashMap<String, Vec<f64>> {
         let mut known: HashMap<ValueId, Dense<T>> = HashMap::new();
         let dense = |name: &str, data: &[f64]| {
             let data = data.iter().map(|&x| T::of(x)).collect();
@@ -171,11 +178,11 @@ impl Steps {
 
     /// How near a run came to the truth, by the rule, as a share of the largest number of each role: a tensor whose true
     /// value is nothing has no scale of its own. Share, error and what is allowed, of the worst role. What the state lacks
-    /// is not looked at.
-    pub fn judge(&self, state: &State) -> (f64, f64, f64) {
+    /// is not looked at. Plain loops run on these tensor cores.
+    pub fn judge(&self, state: &State, cores: TensorCores) -> (f64, f64, f64) {
         let (truth, plain) = thread::scope(|scope| {
             let truth = scope.spawn(|| self.by_definition::<f64>());
-            let plain = self.by_definition::<f32>();
+            let plain = self.by_evaluating(|graph, sources| evaluate_on(cores, graph, sources));
             (truth.join().unwrap_or_else(|panic| resume_unwind(panic)), plain)
         });
         let widen = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
@@ -262,7 +269,7 @@ pub fn run(mut machine: Box<dyn Machine>, observe: &mut dyn FnMut(&Outcome)) -> 
         let launched;
         (machine, launched) = steps.run(Start::Launched, machine)?;
         let seconds = begin.elapsed().as_secs_f64();
-        let (share, error, allowed) = steps.judge(&launched);
+        let (share, error, allowed) = steps.judge(&launched, machine.tensor_cores());
         let case = |how: &str| format!("steps {architecture}{how} {precision}");
         observe(&Outcome { case: case(""), share, error, allowed, seconds });
         if architecture != Architecture::default() {

@@ -19,8 +19,8 @@ pub enum Device {
     Cpu,
     /// A GPU, by its number.
     Cuda(usize),
-    /// The GPU's instructions, executed on the processor.
-    Emulated,
+    /// The GPU's instructions, executed on the processor; as a GPU of this compute capability, times ten, would.
+    Emulated(Option<u32>),
 }
 
 /// Where a program runs.
@@ -66,7 +66,8 @@ impl Target {
     pub fn open(device: Device, threads: usize) -> Result<Self> {
         Ok(match device.resolve().0 {
             Device::Cuda(ordinal) => Self::Machine(Box::new(Cuda::open(ordinal)?)),
-            Device::Emulated => Self::Machine(Box::new(Emulated::with_threads(threads))),
+            Device::Emulated(None) => Self::Machine(Box::new(Emulated::with_threads(threads))),
+            Device::Emulated(Some(compute)) => Self::Machine(Box::new(Emulated::like(compute, threads))),
             Device::Cpu | Device::Auto => Self::Cpu(Threads::new(threads)),
         })
     }
@@ -103,13 +104,15 @@ impl FromStr for Device {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "emulated" => Ok(Self::Emulated),
+            "emulated" => Ok(Self::Emulated(None)),
             "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "give auto, cpu, cuda, cuda:N or emulated".to_owned()),
+            _ => {
+                let ordinal = text.strip_prefix("cuda:").and_then(|number| number.parse().ok()).map(Self::Cuda);
+                let generation = text.strip_prefix("emulated:").and_then(Emulated::generation);
+                ordinal.or(generation.map(|compute| Self::Emulated(Some(compute)))).ok_or_else(|| {
+                    format!("give auto, cpu, cuda, cuda:N, emulated or emulated:sm_{{{}}}", Emulated::generations())
+                })
+            }
         }
     }
 }
@@ -120,7 +123,8 @@ impl fmt::Display for Device {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::Emulated => f.write_str("emulated"),
+            Self::Emulated(None) => f.write_str("emulated"),
+            Self::Emulated(Some(compute)) => write!(f, "emulated:sm_{compute}"),
         }
     }
 }
@@ -128,6 +132,7 @@ impl fmt::Display for Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::TensorCores;
 
     #[test]
     fn every_listed_machine_opens_and_others_are_refused_by_name() {
@@ -141,6 +146,24 @@ mod tests {
                 (found, target) => panic!("{name}: {found:?}, {target:?}"),
             }
         }
+        assert!("emulated:sm_70".parse::<Device>().unwrap_err().contains("emulated:sm_{75,80,86,89,90}"));
         assert!("cuda:x".parse::<Device>().unwrap_err().contains("cuda:N"));
+    }
+
+    #[test]
+    fn an_emulated_generation_has_its_compute_capability_and_its_tensor_cores() {
+        let open = |name: &str| match Target::open(name.parse().unwrap(), 1).unwrap() {
+            Target::Machine(machine) => machine,
+            Target::Cpu(_) => panic!("{name} is no processor"),
+        };
+        for (name, cores) in [
+            ("emulated", TensorCores::Sequential),
+            ("emulated:sm_75", TensorCores::Turing),
+            ("emulated:sm_89", TensorCores::Ampere),
+            ("emulated:sm_90", TensorCores::Hopper),
+        ] {
+            assert_eq!(open(name).tensor_cores(), cores, "{name}");
+        }
+        assert_eq!(open("emulated:sm_75").capabilities().compute, 75);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::layout::Layout;
+use super::layout::{Layout, alignment_of};
 use super::op::{About, Instruction, Kernel, Op, Reg, Special};
 use super::scope::{Files, Scope, Symbol};
 use super::{Decoded, Refusal, parameters};
@@ -35,6 +35,7 @@ pub(crate) struct Decoder<'a> {
     pub shared: Layout,
     pub local: Layout,
     pub dynamic_shared: Vec<String>,
+    pub dynamic_alignment: u64,
     pub class: Class,
     pub flops: u32,
     /// 32-bit registers that the present instruction names.
@@ -67,6 +68,7 @@ pub(crate) fn decode_kernel(
         shared: Layout { size: 0 },
         local: Layout::default(),
         dynamic_shared: Vec::new(),
+        dynamic_alignment: 16,
         class: Class::Integer,
         flops: 0,
         named: Vec::new(),
@@ -132,6 +134,7 @@ impl Decoder<'_> {
         // `.extern .shared x[]` is the dynamic part, which starts where the static part ends: known at the end only.
         if variable.dims.contains(&None) || variable.linkage.iter().any(|l| l == "extern") {
             self.dynamic_shared.push(variable.name.clone());
+            self.dynamic_alignment = self.dynamic_alignment.max(alignment_of(variable));
             return;
         }
         match self.shared.place(variable) {
@@ -282,8 +285,8 @@ impl Decoder<'_> {
             let at = |i: usize| directive.values.get(i).map_or(1, |&v| v as u32);
             Some([at(0), at(1), at(2)])
         };
-        // Dynamic shared memory begins after the static part, aligned as strictly as anything in it may need.
-        self.shared.size = self.shared.size.next_multiple_of(16);
+        // Dynamic shared memory begins after the static part, aligned as it is declared: the static part grows by that.
+        self.shared.size = self.shared.size.next_multiple_of(self.dynamic_alignment);
         let base = (SHARED_BASE + self.shared.size) as u32;
         let mut word_constants: Vec<(u32, u32)> = Vec::new();
         let mut specials = Vec::new();

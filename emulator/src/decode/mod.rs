@@ -29,7 +29,7 @@ pub(crate) use layout::{Layout, constant_bytes, parameters};
 pub use op::Parameter;
 pub(crate) use op::{
     Address, Atomic, Barrier, BarrierMode, Carry, CarryKind, Collective, Extend, Few, Instruction, Join, Kernel, Op,
-    Outcome, Pred, Rare, Reg, SetTarget, ShuffleMode, Slot, Special, Transfer, VoteMode,
+    Order, Outcome, Pred, Rare, Reg, SetTarget, ShuffleMode, Slot, Special, Transfer, VoteMode,
 };
 
 /// Why an instruction cannot be executed.

@@ -22,6 +22,8 @@ pub(crate) struct Cta {
     pub barriers: [BarrierState; 16],
     /// What arriving at an mbarrier tells those who wait for it, by address.
     pub signals: HashMap<u64, [u32; 32]>,
+    /// What fences and releases tell those who read a word with strong loads, by address.
+    pub published: HashMap<u64, [u32; 32]>,
     pub copies: Copies,
     pub counters: Counters,
     /// Storage of matrix products.
@@ -38,6 +40,7 @@ impl Cta {
             clocks: Clocks::new(0),
             barriers: Default::default(),
             signals: HashMap::new(),
+            published: HashMap::new(),
             copies: Copies::default(),
             counters: Counters::default(),
             scratch: Box::default(),
@@ -77,6 +80,7 @@ pub(super) fn run_cta(
     cta.clocks = Clocks::new(count);
     cta.barriers = Default::default();
     cta.signals.clear();
+    cta.published.clear();
     cta.copies.reset(count);
     cta.steps = 0;
     cta.counters.ctas += 1;
@@ -141,6 +145,10 @@ fn start_warp(launch: &Launch, cta: &Cta, warp: &mut Warp, index: usize, threads
     warp.pending_matrices.clear();
     warp.matrix_groups = 0;
     warp.held.clear();
+    warp.published = None;
+    warp.heard = [0; 32];
+    warp.suspects.clear();
+    warp.trail.clear();
     for &(slot, special) in &kernel.specials {
         let row = &mut warp.registers.w[slot as usize];
         for (lane, value) in row.iter_mut().enumerate() {

@@ -6,6 +6,8 @@ mod copies;
 mod counting;
 mod cta;
 mod grid;
+mod meet;
+mod order;
 mod registers;
 mod transfer;
 mod warp;
@@ -19,6 +21,7 @@ pub(crate) use warp::Warp;
 
 use crate::decode::Kernel;
 use crate::memory::{GlobalView, Worker};
+use crate::tensor::TensorCores;
 
 /// What does not change during a launch.
 pub(crate) struct Launch<'a> {
@@ -33,6 +36,7 @@ pub(crate) struct Launch<'a> {
     pub seed: Option<u64>,
     pub step_limit: u64,
     pub multiprocessors: u32,
+    pub tensor_cores: TensorCores,
     pub threads: usize,
 }
 

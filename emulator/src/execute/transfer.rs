@@ -89,6 +89,11 @@ impl Context<'_, '_> {
         self.each_space(transfer.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, total);
+                if transfer.order.strong {
+                    cx.hear(transfer.order, address, mask);
+                    let who = cx.cta.clocks.who(cx.warp.index, false);
+                    return cx.cta.shared.load_strongly(who, address, mask, total, &mut planes);
+                }
                 let who = cx.cta.clocks.who(cx.warp.index, false);
                 cx.cta.shared.load(who, address, mask, total, &mut planes)
             }
@@ -96,9 +101,14 @@ impl Context<'_, '_> {
             Space::Param => cx.parameter(address, mask, total, &mut planes),
             _ => {
                 cx.count_global(address, mask, total, false);
+                if transfer.order.strong {
+                    cx.hear(transfer.order, address, mask);
+                    return cx.launch.view.load_strongly(cx.worker, address, mask, total, &mut planes);
+                }
                 cx.launch.view.load(cx.worker, address, mask, total, &mut planes)
             }
         })?;
+        self.keep_suspects();
         self.scatter(transfer, &planes, mask);
         Ok(())
     }
@@ -168,6 +178,11 @@ impl Context<'_, '_> {
         self.each_space(transfer.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, total);
+                if transfer.order.strong {
+                    cx.publish(transfer.order, address, mask);
+                    let who = cx.cta.clocks.who(cx.warp.index, false);
+                    return cx.cta.shared.store_strongly(who, address, mask, total, &planes);
+                }
                 let who = cx.cta.clocks.who(cx.warp.index, false);
                 cx.cta.shared.store(who, address, mask, total, &planes)
             }
@@ -177,6 +192,10 @@ impl Context<'_, '_> {
             }
             _ => {
                 cx.count_global(address, mask, total, true);
+                if transfer.order.strong {
+                    cx.publish(transfer.order, address, mask);
+                    return cx.launch.view.store_strongly(cx.worker, address, mask, total, &planes);
+                }
                 cx.launch.view.store(cx.worker, address, mask, total, &planes)
             }
         })
@@ -268,6 +287,7 @@ impl Context<'_, '_> {
         self.each_space(atomic.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, bytes);
+                cx.exchange(atomic.order, address, mask, bytes);
                 for lane in lanes(mask) {
                     let who = cx.cta.clocks.who(cx.warp.index, false);
                     let before = cx.cta.shared.atomic(who, lane, address[lane], bytes)?;
@@ -279,6 +299,7 @@ impl Context<'_, '_> {
             }
             Space::Global => {
                 cx.count_global(address, mask, bytes, true);
+                cx.exchange(atomic.order, address, mask, bytes);
                 cx.launch.view.atomic(cx.worker, address, mask, &atomic.op, [&b, &c], &mut old)
             }
             other => problem(

@@ -1,10 +1,11 @@
 //! Global memory as one launch sees it: bounds, declared ranges, initialisation and races, a warp at a time.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::owners::{Races, Touch};
 use super::{Allocation, D, IN_FLIGHT, lanes};
-use crate::fault::{Checked, FaultKind, problem};
+use crate::fault::{Checked, FaultKind, Problem, Suspect, problem};
 use crate::launch::{Access, Checks};
 
 /// What a host thread remembers between accesses.
@@ -17,6 +18,8 @@ pub(crate) struct Worker {
     /// Race identity of the current CTA and the entries that need no update.
     pub identity: u32,
     pub(super) quiet: [u64; 4],
+    /// Plain reads of what atomics write, by the instruction that is executed.
+    pub suspects: RefCell<Vec<Suspect>>,
 }
 
 #[derive(Debug)]
@@ -189,19 +192,23 @@ impl<'a> GlobalView<'a> {
         let quiet = match touch {
             Touch::Read => (bits == shared) | (bits == read) | (bits == both),
             Touch::Write => (bits == written) | (bits == both),
-            Touch::Atomic => false,
+            Touch::Atomic | Touch::StrongRead => false,
         };
         if quiet {
             return Ok(());
         }
         if let Err(other) = self.races.touch(slot, address, worker.identity, need, touch) {
-            let other = other.map_or("several CTAs".into(), |cta| format!("CTA {cta} (linear index)"));
-            let verb = if touch == Touch::Read { "reads" } else { "writes" };
-            return problem(
-                FaultKind::GlobalRace,
-                lane,
-                format!("{verb} 0x{address:x}, which {other} touched in the same launch without synchronisation"),
-            );
+            let name = other.map_or("several CTAs".into(), |cta| format!("CTA {cta} (linear index)"));
+            let verb = if matches!(touch, Touch::Read | Touch::StrongRead) { "reads" } else { "writes" };
+            let message =
+                format!("{verb} 0x{address:x}, which {name} touched in the same launch without synchronisation");
+            let problem = Box::new(Problem { kind: FaultKind::GlobalRace, lane: lane as u32, message });
+            // Nobody in particular has written it: atomics have.
+            if touch == Touch::Read && other.is_none() {
+                worker.suspects.borrow_mut().push(Suspect { lane, address, at: 0, problem });
+                return Ok(());
+            }
+            return Err(problem);
         }
         Ok(())
     }

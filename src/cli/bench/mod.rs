@@ -143,7 +143,8 @@ impl Options {
     /// What has no effect beside the other options, on this device.
     fn idle(&self, device: Device) -> Vec<Idle> {
         let counts = ["warmup", "steps", "no-peaks", "nodes"];
-        let counts = counts.map(|option| (option, device == Device::Emulated, "the emulated GPU counts one step"));
+        let counts =
+            counts.map(|option| (option, matches!(device, Device::Emulated(_)), "the emulated GPU counts one step"));
         let shared = [self.network.idle(), self.optimizer.idle(), DeviceOptions::idle(device)];
         counts.into_iter().chain(shared.into_iter().flatten()).collect()
     }

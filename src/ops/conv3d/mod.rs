@@ -14,7 +14,10 @@ use super::{activation, operands, relu::ReluBackward, same_type, vector};
 use crate::{
     Result,
     cpu::{Convolution, CpuCall},
-    graph::{Backward, Op},
+    graph::{
+        Backward, Op,
+        reference::{Dense, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
     tensor::{Shape, Spec, Volume},
@@ -131,6 +134,16 @@ impl Op for Conv3d {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
     }
@@ -168,6 +181,16 @@ impl Op for Conv3dDgrad {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(self, call);
     }
@@ -203,6 +226,16 @@ impl Op for Conv3dWgrad {
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(self, call);

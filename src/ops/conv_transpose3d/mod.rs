@@ -13,7 +13,10 @@ use super::{activation, operands, same_type, vector};
 use crate::{
     Result,
     cpu::{CpuCall, TransposedConvolution},
-    graph::{Backward, Op},
+    graph::{
+        Backward, Op,
+        reference::{Dense, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
     tensor::{Shape, Spec, Volume},
@@ -101,6 +104,16 @@ impl Op for ConvTranspose3d {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(call);
     }
@@ -141,6 +154,16 @@ impl Op for ConvTranspose3dDgrad {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(call);
     }
@@ -175,6 +198,16 @@ impl Op for ConvTranspose3dWgrad {
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(call);

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     Result,
     cpu::CpuCall,
-    graph::{Op, ValueId, reference::Dense},
+    graph::{
+        Op, ValueId,
+        reference::{Dense, Precision, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
     tensor::Spec,
@@ -78,6 +81,16 @@ impl Op for FusedConvTranspose3d {
 
     reference_by_definition!();
 
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(|op, inputs, outputs| products.call(op, inputs, outputs), inputs, outputs)
+    }
+
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
     }
@@ -108,7 +121,18 @@ impl Op for FusedConvTranspose3dWgrad {
     reference_by_definition!();
 
     fn reference32_of(&self, inputs: &[Dense<f32>], specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<f32>> {
-        self.reference_of(inputs, specs[0].dtype, outputs)
+        self.reference_of(<f32 as Precision>::call, inputs, specs[0].dtype, outputs)
+    }
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        let call = |op: &dyn Op, inputs: &[Dense<f32>], outputs: &[Spec]| products.call(op, inputs, outputs);
+        self.reference_of(call, inputs, products.dtype, outputs)
     }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
