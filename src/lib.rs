@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`tensor`], [`random`], [`error`], [`files`], [`size`] | extents and element types; Philox; the error type; atomic writing; bytes as text | |
 //! | [`cpu`] | threads, SIMD microkernels, direct convolutions | nothing above |
+//! | [`volume`] | voxels that know where they lie: orientation, regions, resampling, and the way back | nothing |
 //! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, merging, rematerialisation, the f64 interpreter | [`tensor`] |
 //! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`cpu`] |
 //! | [`machine`] | launches as data; NVIDIA's driver, the emulated GPU, and one that only checks | |
@@ -52,5 +53,6 @@ pub mod session;
 pub mod size;
 pub mod tensor;
 pub mod train;
+pub mod volume;
 
 pub use error::{Error, Result};
