@@ -20,7 +20,8 @@
 //! | [`session`] | the arena; binds a planned program and runs it, on the CPU or on a machine | [`plan`], [`cpu`], [`machine`] |
 //! | [`nn`], [`optim`] | the U-Nets and the graphs of a step; learning-rate corrections | [`ops`], [`graph`] |
 //! | [`selftest`] | judges a device by the definitions | [`ops`], [`session`] |
-//! | [`data`] | NIfTI, datasets, validation, fingerprint, normalisation, augmentation, loader | [`tensor`] |
+//! | [`formats`] | files that hold volumes, whatever their format: one folder each | [`volume`] |
+//! | [`data`] | datasets, validation, fingerprint, normalisation, augmentation, loader | [`tensor`], [`volume`], [`formats`] |
 //! | [`train`], [`infer`], [`evaluate`], [`explore`], [`demo`], [`chart`] | the loop and its records; windows; metrics; surveys; synthetic data; pictures | all of the above |
 //! | [`cli`] | one file per command | everything |
 //!
@@ -40,6 +41,7 @@ pub mod error;
 pub mod evaluate;
 pub mod explore;
 pub mod files;
+pub mod formats;
 pub mod graph;
 pub mod infer;
 pub mod machine;

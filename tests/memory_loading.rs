@@ -8,14 +8,16 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use gyrus::data::{
-    augment::Augment,
-    dataset::Case,
-    loader::{Form, Loader, LoaderSettings, Order},
-    memory::{Largest, LoaderShape},
-    nifti::{Header, write_f32, write_labels},
-    preprocess::{Fit, Normalization, Preprocessing},
-    validate::{Expectation, survey},
+use gyrus::{
+    data::{
+        augment::Augment,
+        dataset::Case,
+        loader::{Form, Loader, LoaderSettings, Order},
+        memory::{Largest, LoaderShape},
+        preprocess::{Fit, Normalization, Preprocessing},
+        validate::{Expectation, survey},
+    },
+    formats::{Header, write_f32, write_labels},
 };
 
 /// Counts bytes in use.

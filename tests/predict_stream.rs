@@ -10,9 +10,9 @@ use gyrus::{
     cpu::Threads,
     data::{
         augment::Augmentation,
-        nifti::{Header, read_image, read_labels, write_f32},
         preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
     },
+    formats::{Header, read_image, read_labels, write_f32},
     graph::fuse::Fuse,
     infer::{self, HostMemory, Predictor},
     nn::{Architecture, Precision, UNetConfig, record_prediction},

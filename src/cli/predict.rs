@@ -15,11 +15,9 @@ use super::{
 use crate::{
     Error, Result,
     cpu::memory,
-    data::{
-        dataset::{Case, Dataset, case_name, images_in},
-        nifti,
-    },
+    data::dataset::{Case, Dataset, case_name, images_in},
     files,
+    formats::{self, Header, Store},
     infer::{self, Predictor},
     size::{self, bytes},
     train::trainer::BEST,
@@ -35,7 +33,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE|DIR")]
     model_path: PathBuf,
 
-    /// Images: NIfTI files, or folders of them
+    /// Images: .nii or .nii.gz files, or folders of them
     #[arg(value_name = "IMAGE|DIR", required_unless_present = "dataset", conflicts_with = "dataset")]
     images: Vec<PathBuf>,
 
@@ -116,19 +114,20 @@ pub fn run(options: Options) -> Result<()> {
     note!("device: {}", device.description);
     let host = options.host.bytes(if is_on_host { predictor.arena_bytes() } else { 0 });
     for job in &jobs {
-        let header = nifti::read_header(&job.case.image)?;
+        let header = formats::read_header(&job.case.image)?;
         options.require(&predictor, &header, host, &job.case.name)?;
     }
     // Every image is read before the first is labelled, so that the last one cannot end the command when the others are
     // written. Beside the network's work that is little.
-    let examined = jobs.iter().map(|job| predictor.examine(&job.case.image)).collect::<Result<Vec<_>>>()?;
+    let store = Store::beside(&options.output);
+    let examined = jobs.iter().map(|job| predictor.examine(&job.case.image, &store)).collect::<Result<Vec<_>>>()?;
     let folder = if options.probabilities { options.output.join(PROBABILITIES) } else { options.output.clone() };
     std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
     for (index, (job, examined)) in jobs.iter().zip(&examined).enumerate() {
-        let windows = predictor.runs(examined.header.extents);
+        let windows = predictor.runs(examined.header.grid.extents);
         note!("{}/{} {} ({windows} windows)", index + 1, jobs.len(), job.case.name);
         let probabilities = options.probabilities.then_some(&*job.probabilities);
-        predictor.predict_file(&job.case.image, examined, &job.labels, probabilities)?;
+        predictor.predict_file(&job.case.image, examined, &store, &job.labels, probabilities)?;
     }
     let planned = examined.iter().map(|examined| predictor.host_memory(&examined.header).peak()).max().unwrap_or(0);
     if let Some(peak) = memory::peak() {
@@ -145,7 +144,7 @@ pub fn run(options: Options) -> Result<()> {
 
 impl Options {
     /// Refuses an image that takes more host memory than there is, with what would fit.
-    fn require(&self, predictor: &Predictor, header: &nifti::Header, budget: usize, name: &str) -> Result<()> {
+    fn require(&self, predictor: &Predictor, header: &Header, budget: usize, name: &str) -> Result<()> {
         let needs = predictor.host_memory(header);
         if needs.peak() <= budget {
             return Ok(());
@@ -210,7 +209,8 @@ impl Options {
             }
             let name = path.file_name().and_then(|name| name.to_str()).and_then(case_name);
             let Some(name) = name else {
-                return Err(Error::input(path, "not a .nii or .nii.gz file", "give NIfTI files, or a folder of them"));
+                let cause = format!("not a {} file", formats::endings());
+                return Err(Error::input(path, cause, "give images, or a folder of them"));
             };
             cases.push(Case { name: name.to_owned(), image: path.clone(), label: None });
         }

@@ -7,10 +7,8 @@ use ndarray::ArrayView2;
 use super::{Image, Options, segment};
 use crate::{
     Error, Result,
-    data::{
-        nifti,
-        preprocess::{Fit, Preprocessing, normalize},
-    },
+    data::preprocess::{Fit, Preprocessing, normalize},
+    formats::{self, Header},
     graph::fuse::Fuse,
     nn::{Precision, UNetConfig, names, record_prediction},
     plan,
@@ -97,7 +95,7 @@ impl Predictor {
     ///
     /// # Errors
     /// An image with other channels than the network's, or with voxels that are not finite.
-    pub fn predict(&mut self, image: nifti::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
+    pub fn predict(&mut self, image: formats::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
         match self.preprocessing.fit {
             Fit::Pad => self.predict_windows(image, path, with_probabilities),
             Fit::Resize => self.predict_resized(image, path, with_probabilities),
@@ -108,7 +106,7 @@ impl Predictor {
     ///
     /// # Errors
     /// An image with other channels than the network's, or with voxels that are not finite.
-    pub fn check(&self, image: &nifti::Image, path: &Path) -> Result<()> {
+    pub fn check(&self, image: &formats::Image, path: &Path) -> Result<()> {
         self.check_header(&image.header, path)?;
         if image.voxels.iter().any(|value| !value.is_finite()) {
             return Err(Error::input(path, "voxels that are not finite", "replace them, for example by 0"));
@@ -116,7 +114,7 @@ impl Predictor {
         Ok(())
     }
 
-    pub(super) fn check_header(&self, header: &nifti::Header, path: &Path) -> Result<()> {
+    pub(super) fn check_header(&self, header: &Header, path: &Path) -> Result<()> {
         let found = header.channels;
         if found != self.network.channels {
             let cause = format!("{found} channels, where the network expects {}", self.network.channels);
@@ -148,7 +146,7 @@ impl Predictor {
     }
 
     /// At the image's own resolution, window by window.
-    fn predict_windows(&mut self, image: nifti::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
+    fn predict_windows(&mut self, image: formats::Image, path: &Path, with_probabilities: bool) -> Result<Prediction> {
         let (extent, voxels) = self.interleaved(image, path)?;
         let classes = self.network.outputs();
         let count = extent.iter().product();
@@ -180,7 +178,7 @@ impl Predictor {
     /// Stretched to the network's extents, and the probabilities stretched back.
     fn predict_resized(
         &mut self,
-        mut image: nifti::Image,
+        mut image: formats::Image,
         path: &Path,
         with_probabilities: bool,
     ) -> Result<Prediction> {
@@ -215,16 +213,17 @@ impl Predictor {
     }
 
     /// Normalises the whole image and puts its channels innermost; returns its extents D, H, W too.
-    fn interleaved(&self, mut image: nifti::Image, path: &Path) -> Result<([usize; 3], Vec<f32>)> {
+    fn interleaved(&self, mut image: formats::Image, path: &Path) -> Result<([usize; 3], Vec<f32>)> {
         self.check(&image, path)?;
         let found = image.header.channels;
-        let [x, y, z] = image.header.extents;
-        normalize(&mut image.voxels, [z, y, x], self.preprocessing.normalization, &self.preprocessing.ct);
+        let extent = image.header.grid.shape();
+        normalize(&mut image.voxels, extent, self.preprocessing.normalization, &self.preprocessing.ct);
         if found == 1 {
-            return Ok(([z, y, x], image.voxels));
+            return Ok((extent, image.voxels));
         }
-        let planar = ArrayView2::from_shape((found, x * y * z), &image.voxels).expect("one plane per channel");
-        Ok(([z, y, x], planar.t().iter().copied().collect()))
+        let planar =
+            ArrayView2::from_shape((found, image.header.voxels()), &image.voxels).expect("one plane per channel");
+        Ok((extent, planar.t().iter().copied().collect()))
     }
 
     /// The extents on which the network slides: the image's own, or the network's if images are stretched.

@@ -69,7 +69,9 @@ impl Grid {
             self.affine.iter().zip(&other.affine).map(|rows| apart(rows).powi(2)).sum()
         };
         // f64::max would drop what is not a number.
-        (0..8).map(|corner| squared(corner).sqrt()).fold(0.0, |most, at| if at <= most { most } else { at })
+        (0..8)
+            .map(|corner| squared(corner).sqrt())
+            .fold(0.0, |most, at| if at > most || at.is_nan() { at } else { most })
     }
 
     /// The grid of the same places with axes in another orientation.

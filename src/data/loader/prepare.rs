@@ -6,9 +6,9 @@ use crate::{
     data::{
         augment::{Augmentation, Recipe},
         dataset::Case,
-        nifti::{read_image_into, read_labels_into},
         preprocess::Preprocessing,
     },
+    formats::{read_image_into, read_labels_into},
 };
 
 /// Buffers that one case needs on its way.
@@ -93,9 +93,10 @@ fn read(settings: &LoaderSettings, case: &Case, scratch: &mut Scratch, place: Pl
     };
     let mut volume = read_image_into(&case.image, std::mem::take(&mut scratch.voxels))?;
     let mask = read_labels_into(label_path, std::mem::take(&mut scratch.labels))?;
-    if volume.header.extents != mask.header.extents {
+    if volume.header.grid.extents != mask.header.grid.extents {
         // Validation has looked before; but files can change while a training runs.
-        let cause = format!("{:?} voxels, where its image has {:?}", mask.header.extents, volume.header.extents);
+        let cause =
+            format!("{:?} voxels, where its image has {:?}", mask.header.grid.extents, volume.header.grid.extents);
         return Err(Error::input(label_path, cause, "resample the labels to the image's grid"));
     }
     let preprocessing = &settings.preprocessing;
@@ -108,7 +109,7 @@ fn read(settings: &LoaderSettings, case: &Case, scratch: &mut Scratch, place: Pl
         }
     };
     preprocessing.labels(&mask, settings.classes, label_path, place.labels)?;
-    let [x, y, z] = volume.header.spacing();
+    let [x, y, z] = volume.header.grid.spacing;
     (scratch.voxels, scratch.labels) = (volume.voxels, mask.voxels);
     Ok(placement.spacing([z, y, x]))
 }

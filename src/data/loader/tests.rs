@@ -1,10 +1,12 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::data::{
-    augment::{Augment, Recipe},
-    nifti::{Header, write_f32, write_labels},
-    preprocess::{Fit, Normalization},
+use crate::{
+    data::{
+        augment::{Augment, Recipe},
+        preprocess::{Fit, Normalization},
+    },
+    formats::{Header, write_f32, write_labels},
 };
 
 const EXTENT: [usize; 3] = [4, 6, 8];
@@ -86,11 +88,11 @@ fn raw_batches_hold_placed_files_with_the_recipe_and_the_scores_beside_them() {
     let raw = LoaderSettings { order: Order::Fixed, form: Form::Raw, ..settings(1) };
     let batch = Loader::new(cases.clone(), raw.clone()).unwrap().epoch(5, 0).next().unwrap().unwrap();
     for (index, case) in cases.iter().enumerate() {
-        let mut image = crate::data::nifti::read_image(&case.image).unwrap();
+        let mut image = crate::formats::read_image(&case.image).unwrap();
         let mut voxels = vec![0.0; 2 * VOXELS];
         let (placement, pending) = raw.preprocessing.place_image(&mut image, &case.image, &mut voxels).unwrap();
         assert_eq!(batch.images[index * 2 * VOXELS..][..2 * VOXELS], voxels);
-        let [x, y, z] = image.header.spacing();
+        let [x, y, z] = image.header.grid.spacing;
         let spacing = placement.spacing([z, y, x]);
         let recipe = Recipe::draw(&raw.augmentation, raw.seed, 5, &case.name, spacing, 2);
         let mut row = vec![0.0; raw.layout().row()];
@@ -127,8 +129,8 @@ fn without_augmentation_a_batch_holds_the_preprocessed_files() {
     let batch = loader.epoch(0, 0).next().unwrap().unwrap();
     assert_eq!((batch.len(), batch.is_empty()), (2, false));
     for (index, case) in cases.iter().enumerate() {
-        let mut image = crate::data::nifti::read_image(&case.image).unwrap();
-        let labels = crate::data::nifti::read_labels(case.label.as_ref().unwrap()).unwrap();
+        let mut image = crate::formats::read_image(&case.image).unwrap();
+        let labels = crate::formats::read_labels(case.label.as_ref().unwrap()).unwrap();
         let (mut voxels, mut mask) = (vec![0.0; 2 * VOXELS], vec![0; VOXELS]);
         plain.preprocessing.image(&mut image, &case.image, &mut voxels).unwrap();
         plain.preprocessing.labels(&labels, 3, &case.image, &mut mask).unwrap();

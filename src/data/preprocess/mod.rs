@@ -14,16 +14,17 @@ pub use normalize::{CtStatistics, Normalization, Score, Scores, Visit, normalize
 pub use pending::Pending;
 pub use place::{Fit, Placement};
 
-use super::{
-    fingerprint::Fingerprint,
-    nifti::{Header, Image, Labels},
+use super::fingerprint::Fingerprint;
+use crate::{
+    Error, Result,
+    formats::{Image, Labels},
+    volume::Grid,
 };
-use crate::{Error, Result};
 
 /// Everything that turns an image into the network's input; kept in checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
-    /// The network's extents D, H, W: the file's axes z, y, x.
+    /// The network's extents D, H, W: a volume's axes z, y, x.
     pub extent: [usize; 3],
     /// Channels of every image.
     pub channels: usize,
@@ -68,9 +69,8 @@ impl Preprocessing {
     }
 
     /// Where an image comes to lie.
-    pub fn placement(&self, header: &Header) -> Placement {
-        let [x, y, z] = header.extents;
-        Placement { source: [z, y, x], target: self.extent, fit: self.fit }
+    pub fn placement(&self, grid: &Grid) -> Placement {
+        Placement { source: grid.shape(), target: self.extent, fit: self.fit }
     }
 
     /// Normalises the image in place and writes it, fitted, as `[D, H, W, C]` into `out`.
@@ -82,7 +82,7 @@ impl Preprocessing {
     /// When `out` does not have the network's extents times the channels.
     pub fn image(&self, image: &mut Image, path: &Path, out: &mut [f32]) -> Result<Placement> {
         self.check_image(image, path)?;
-        let placement = self.placement(&image.header);
+        let placement = self.placement(&image.header.grid);
         normalize(&mut image.voxels, placement.source, self.normalization, &self.ct);
         placement.fit_planar(&image.voxels, self.channels, out);
         Ok(placement)
@@ -113,7 +113,7 @@ impl Preprocessing {
             let cause = format!("label {stray}, where {classes} classes are expected");
             return Err(Error::input(path, cause, "correct the labels or the number of classes"));
         }
-        let placement = self.placement(&labels.header);
+        let placement = self.placement(&labels.header.grid);
         placement.fit_labels(&labels.voxels, out);
         Ok(placement)
     }

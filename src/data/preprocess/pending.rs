@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path};
 
 use super::{Fit, Placement, Preprocessing, Score, Scores, normalize};
-use crate::{Result, data::nifti::Image};
+use crate::{Result, formats::Image};
 
 /// What is left to do to a placed image `[D, H, W, C]`: inside `bounds` each value is limited and scored; outside there is
 /// no image, and the result is 0.
@@ -53,7 +53,7 @@ impl Preprocessing {
     /// As [`Self::image`].
     pub fn place_image(&self, image: &mut Image, path: &Path, out: &mut [f32]) -> Result<(Placement, Pending)> {
         self.check_image(image, path)?;
-        let placement = self.placement(&image.header);
+        let placement = self.placement(&image.header.grid);
         let pending = match self.fit {
             Fit::Pad => {
                 let volume = &image.voxels;
@@ -78,9 +78,9 @@ impl Preprocessing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{
-        nifti::Header,
-        preprocess::{CtStatistics, Normalization},
+    use crate::{
+        data::preprocess::{CtStatistics, Normalization},
+        formats::Header,
     };
 
     /// Two channels whose values are large beside their deviation, with zeros; one slice without contrast.
