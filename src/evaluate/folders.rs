@@ -205,5 +205,5 @@ fn check_grids(pair: &Pair, prediction: &Grid, truth: &Grid) -> Result<()> {
         return Ok(());
     }
     let cause = format!("lies up to {distance:.3} mm away from {of_truth}");
-    Err(Error::input(&pair.prediction, cause, "copy the image's sform and qform to the prediction"))
+    Err(Error::input(&pair.prediction, cause, "copy the image's geometry to the prediction"))
 }

@@ -105,7 +105,7 @@ impl<'a> Examiner<'a> {
             return None;
         }
         let cause = format!("lies up to {distance:.3} mm away from {name}");
-        Some(Error::input(path, cause, "copy the image's sform and qform, or resample"))
+        Some(Error::input(path, cause, "copy the image's geometry, or resample"))
     }
 }
 
