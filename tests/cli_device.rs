@@ -11,6 +11,7 @@ use gyrus::{
         dataset::Dataset,
         loader::{Form, Loader, LoaderSettings, Order},
         preprocess::Preprocessing,
+        sampler::Sampler,
     },
     formats::{self, Header},
     graph::reference::{Dense, Precision, evaluate},
@@ -71,6 +72,7 @@ fn check_an_epoch(augment: &str) {
     let graph = record_training(&config.training_step()).unwrap();
     let settings = LoaderSettings {
         preprocessing,
+        sampler: Sampler::Whole,
         classes: config.network.classes,
         augmentation: config.augmentation,
         seed: config.seed,

@@ -12,6 +12,7 @@ use gyrus::{
         dataset::Dataset,
         loader::{Form, Loader, LoaderSettings, Order},
         preprocess::{Fit, Normalization, Preprocessing},
+        sampler::Sampler,
         validate::{Expectation, survey},
     },
     formats::{Header, read_header, read_image, read_labels, write_labels},
@@ -64,6 +65,7 @@ fn hippocampus_is_valid_and_loads_fast_enough_for_any_step() {
         let folder = tempfile::tempdir().unwrap();
         let settings = LoaderSettings {
             preprocessing: preprocessing.clone(),
+            sampler: Sampler::Whole,
             classes: 3,
             augmentation: augment.settings(),
             seed: 1,

@@ -82,8 +82,7 @@ fn what_a_file_says_in_its_own_words_comes_through_to_what_is_written_like_it() 
     let path = folder.path().join("a.toy");
     write_labels(&path, &Header::new([1, 2, 2], [1.0, 2.0, 0.5]), &[1u8, 2, 3, 4][..]).unwrap();
     let text = String::from_utf8(fs::read(&path).unwrap()[..TEXT].to_vec()).unwrap();
-    fs::write(&path, [text.replace("TOY |", "TOY knee, left|")[..TEXT].as_bytes(), &[3, 4, 1, 2][..]].concat())
-        .unwrap();
+    fs::write(&path, [&text.replace("TOY |", "TOY knee, left|").as_bytes()[..TEXT], &[3, 4, 1, 2]].concat()).unwrap();
     let like = read_header(&path).unwrap();
     assert_eq!(read_labels(&path).unwrap().voxels, [1, 2, 3, 4]);
     write_f32(&folder.path().join("b.toy.gz"), &like, 2, &[0.5; 8]).unwrap();

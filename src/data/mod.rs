@@ -1,4 +1,4 @@
-//! From files to batches: datasets, statistics, normalisation, augmentation, loading.
+//! From files to batches: datasets, statistics, normalisation, sampling, augmentation, loading.
 
 pub mod augment;
 pub mod dataset;
@@ -6,4 +6,5 @@ pub mod fingerprint;
 pub mod loader;
 pub mod memory;
 pub mod preprocess;
+pub mod sampler;
 pub mod validate;

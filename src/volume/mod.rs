@@ -12,6 +12,7 @@ mod turn;
 
 pub use grid::{Affine, Grid, column_lengths};
 pub use orientation::Orientation;
+pub use region::Shared;
 pub use resample::{Alignment, Interpolation};
 pub use steps::{Carry, Step, Steps};
 

@@ -53,16 +53,19 @@ impl<T: Copy> Volume<T> {
 }
 
 /// What a line of voxels and a box have in common along one axis.
-struct Shared {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared {
     /// The first common voxel, counted in the line.
-    source: usize,
+    pub source: usize,
     /// The same, counted in the box.
-    target: usize,
-    length: usize,
+    pub target: usize,
+    /// Common voxels.
+    pub length: usize,
 }
 
 impl Shared {
-    fn of(extent: usize, start: isize, length: usize) -> Self {
+    /// A line of `extent` voxels, and a box of `length` that begins at its voxel `start`, which may lie outside.
+    pub fn of(extent: usize, start: isize, length: usize) -> Self {
         let source = start.max(0) as usize;
         let target = start.min(0).unsigned_abs();
         let length = extent.saturating_sub(source).min(length.saturating_sub(target));

@@ -11,6 +11,7 @@ use gyrus::{
         augment::Augmentation,
         loader::{Form, Loader, LoaderSettings, Order},
         preprocess::Preprocessing,
+        sampler::Sampler,
     },
     graph::fuse::Fuse,
     nn::{Architecture, UNetConfig},
@@ -58,6 +59,7 @@ pub fn config(preprocessing: &Preprocessing, classes: usize) -> TrainConfig {
 pub fn settings(config: &TrainConfig, preprocessing: &Preprocessing, order: Order) -> LoaderSettings {
     LoaderSettings {
         preprocessing: preprocessing.clone(),
+        sampler: Sampler::Whole,
         classes: config.network.classes,
         augmentation: Augmentation::default(),
         seed: config.seed,

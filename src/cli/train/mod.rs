@@ -30,6 +30,7 @@ use crate::{
         loader::{Loader, LoaderSettings, Order},
         memory::{Largest, LoaderShape},
         preprocess::Preprocessing,
+        sampler::Sampler,
         validate::{Expectation, survey},
     },
     train::{
@@ -202,6 +203,7 @@ pub fn run(options: Options) -> Result<()> {
             cases,
             LoaderSettings {
                 preprocessing: preprocessing.clone(),
+                sampler: Sampler::Whole,
                 classes: network.classes,
                 augmentation,
                 seed: options.seed,
