@@ -48,7 +48,9 @@ pub fn write(path: &Path, existing: Existing, fill: impl FnOnce(&mut dyn Write) 
     sync_folder(path)
 }
 
-/// Bytes that do not fit into memory: a file beside the one that they are for, gone when this is dropped.
+/// Bytes that do not fit into memory: a file beside the one that they are for, gone when this is dropped. Where a file can be
+/// unlinked while it is open, it is gone even after a kill.
+#[derive(Debug)]
 pub struct Spool {
     file: File,
     path: PathBuf,
@@ -62,7 +64,21 @@ impl Spool {
     pub fn new(beside: &Path) -> Result<Self> {
         let path = temporary_beside(beside)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        file.map(|file| Self { file, path: path.clone() }).map_err(|error| Error::io(path, error))
+        let spool = file.map(|file| Self { file, path: path.clone() }).map_err(|error| Error::io(path, error))?;
+        if cfg!(unix) {
+            // If it cannot be, it goes when this is dropped.
+            let _ = fs::remove_file(&spool.path);
+        }
+        Ok(spool)
+    }
+
+    /// Fills in the bytes at a place.
+    ///
+    /// # Errors
+    /// The operating system's; fewer bytes than asked for.
+    pub fn get(&mut self, place: u64, bytes: &mut [u8]) -> Result<()> {
+        let read = self.file.seek(SeekFrom::Start(place)).and_then(|_| self.file.read_exact(bytes));
+        read.map_err(|error| Error::io(&self.path, error))
     }
 
     /// Writes bytes at a place.

@@ -19,7 +19,9 @@
 //! | [`chart`] | pictures as SVG and text | |
 //! | [`cpu`] | threads, the arena, SIMD microkernels, direct convolutions | |
 //! | [`machine`] | launches as data; NVIDIA's driver, the emulated GPU, and one that only checks | [`cpu`] |
-//! | [`data`] | NIfTI, datasets, validation, fingerprint, normalisation, augmentation, loader | |
+//! | [`volume`] | voxels that know where they lie: orientation, regions, resampling, and the way back | |
+//! | [`formats`] | files that hold volumes, whatever their format: one folder each | [`volume`] |
+//! | [`data`] | datasets, validation, fingerprint, normalisation, sampling, augmentation, loader | [`volume`], [`formats`] |
 //! | [`graph`] | values, nodes, tape, [`graph::Op`], differentiation, the f64 interpreter | [`cpu`], [`machine`] |
 //! | [`lowering`] | what a processor makes of an operation: launches or a refusal, scratch memory | [`graph`], [`machine`] |
 //! | [`ops`] | one folder per operation, and the catalogue of cases | [`graph`], [`lowering`], [`cpu`], [`machine`], [`data`] |
@@ -32,11 +34,11 @@
 //! | [`optim`] | learning-rate corrections | [`ops`] |
 //! | [`checkpoint`] | weights, optimizer state, the network's description in one file | [`nn`], [`session`], [`graph`] |
 //! | [`train`] | the loop and its records | [`data`], [`graph`], [`lowering`], [`ops`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`optim`], [`checkpoint`], [`chart`] |
-//! | [`infer`] | windows, blending, prediction | [`data`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`checkpoint`] |
+//! | [`infer`] | windows, blending, prediction | [`data`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`checkpoint`], [`volume`], [`formats`] |
 //! | [`selftest`] | judges a device by the definitions | [`cpu`], [`machine`], [`graph`], [`lowering`], [`ops`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`train`] |
-//! | [`evaluate`] | metrics | [`data`], [`chart`] |
-//! | [`explore`] | surveys of datasets | [`data`], [`evaluate`], [`chart`] |
-//! | [`demo`] | synthetic data | [`data`] |
+//! | [`evaluate`] | metrics | [`data`], [`chart`], [`volume`], [`formats`] |
+//! | [`explore`] | surveys of datasets | [`data`], [`evaluate`], [`chart`], [`volume`], [`formats`] |
+//! | [`demo`] | synthetic data | [`data`], [`volume`], [`formats`] |
 //! | [`run`] | the library's front door: recipes; prepare, train, predict, evaluate, plan as calls | everything |
 //! | [`cli`] | one file per command | everything |
 //!
@@ -59,6 +61,7 @@ pub mod error;
 pub mod evaluate;
 pub mod explore;
 pub mod files;
+pub mod formats;
 pub mod fuse;
 pub mod graph;
 pub mod infer;
@@ -78,5 +81,6 @@ pub mod session;
 pub mod size;
 pub mod tensor;
 pub mod train;
+pub mod volume;
 
 pub use error::{Error, Result};

@@ -7,9 +7,10 @@ use gyrus::{
         augment::Augment as Preset,
         dataset::Case,
         loader::{Batch, Form, Loader, LoaderSettings, Order},
-        nifti::{Header, write_f32, write_labels},
         preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
+        sampler::Sampler,
     },
+    formats::{Header, write_f32, write_labels},
     graph::{Op, Role, Tape, reference::Dense},
     machine::Emulated,
     ops::augment::{Augment, numbers_spec},
@@ -47,6 +48,7 @@ fn loader(cases: &[Case], normalization: Normalization, fit: Fit, form: Form) ->
     let ct = vec![CtStatistics { low: 350.0, high: 800.0, mean: 600.0, deviation: 170.0 }; 2];
     let settings = LoaderSettings {
         preprocessing: Preprocessing { extent: EXTENT, channels: 2, normalization, fit, ct },
+        sampler: Sampler::Whole,
         classes: 4,
         augmentation: Preset::Full.settings(),
         seed: 3,

@@ -17,6 +17,7 @@ use cli::{Sandbox, TINY};
 use flate2::{Compression, GzBuilder, read::GzDecoder, write::GzEncoder};
 use gyrus::{
     cpu::{Isa, Threads},
+    formats::Store,
     infer::{PredictOptions, Predictor},
 };
 
@@ -64,8 +65,9 @@ fn predict(sandbox: &Sandbox, name: &str, threads: Threads) -> (Vec<u8>, String)
         ["image.nii", "labels.nii", "probabilities.nii"].map(|name| sandbox.path(name));
     let checkpoint = sandbox.path(&format!("{name}.safetensors"));
     let mut predictor = Predictor::load(&checkpoint, PredictOptions::default(), threads).unwrap();
-    let examined = predictor.examine(&image).unwrap();
-    predictor.predict_file(&image, &examined, &labels, Some(&probabilities)).unwrap();
+    let store = Store::beside(&labels);
+    let examined = predictor.examine(&image, &store).unwrap();
+    predictor.predict_file(&image, &examined, &store, &labels, Some(&probabilities)).unwrap();
     let results = (fs::read(&labels).unwrap(), checksum(&fs::read(&probabilities).unwrap()));
     [labels, probabilities].into_iter().for_each(|path| fs::remove_file(path).unwrap());
     results

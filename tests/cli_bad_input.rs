@@ -5,7 +5,7 @@ mod cli;
 use std::{fs, io::Read, path::Path, process::Stdio};
 
 use cli::{Sandbox, TINY};
-use gyrus::data::nifti::{Header, read_image, read_labels, write_f32, write_labels};
+use gyrus::formats::{Header, read_image, read_labels, write_f32, write_labels};
 
 /// Refusals of `gyrus COMMAND ARGUMENTS` with what the message must say.
 fn refuse_all(sandbox: &Sandbox, command: &str, table: &[(&str, &str)]) {
@@ -160,7 +160,7 @@ fn damaged_datasets_are_refused_by_the_name_of_the_file() {
     let message = damaged(|sandbox| {
         let old = read_labels(&labels(sandbox)).unwrap();
         let mut header = old.header.clone();
-        header.geometry.srow[0][3] += 1.0;
+        header.grid.affine[0][3] += 1.0;
         let same: Vec<u8> = old.voxels.iter().map(|&label| label as u8).collect();
         write_labels(&labels(sandbox), &header, &same[..]).unwrap();
     });
@@ -228,7 +228,7 @@ fn folders_and_splits_that_do_not_fit_are_refused() {
         "inspect",
         &[
             ("absent.nii", "absent.nii: "),
-            ("file", "neither a NIfTI file nor a checkpoint"),
+            ("file", "neither an image nor a checkpoint"),
             ("absent.safetensors", "absent.safetensors: "),
         ],
     );

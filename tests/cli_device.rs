@@ -14,9 +14,10 @@ use gyrus::{
     data::{
         dataset::Dataset,
         loader::{Form, Loader, LoaderSettings, Order},
-        nifti::{self, Header},
         preprocess::Preprocessing,
+        sampler::Sampler,
     },
+    formats::{self, Header},
     graph::reference::{Dense, Precision, evaluate},
     machine,
     machine::TensorCores,
@@ -71,6 +72,7 @@ fn check_an_epoch(augment: &str) {
     let graph = record_training(&config.training_step()).unwrap();
     let settings = LoaderSettings {
         preprocessing,
+        sampler: Sampler::Whole,
         classes: config.network.classes,
         augmentation: config.augmentation,
         seed: config.seed,
@@ -134,15 +136,15 @@ fn probabilities_from_the_emulated_gpu_are_as_near_to_the_truth_as_those_of_plai
     let sandbox = Sandbox::new(5);
     sandbox.succeed(&format!("{RUN} --training-epochs 1 --model-path model --device cpu"));
     // An image of one window, whose probabilities are the network's own.
-    let image = nifti::read_image(&sandbox.path("data/imagesTr/blob_0001.nii.gz")).unwrap();
-    let [width, height, _] = image.header.extents;
+    let image = formats::read_image(&sandbox.path("data/imagesTr/blob_0001.nii.gz")).unwrap();
+    let [width, height, _] = image.header.grid.extents;
     let at = |index: usize| {
         let [x, y, z] = [index % 16, index / 16 % 16, index / 256];
         image.voxels[((z + 8) * height + y + 16) * width + x + 8]
     };
     let voxels: Vec<f32> = (0..16 * 16 * 16).map(at).collect();
     let like = Header::new([16; 3], [1.0; 3]);
-    nifti::write_f32(&sandbox.path("window.nii.gz"), &like, 1, &voxels).unwrap();
+    formats::write_f32(&sandbox.path("window.nii.gz"), &like, 1, &voxels).unwrap();
     for device in ["cpu", "emulated"] {
         sandbox.succeed(&format!(
             "predict window.nii.gz --model-path model --output {device} --probabilities --device {device}"
@@ -154,7 +156,7 @@ fn probabilities_from_the_emulated_gpu_are_as_near_to_the_truth_as_those_of_plai
     let allowed = 2.0 * distance(&truth, &plain) + f64::from(f32::EPSILON);
     for device in ["cpu", "emulated"] {
         let path = sandbox.path(&format!("{device}/probabilities/window.nii.gz"));
-        let found: Vec<f64> = nifti::read_image(&path).unwrap().voxels.iter().map(|&x| f64::from(x)).collect();
+        let found: Vec<f64> = formats::read_image(&path).unwrap().voxels.iter().map(|&x| f64::from(x)).collect();
         let error = distance(&truth, &found);
         println!("{device}: error {error:.2e}, allowed {allowed:.2e}");
         assert!(error <= allowed, "{device}: error {error:e}, allowed {allowed:e}");

@@ -3,7 +3,7 @@
 mod cli;
 
 use cli::{Sandbox, TINY};
-use gyrus::data::nifti::read_image;
+use gyrus::formats::read_image;
 
 #[test]
 fn a_network_is_used_in_the_precision_that_it_was_trained_in_unless_told() {

@@ -5,7 +5,7 @@ mod cli;
 use std::{fs, io::Read, path::Path};
 
 use cli::{Sandbox, TINY};
-use gyrus::data::nifti::{Labels, read_image, read_labels};
+use gyrus::formats::{Labels, read_image, read_labels};
 
 /// The bytes of a NIfTI-1 header, inflated if need be.
 fn header(path: &Path) -> Vec<u8> {
@@ -60,7 +60,7 @@ fn label_maps_lie_exactly_where_their_images_lie() {
         assert_eq!(geometry(&labels), geometry(&image), "{name}");
         assert_eq!(geometry(&probabilities), geometry(&image), "{name}");
         let (labels, p) = (read_labels(&labels).unwrap(), read_image(&probabilities).unwrap());
-        assert_eq!((p.header.extents, p.header.channels), (labels.header.extents, 3));
+        assert_eq!((p.header.grid.extents, p.header.channels), (labels.header.grid.extents, 3));
         let voxels = labels.voxels.len();
         for (voxel, &label) in labels.voxels.iter().enumerate() {
             let p: [f32; 3] = std::array::from_fn(|class| p.voxels[class * voxels + voxel]);
@@ -107,7 +107,7 @@ fn every_way_of_covering_a_volume_gives_its_grid_and_scores_that_a_naive_count_c
                 let label = class["label"].as_u64().unwrap() as u16;
                 assert_eq!(class["dice"].as_f64(), dice(&prediction, &truth, label), "{name}: {file}, label {label}");
                 let ml = truth.voxels.iter().filter(|&&voxel| voxel == label).count() as f64
-                    * truth.header.spacing().iter().product::<f64>()
+                    * truth.header.grid.spacing.iter().product::<f64>()
                     / 1e3;
                 assert!((class["truth_ml"].as_f64().unwrap() - ml).abs() <= 1e-9 * ml);
             }

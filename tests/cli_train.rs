@@ -74,9 +74,9 @@ fn two_classes_work_from_training_to_scores() {
     let sandbox = Sandbox::new(5);
     for case in 1..=5 {
         let path = sandbox.path(&format!("data/labelsTr/blob_{case:04}.nii.gz"));
-        let labels = gyrus::data::nifti::read_labels(&path).unwrap();
+        let labels = gyrus::formats::read_labels(&path).unwrap();
         let binary: Vec<u8> = labels.voxels.iter().map(|&label| u8::from(label > 0)).collect();
-        gyrus::data::nifti::write_labels(&path, &labels.header, &binary[..]).unwrap();
+        gyrus::formats::write_labels(&path, &labels.header, &binary[..]).unwrap();
     }
     let description = fs::read_to_string(sandbox.path("data/dataset.json")).unwrap();
     let mut description: Value = serde_json::from_str(&description).unwrap();
@@ -87,8 +87,8 @@ fn two_classes_work_from_training_to_scores() {
     let scores = sandbox.json("evaluate out data/labelsTr --dataset data --only-predicted --json");
     assert_eq!(scores["classes"], serde_json::json!([{"label": 1, "name": "blob"}]));
     let case = scores["cases"][0]["case"].as_str().unwrap();
-    let p = gyrus::data::nifti::read_image(&sandbox.path(&format!("out/probabilities/{case}.nii.gz"))).unwrap();
-    let labels = gyrus::data::nifti::read_labels(&sandbox.path(&format!("out/{case}.nii.gz"))).unwrap();
+    let p = gyrus::formats::read_image(&sandbox.path(&format!("out/probabilities/{case}.nii.gz"))).unwrap();
+    let labels = gyrus::formats::read_labels(&sandbox.path(&format!("out/{case}.nii.gz"))).unwrap();
     assert_eq!(p.header.channels, 1);
     assert!(p.voxels.iter().zip(&labels.voxels).all(|(&p, &label)| label == u16::from(p > 0.5)));
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use gyrus::data::nifti::{read_header, read_image, read_labels, write_f32, write_labels};
+use gyrus::formats::{read_header, read_image, read_labels, write_f32, write_labels};
 use nifti::{NiftiObject, NiftiVolume, RandomAccessNiftiVolume, ReaderOptions};
 use serde::Deserialize;
 
@@ -37,13 +37,13 @@ fn every_fixture_reads_as_nibabel_reads_it() {
     for (name, expected) in expected {
         let image = read_image(&folder().join(&name)).unwrap();
         let header = &image.header;
-        assert_eq!((header.extents, header.channels), (expected.shape, expected.channels), "{name}");
-        assert_eq!(header.orientation(), expected.orientation, "{name}");
-        let affine = header.affine();
+        assert_eq!((header.grid.extents, header.channels), (expected.shape, expected.channels), "{name}");
+        assert_eq!(header.grid.orientation().to_string(), expected.orientation, "{name}");
+        let affine = header.grid.affine;
         for (found, expected) in affine.as_flattened().iter().zip(expected.affine.as_flattened()) {
             assert!(is_near(*found, *expected), "{name}: {affine:?}");
         }
-        assert!(header.spacing().iter().zip(expected.spacing).all(|(a, b)| is_near(*a, b)), "{name}");
+        assert!(header.grid.spacing.iter().zip(expected.spacing).all(|(a, b)| is_near(*a, b)), "{name}");
         let rounded: Vec<f32> = expected.values.iter().map(|value| *value as f32).collect();
         assert_eq!(image.voxels, rounded, "{name}");
         assert_eq!(read_header(&folder().join(&name)).unwrap(), image.header, "{name}");
@@ -106,7 +106,7 @@ fn what_we_write_the_nifti_crate_reads_with_the_same_geometry() {
             assert_eq!(theirs.volume().raw_data(), labels);
             let read = read_labels(&path).unwrap();
             assert!(read.voxels.iter().zip(&labels).all(|(a, b)| *a == u16::from(*b)));
-            assert_eq!(read.header.affine(), like.affine());
+            assert_eq!(read.header.grid, like.grid);
         }
         let path = scratch.path().join("probabilities.nii.gz");
         let values: Vec<f32> = (0..2 * like.voxels()).map(|i| i as f32 / 7.0).collect();

@@ -3,8 +3,8 @@
 use std::{fs, num::NonZeroUsize, path::Path};
 
 use gyrus::{
-    data::nifti::{Header, write_f32, write_labels},
     evaluate::{Report, Unpredicted, evaluate_folders, match_folders},
+    formats::{Header, write_f32, write_labels},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -123,13 +123,13 @@ fn predictions_on_another_grid_are_refused() {
     assert!(message.contains("predictions/a.nii: 4 x 5 x 3 voxels, where "), "{message}");
 
     let mut moved = header();
-    moved.geometry.srow[1][3] = 0.5;
+    moved.grid.affine[1][3] = 0.5;
     write_labels(&prediction, &moved, &labels[..]).unwrap();
     let message = refusal(&folder, None);
     assert!(message.contains("lies up to 0.500 mm away"), "{message}");
 
     // Rounding of another program's header is no reason to refuse.
-    moved.geometry.srow[1][3] = 0.001;
+    moved.grid.affine[1][3] = 0.001;
     write_labels(&prediction, &moved, &labels[..]).unwrap();
     assert!(evaluate(&folder, None, 1).is_ok());
 

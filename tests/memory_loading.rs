@@ -8,14 +8,17 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use gyrus::data::{
-    augment::Augment,
-    dataset::Case,
-    loader::{Form, Loader, LoaderSettings, Order},
-    memory::{Largest, LoaderShape},
-    nifti::{Header, write_f32, write_labels},
-    preprocess::{Fit, Normalization, Preprocessing},
-    validate::{Expectation, survey},
+use gyrus::{
+    data::{
+        augment::Augment,
+        dataset::Case,
+        loader::{Form, Loader, LoaderSettings, Order},
+        memory::{Largest, LoaderShape},
+        preprocess::{Fit, Normalization, Preprocessing},
+        sampler::Sampler,
+        validate::{Expectation, survey},
+    },
+    formats::{Header, write_f32, write_labels},
 };
 
 /// Counts bytes in use.
@@ -82,12 +85,15 @@ fn checking_and_loading_take_what_was_planned_and_never_more() {
     let ready = [(0, Augment::None), (0, Augment::Full), (1, Augment::Full), (3, Augment::Full)];
     let raw = [(0, Augment::Full), (3, Augment::Full)];
     let ready = ready.map(|(workers, augment)| (workers, augment, Form::Ready));
-    for (workers, augment, form) in ready.into_iter().chain(raw.map(|(workers, augment)| (workers, augment, Form::Raw)))
-    {
+    let raw = raw.map(|(workers, augment)| (workers, augment, Form::Raw));
+    let patch = Sampler::Patch { foreground_share: 0.5 };
+    let whole = ready.into_iter().chain(raw).map(|loading| (loading, Sampler::Whole));
+    for ((workers, augment, form), sampler) in whole.chain([((1, Augment::Full, Form::Ready), patch)]) {
         let extent = [48, 96, 112];
         let (normalization, fit) = (Normalization::Volume, Fit::Pad);
         let settings = LoaderSettings {
             preprocessing: Preprocessing { extent, channels: 2, normalization, fit, ct: vec![] },
+            sampler,
             classes: 3,
             augmentation: augment.settings(),
             seed: 11,
@@ -109,7 +115,7 @@ fn checking_and_loading_take_what_was_planned_and_never_more() {
             }
         });
         let planned = largest.loader_bytes(shape, workers);
-        println!("loading with {workers} workers, {augment:?}, {form:?}: {peak} bytes, {planned} planned");
+        println!("loading with {workers} workers, {augment:?}, {form:?}, {sampler:?}: {peak} bytes, {planned} planned");
         assert!(peak <= planned && peak * 4 > planned * 3, "{workers} workers load: {peak} of {planned}");
     }
 }

@@ -11,9 +11,9 @@ use gyrus::{
     cpu::Threads,
     data::{
         augment::Augmentation,
-        nifti::{Header, read_image, read_labels, write_f32},
-        preprocess::{CtStatistics, Fit, Normalization, Preprocessing, normalize},
+        preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
     },
+    formats::{Header, read_image, read_labels, write_f32},
     fuse::Fuse,
     infer::{self, HostMemory, Predictor},
     nn::{Architecture, Precision, UNetConfig, record_prediction},

@@ -11,6 +11,7 @@ use gyrus::{
         dataset::{Case, Dataset},
         loader::{Form, Loader, LoaderSettings, Order},
         preprocess::{Fit, Normalization, Preprocessing},
+        sampler::Sampler,
         validate::{Expectation, survey},
     },
     demo::synthesize,
@@ -229,6 +230,7 @@ impl Data {
         let loader = |cases: &[Case], order, batch, augmentation| {
             let settings = LoaderSettings {
                 preprocessing: self.preprocessing.clone(),
+                sampler: Sampler::Whole,
                 classes: config.network.classes,
                 augmentation,
                 seed: config.seed,

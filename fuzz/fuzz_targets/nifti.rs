@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use gyrus::data::nifti::{decode_image, decode_labels};
+use gyrus::formats::{decode_image, decode_labels};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -11,8 +11,8 @@ fuzz_target!(|bytes: &[u8]| {
     match decode_image(name, bytes) {
         Ok(image) => {
             assert_eq!(image.voxels.len(), image.header.voxels() * image.header.channels);
-            assert!(image.header.affine().as_flattened().iter().all(|value| !value.is_nan()));
-            assert_eq!(image.header.orientation().len(), 3);
+            assert!(image.header.grid.affine.as_flattened().iter().all(|value| !value.is_nan()));
+            assert_eq!(image.header.grid.orientation().to_string().len(), 3);
         }
         Err(error) => assert_eq!(error.to_string().lines().count(), 1),
     }

@@ -1,15 +1,15 @@
-//! `gyrus inspect`: what a NIfTI file or a checkpoint holds.
+//! `gyrus inspect`: what an image or a checkpoint holds.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{Error, Result, checkpoint::Checkpoint, data::nifti};
+use crate::{Error, Result, checkpoint::Checkpoint, formats};
 
-/// Show what a NIfTI file or a checkpoint holds.
+/// Show what an image or a checkpoint holds.
 ///
-/// JSON keys of a NIfTI file: kind, version, extents, channels, voxel_type, spacing_mm, affine, orientation, minimum,
+/// JSON keys of an image: kind, version, extents, channels, voxel_type, spacing_mm, affine, orientation, minimum,
 /// maximum, mean, non_finite. Of a checkpoint: kind, network, optimizer, meta.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -28,11 +28,11 @@ pub fn run(options: Options) -> Result<()> {
     if name.ends_with(".safetensors") {
         return checkpoint(&options);
     }
-    if name.ends_with(".nii") || name.ends_with(".nii.gz") {
+    if formats::stem(&name).is_some() {
         return image(&options);
     }
-    let advice = "give a .nii, .nii.gz or .safetensors file";
-    Err(Error::input(&options.file, "neither a NIfTI file nor a checkpoint by its name", advice))
+    let advice = format!("give a {} file, or a .safetensors file", formats::endings());
+    Err(Error::input(&options.file, "neither an image nor a checkpoint by its name", advice))
 }
 
 fn checkpoint(options: &Options) -> Result<()> {
@@ -48,7 +48,7 @@ fn checkpoint(options: &Options) -> Result<()> {
 }
 
 fn image(options: &Options) -> Result<()> {
-    let image = nifti::read_image(&options.file)?;
+    let image = formats::read_image(&options.file)?;
     let header = &image.header;
     let finite = || image.voxels.iter().copied().filter(|voxel| voxel.is_finite()).map(f64::from);
     let count = finite().count();
@@ -56,19 +56,20 @@ fn image(options: &Options) -> Result<()> {
     let minimum = some(finite().fold(f64::INFINITY, f64::min));
     let maximum = some(finite().fold(f64::NEG_INFINITY, f64::max));
     let mean = some(finite().sum::<f64>() / count as f64);
-    let affine = header.affine();
+    let affine = header.grid.affine;
     let non_finite = image.voxels.len() - count;
-    let voxel_type = format!("{:?}", header.voxel_type).to_lowercase();
+    let voxel_type = header.encoding.voxel_type;
+    let native = header.native.as_ref();
     if options.json {
         let value: Value = json!({
-            "kind": "nifti",
-            "version": format!("{:?}", header.version),
-            "extents": header.extents,
+            "kind": native.map_or_else(|| "image".to_owned(), |native| native.format.to_lowercase()),
+            "version": native.map(|native| native.version),
+            "extents": header.grid.extents,
             "channels": header.channels,
             "voxel_type": voxel_type,
-            "spacing_mm": header.spacing(),
+            "spacing_mm": header.grid.spacing,
             "affine": affine,
-            "orientation": header.orientation(),
+            "orientation": header.grid.orientation(),
             "minimum": minimum,
             "maximum": maximum,
             "mean": mean,
@@ -78,12 +79,12 @@ fn image(options: &Options) -> Result<()> {
         return Ok(());
     }
     let number = |value: Option<f64>| value.map_or("n/a".to_owned(), |value| format!("{value:.6}"));
-    let [x, y, z] = header.extents;
-    let [sx, sy, sz] = header.spacing();
+    let [x, y, z] = header.grid.extents;
+    let [sx, sy, sz] = header.grid.spacing;
     say!("extents      {x} x {y} x {z}, {} channels", header.channels);
     say!("voxel type   {voxel_type}");
     say!("spacing      {sx:.4} x {sy:.4} x {sz:.4} mm");
-    say!("orientation  {}", header.orientation());
+    say!("orientation  {}", header.grid.orientation());
     for (index, row) in affine.iter().enumerate() {
         let title = if index == 0 { "affine (mm)" } else { "" };
         say!("{title:<12} [{:10.4} {:10.4} {:10.4} {:10.4}]", row[0], row[1], row[2], row[3]);

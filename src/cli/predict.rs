@@ -28,7 +28,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE|DIR")]
     model_path: PathBuf,
 
-    /// Images: NIfTI files, or folders of them
+    /// Images: .nii or .nii.gz files, or folders of them
     #[arg(value_name = "IMAGE|DIR", required_unless_present = "dataset", conflicts_with = "dataset")]
     images: Vec<PathBuf>,
 

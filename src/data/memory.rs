@@ -8,9 +8,8 @@ use super::{
     augment::numbers::Layout,
     dataset::Case,
     loader::{Form, LoaderSettings},
-    nifti::read_header,
 };
-use crate::{Error, Result, size::bytes};
+use crate::{Error, Result, formats::read_header, size::bytes};
 
 /// Pieces before and behind a decompressor, its window and tables; twice, for an image and its labels.
 const FILES: usize = 512 << 10;

@@ -1,10 +1,10 @@
-//! From files to batches: NIfTI, datasets, statistics, normalisation, augmentation, loading.
+//! From files to batches: datasets, statistics, normalisation, sampling, augmentation, loading.
 
 pub mod augment;
 pub mod dataset;
 pub mod fingerprint;
 pub mod loader;
 pub mod memory;
-pub mod nifti;
 pub mod preprocess;
+pub mod sampler;
 pub mod validate;

@@ -14,8 +14,9 @@ use serde_json::json;
 use self::phantom::Phantom;
 use crate::{
     Error, Result,
-    data::{dataset::Dataset, nifti},
+    data::dataset::Dataset,
     files::{self, Existing},
+    formats,
 };
 
 /// Names of the labels 0, 1 and 2 of the synthetic dataset.
@@ -44,8 +45,8 @@ pub fn synthesize(folder: &Path, seed: u64, cases: usize) -> Result<Dataset> {
     for case in 0..cases {
         let name = format!("blob_{:04}.nii.gz", case + 1);
         let phantom = Phantom::draw(seed, case);
-        nifti::write_f32(&images.join(&name), &phantom.header, 1, &phantom.image)?;
-        nifti::write_labels(&labels.join(&name), &phantom.header, &phantom.labels[..])?;
+        formats::write_f32(&images.join(&name), &phantom.header, 1, &phantom.image)?;
+        formats::write_labels(&labels.join(&name), &phantom.header, &phantom.labels[..])?;
         training.push(json!({"image": format!("./imagesTr/{name}"), "label": format!("./labelsTr/{name}")}));
     }
     let description = json!({
@@ -85,10 +86,10 @@ mod tests {
             assert_eq!(fs::read(left.join(file)).unwrap(), fs::read(right.join(file)).unwrap());
         }
         for case in &dataset.cases {
-            let image = nifti::read_image(&case.image).unwrap();
-            let labels = nifti::read_labels(case.label.as_ref().unwrap()).unwrap();
-            assert_eq!(image.header.affine(), labels.header.affine());
-            assert_eq!([2, 1, 0].map(|axis| image.header.extents[axis]), EXTENTS);
+            let image = formats::read_image(&case.image).unwrap();
+            let labels = formats::read_labels(case.label.as_ref().unwrap()).unwrap();
+            assert_eq!(image.header.grid, labels.header.grid);
+            assert_eq!(image.header.grid.shape(), EXTENTS);
             assert!((0..3).all(|class| labels.voxels.contains(&class)));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::f64::consts::{PI, TAU};
 
-use crate::{data::nifti::Header, random::Stream};
+use crate::{formats::Header, random::Stream, volume::Grid};
 
 /// Extents D, H, W.
 pub(super) const EXTENTS: [usize; 3] = [32, 48, 32];
@@ -126,16 +126,16 @@ fn share(level: f64) -> f64 {
 
 /// A header with spacing, a rotation of up to 20 degrees about each axis and a first axis that runs right to left.
 fn header(stream: &mut Stream) -> Header {
-    let mut header = Header::new([0, 1, 2].map(extent), SPACING);
+    let mut grid = Grid::spaced([0, 1, 2].map(extent), SPACING);
     let rotation = rotation(stream, PI / 9.0);
     let direction = [-1.0, 1.0, 1.0];
-    for (row, axis) in header.geometry.srow.iter_mut().zip(rotation) {
+    for (row, axis) in grid.affine.iter_mut().zip(rotation) {
         for column in 0..3 {
             row[column] = f64::from((axis[column] * direction[column] * SPACING[column]) as f32);
         }
         row[3] = stream.between(-80.0, 80.0).round();
     }
-    header
+    Header::on(grid)
 }
 
 /// The extent along the file's axis 0 (x), 1 (y) or 2 (z).

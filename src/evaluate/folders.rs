@@ -17,10 +17,9 @@ use super::{
 };
 use crate::{
     Error, Result,
-    data::{
-        dataset::{Case, images_in},
-        nifti::{Header, Labels, read_labels},
-    },
+    data::dataset::{Case, images_in},
+    formats::{Labels, read_labels},
+    volume::Grid,
 };
 
 /// How far apart, in mm, the same voxel of a prediction and of the truth may lie: the rounding of single precision in
@@ -66,7 +65,7 @@ pub fn evaluate_folders(
     evaluate_pairs(&pairs, labels, tolerance_mm, threads, &|| ())
 }
 
-/// The label maps of two folders by name (without `.nii` or `.nii.gz`), sorted by name.
+/// The label maps of two folders by name (without its ending), sorted by name.
 ///
 /// # Errors
 /// A folder that is missing or holds no label maps; a prediction without truth; a truth without prediction, if refused.
@@ -166,17 +165,16 @@ impl Scored {
 
 fn score_pair(pair: &Pair, labels: Option<&[String]>, tolerance_mm: f64) -> Result<Scored> {
     let (prediction, truth) = (read_labels(&pair.prediction)?, read_labels(&pair.truth)?);
-    check_grids(pair, &prediction.header, &truth.header)?;
+    check_grids(pair, &prediction.header.grid, &truth.header.grid)?;
     let mut highest = 0;
     for (path, map) in [(&pair.prediction, &prediction), (&pair.truth, &truth)] {
         highest = highest.max(highest_label(path, map, labels)?);
     }
-    // NIfTI counts x, y, z, and x is innermost: D, H, W are z, y, x. The truth's spacing counts for both.
-    let [x, y, z] = truth.header.extents;
-    let [dx, dy, dz] = truth.header.spacing();
+    // D, H, W are z, y, x. The truth's spacing counts for both.
+    let (shape, [dx, dy, dz]) = (truth.header.grid.shape(), truth.header.grid.spacing);
     let scores = score_classes(
-        LabelVolume::new(&prediction.voxels, [z, y, x], [dz, dy, dx]),
-        LabelVolume::new(&truth.voxels, [z, y, x], [dz, dy, dx]),
+        LabelVolume::new(&prediction.voxels, shape, [dz, dy, dx]),
+        LabelVolume::new(&truth.voxels, shape, [dz, dy, dx]),
         usize::from(highest) + 1,
         tolerance_mm,
     );
@@ -189,38 +187,23 @@ fn highest_label(path: &Path, map: &Labels, names: Option<&[String]>) -> Result<
         return Ok(highest);
     };
     let at = map.voxels.iter().position(|&label| label == highest).unwrap_or(0);
-    let [x, y, z] = map.header.position(at);
+    let [x, y, z] = map.header.grid.position(at);
     let cause = format!("label {highest} at voxel ({x}, {y}, {z}), where {count} labels have names, 0 included");
     Err(Error::input(path, cause, "name all labels, or correct the file"))
 }
 
-fn check_grids(pair: &Pair, prediction: &Header, truth: &Header) -> Result<()> {
+fn check_grids(pair: &Pair, prediction: &Grid, truth: &Grid) -> Result<()> {
     let of_truth = pair.truth.display();
     if prediction.extents != truth.extents {
         let text = |[x, y, z]: [usize; 3]| format!("{x} x {y} x {z}");
         let cause = format!("{} voxels, where {of_truth} has {}", text(prediction.extents), text(truth.extents));
         return Err(Error::input(&pair.prediction, cause, "predict on the image's own grid"));
     }
-    let distance = farthest_voxels(prediction, truth);
+    let distance = prediction.farthest_apart(truth);
     // Not `distance > tolerance`: what is not a number must not pass.
     if distance <= PLACE_TOLERANCE_MM {
         return Ok(());
     }
     let cause = format!("lies up to {distance:.3} mm away from {of_truth}");
-    Err(Error::input(&pair.prediction, cause, "copy the image's sform and qform to the prediction"))
-}
-
-/// The largest distance in mm between the places of one voxel in two files of the same extents. The difference of two
-/// affines is affine, so its length is largest at one of the corners.
-fn farthest_voxels(left: &Header, right: &Header) -> f64 {
-    let (left_affine, right_affine) = (left.affine(), right.affine());
-    let squared = |corner: usize| -> f64 {
-        let place = [0, 1, 2].map(|axis| (corner >> axis & 1) as f64 * (left.extents[axis] - 1) as f64);
-        let apart = |(left, right): (&[f64; 4], &[f64; 4])| {
-            (0..3).map(|axis| (left[axis] - right[axis]) * place[axis]).sum::<f64>() + left[3] - right[3]
-        };
-        left_affine.iter().zip(&right_affine).map(|rows| apart(rows).powi(2)).sum()
-    };
-    // f64::max would drop what is not a number.
-    (0..8).map(|corner| squared(corner).sqrt()).fold(0.0, |most, at| if at <= most { most } else { at })
+    Err(Error::input(&pair.prediction, cause, "copy the image's geometry to the prediction"))
 }

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    data::nifti::{Header, write_f32, write_labels},
     demo::synthesize,
+    formats::{Header, write_f32, write_labels},
 };
 
 /// Two cases of 4 x 3 x 2 voxels, one channel; label 1 takes 6 voxels of case `a` and none of case `b`.

@@ -12,11 +12,9 @@ use super::{
 };
 use crate::{
     Error, Result,
-    data::{
-        nifti::{Header, SliceReader, SliceWriter, VoxelType, read_header, write_slices},
-        preprocess::{Fit, Normalization, Scores, Visit},
-    },
+    data::preprocess::{Fit, Normalization, Scores, Visit},
     files::Spool,
+    formats::{Header, SliceReader, SliceWriter, Slices, Store, VoxelType, read_header, write_slices},
 };
 
 /// An image that was read from its first voxel to its last, and can be labelled.
@@ -25,6 +23,8 @@ pub struct Examined {
     /// What its file says about itself.
     pub header: Header,
     scores: Scores,
+    /// What was inflated, if it is kept.
+    slices: Option<Slices>,
 }
 
 /// Probabilities of a volume on their way to a file, which wants all voxels of one class before those of the next.
@@ -47,19 +47,24 @@ impl Predictor {
         HostMemory::of(header, self.preprocessing(), self.classes(), &options, self.loading_bytes())
     }
 
-    /// Reads an image whole, a slice at a time, and finds how its intensities are to be scaled.
+    /// Reads an image whole, a slice at a time, and finds how its intensities are to be scaled. A compressed one is inflated
+    /// into the store, and read from there until it has been labelled.
     ///
     /// # Errors
-    /// A file that is damaged; an image with other channels than the network's, or with voxels that are not finite.
-    pub fn examine(&self, path: &Path) -> Result<Examined> {
-        let header = read_header(path)?;
-        self.check_header(&header, path)?;
+    /// A file that is damaged; an image with other channels than the network's, or with voxels that are not finite; a store
+    /// that cannot be written.
+    pub fn examine(&self, path: &Path, store: &Store) -> Result<Examined> {
+        // What cannot be labelled need not be inflated.
+        self.check_header(&read_header(path)?, path)?;
+        let slices = Slices::open(path, store)?;
+        let header = slices.header().clone();
         let preprocessing = self.preprocessing();
-        let plane = header.extents[0] * header.extents[1];
+        let [x, y, z] = header.grid.extents;
+        let plane = x * y;
         let mut slice = vec![0.0; plane * header.channels];
         let mut play = |visit: &mut Visit<'_>| {
-            let mut reader = SliceReader::open(path)?;
-            for _ in 0..header.extents[2] {
+            let mut reader = slices.read()?;
+            for _ in 0..z {
                 read_finite(&mut reader, path, &mut slice)?;
                 slice.chunks_exact(plane).enumerate().for_each(|(channel, values)| visit(channel, values));
             }
@@ -70,10 +75,11 @@ impl Predictor {
             play(&mut |_, _| ())?;
         }
         let scores = Scores::of(preprocessing.normalization, &preprocessing.ct, header.channels, play)?;
-        Ok(Examined { header, scores })
+        Ok(Examined { header, scores, slices: slices.is_kept().then_some(slices) })
     }
 
-    /// Labels an image and writes the label map, and probabilities if there is a path for them.
+    /// Labels an image and writes the label map, and probabilities if there is a path for them. An image that the store had
+    /// no room to keep is inflated again.
     ///
     /// # Errors
     /// An image that has changed since it was examined; what reading, the network and writing say.
@@ -81,14 +87,23 @@ impl Predictor {
         &mut self,
         image: &Path,
         examined: &Examined,
+        store: &Store,
         labels: &Path,
         probabilities: Option<&Path>,
     ) -> Result<()> {
-        let Examined { header, scores } = examined;
-        let reader = SliceReader::open(image)?;
-        if reader.header() != header {
+        let Examined { header, scores, slices } = examined;
+        let again;
+        let slices = match slices {
+            Some(slices) => slices,
+            None => {
+                again = Slices::open(image, store)?;
+                &again
+            }
+        };
+        if slices.header() != header {
             return Err(Error::input(image, "has changed", "try again when it is complete"));
         }
+        let reader = slices.read()?;
         let classes = self.classes();
         let mut planar = probabilities.map(|path| Planar::new(path, header)).transpose()?;
         write_slices(labels, header, 1, VoxelType::U8, |file| {
@@ -108,8 +123,9 @@ impl Predictor {
 
     /// At the image's own resolution, window by window.
     fn slide(&mut self, header: &Header, read: &mut ReadSlice<'_>, sink: &mut TakeSlice<'_>) -> Result<()> {
-        let ([x, y, z], channels) = (header.extents, header.channels);
-        let volume = Segmentation { extent: [z, y, x], channels, classes: self.classes() };
+        let channels = header.channels;
+        let volume = Segmentation { extent: header.grid.shape(), channels, classes: self.classes() };
+        let [_, y, x] = volume.extent;
         let (patch, options) = (self.preprocessing().extent, self.options().clone());
         let mut slice = vec![0.0; y * x * channels];
         let mut feed = |out: &mut [f32]| {
@@ -132,7 +148,8 @@ impl Predictor {
 
     /// Stretched to the network's extents, and the probabilities stretched back.
     fn stretch(&mut self, header: &Header, read: &mut ReadSlice<'_>, sink: &mut TakeSlice<'_>) -> Result<()> {
-        let (placement, channels, classes) = (self.preprocessing().placement(header), header.channels, self.classes());
+        let (placement, channels, classes) =
+            (self.preprocessing().placement(&header.grid), header.channels, self.classes());
         let patch = self.preprocessing().extent;
         let mut runner = WindowRunner::new(channels, classes, patch, self.options());
         placement.stretch_slices(channels, read, &mut runner.window)?;
@@ -142,7 +159,7 @@ impl Predictor {
             let place = [voxel / (patch[1] * patch[2]), voxel / patch[2] % patch[1], voxel % patch[2]];
             return Err(not_finite(values[at], place));
         }
-        let [x, y, z] = header.extents;
+        let [x, y, z] = header.grid.extents;
         let (mut slice, mut labels) = (vec![0.0; y * x * classes], vec![0; y * x]);
         for d in 0..z {
             placement.stretch_back_slice(values, classes, d, &mut slice);
@@ -182,7 +199,7 @@ fn read_finite(reader: &mut SliceReader, path: &Path, slice: &mut [f32]) -> Resu
 
 impl Planar {
     fn new(path: &Path, header: &Header) -> Result<Self> {
-        let plane = vec![0.0; header.extents[0] * header.extents[1]];
+        let plane = vec![0.0; header.grid.extents[0] * header.grid.extents[1]];
         Ok(Self { spool: Spool::new(path)?, voxels: header.voxels(), plane })
     }
 

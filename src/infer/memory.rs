@@ -3,10 +3,8 @@
 use super::{PredictOptions, Segmentation, stream};
 use crate::{
     Error,
-    data::{
-        nifti::{Header, SliceReader},
-        preprocess::{Fit, Preprocessing},
-    },
+    data::preprocess::{Fit, Preprocessing},
+    formats::{Header, SliceReader},
     size::bytes,
 };
 
@@ -31,10 +29,10 @@ impl HostMemory {
         options: &PredictOptions,
         loading: usize,
     ) -> Self {
-        let [x, y, z] = header.extents;
         let (channels, patch) = (header.channels, preprocessing.extent);
-        let volume = Segmentation { extent: [z, y, x], channels, classes };
-        let slice = y * x;
+        let volume = Segmentation { extent: header.grid.shape(), channels, classes };
+        let [_, height, width] = volume.extent;
+        let slice = height * width;
         let float = size_of::<f32>();
         let window: usize = patch.iter().product();
         // A slice as it comes from the file, and the network's answer on its way from the device.
@@ -58,7 +56,7 @@ impl HostMemory {
 
     /// The error for an image, called `name`, that takes more than the budget.
     pub fn refusal(&self, header: &Header, budget: usize, name: &str, advice: String) -> Error {
-        let [x, y, z] = header.extents;
+        let [x, y, z] = header.grid.extents;
         let (needs, has) = (bytes(self.peak()), bytes(budget));
         let cause = format!("memory: needs {needs} on the host for {name} ({x}x{y}x{z}), the host budget is {has}");
         Error::Memory { cause, advice }

@@ -6,10 +6,8 @@ use super::PredictOptions;
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, state},
-    data::{
-        nifti,
-        preprocess::{Fit, Preprocessing},
-    },
+    data::preprocess::{Fit, Preprocessing},
+    formats::Header,
     fuse::Fuse,
     nn::{Precision, UNetConfig, names, record_prediction},
     plan,
@@ -91,7 +89,7 @@ impl Predictor {
         self.bound.program.plan().total
     }
 
-    pub(super) fn check_header(&self, header: &nifti::Header, path: &Path) -> Result<()> {
+    pub(super) fn check_header(&self, header: &Header, path: &Path) -> Result<()> {
         let found = header.channels;
         if found != self.network.channels {
             let cause = format!("{found} channels, where the network expects {}", self.network.channels);

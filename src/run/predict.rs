@@ -11,11 +11,9 @@ use super::{DeviceRecipe, Event, Folds, MemoryRecipe, Observer, Recipe, target::
 use crate::{
     Error, Result,
     cpu::memory,
-    data::{
-        dataset::{Case, Dataset, case_name, images_in},
-        nifti,
-    },
+    data::dataset::{Case, Dataset, case_name, images_in},
     files,
+    formats::{self, Header, Store},
     infer::{self, Predictor},
     size::bytes,
     train::trainer::BEST,
@@ -121,20 +119,21 @@ pub fn predict(recipe: &PredictRecipe, observer: &mut dyn Observer) -> Result<Pr
     observer.event(Event::Device(description));
     let host = recipe.memory.host_bytes(if is_on_host { predictor.arena_bytes() } else { 0 });
     for job in &jobs {
-        let header = nifti::read_header(&job.case.image)?;
+        let header = formats::read_header(&job.case.image)?;
         recipe.require(&predictor, &header, host, &job.case.name)?;
     }
     // Every image is read before the first is labelled, so that the last one cannot end the call when the others are
     // written. Beside the network's work that is little.
-    let examined = jobs.iter().map(|job| predictor.examine(&job.case.image)).collect::<Result<Vec<_>>>()?;
+    let store = Store::beside(&recipe.output);
+    let examined = jobs.iter().map(|job| predictor.examine(&job.case.image, &store)).collect::<Result<Vec<_>>>()?;
     let folder = if recipe.probabilities { recipe.output.join(PROBABILITIES) } else { recipe.output.clone() };
     std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
     for (index, (job, examined)) in jobs.iter().zip(&examined).enumerate() {
-        let windows = predictor.runs(examined.header.extents);
+        let windows = predictor.runs(examined.header.grid.extents);
         let (position, images, name) = (index + 1, jobs.len(), job.case.name.clone());
         observer.event(Event::Labelling { position, images, name, windows });
         let probabilities = recipe.probabilities.then_some(&*job.probabilities);
-        predictor.predict_file(&job.case.image, examined, &job.labels, probabilities)?;
+        predictor.predict_file(&job.case.image, examined, &store, &job.labels, probabilities)?;
     }
     let planned = examined.iter().map(|examined| predictor.host_memory(&examined.header).peak()).max().unwrap_or(0);
     if let Some(used) = memory::peak() {
@@ -146,7 +145,7 @@ pub fn predict(recipe: &PredictRecipe, observer: &mut dyn Observer) -> Result<Pr
 
 impl PredictRecipe {
     /// Refuses an image that takes more host memory than there is, with what would fit.
-    fn require(&self, predictor: &Predictor, header: &nifti::Header, budget: usize, name: &str) -> Result<()> {
+    fn require(&self, predictor: &Predictor, header: &Header, budget: usize, name: &str) -> Result<()> {
         let needs = predictor.host_memory(header);
         if needs.peak() <= budget {
             return Ok(());
@@ -207,7 +206,8 @@ impl PredictRecipe {
             }
             let name = path.file_name().and_then(|name| name.to_str()).and_then(case_name);
             let Some(name) = name else {
-                return Err(Error::input(path, "not a .nii or .nii.gz file", "give NIfTI files, or a folder of them"));
+                let cause = format!("not a {} file", formats::endings());
+                return Err(Error::input(path, cause, "give images, or a folder of them"));
             };
             cases.push(Case { name: name.to_owned(), image: path.clone(), label: None });
         }

@@ -18,6 +18,7 @@ use crate::{
         loader::{Loader, LoaderSettings, Order},
         memory::{Largest, LoaderShape},
         preprocess::Preprocessing,
+        sampler::Sampler,
         validate::{Expectation, survey},
     },
     nn::UNetConfig,
@@ -221,6 +222,7 @@ impl Loaders<'_> {
         let loader = |cases, order, batch, augmentation| {
             let settings = LoaderSettings {
                 preprocessing: self.preprocessing.clone(),
+                sampler: Sampler::Whole,
                 classes: self.classes,
                 augmentation,
                 seed: self.recipe.training.seed,

@@ -5,3 +5,4 @@ pub mod fixture;
 pub mod record;
 pub mod single;
 pub mod steps;
+pub mod tiny;

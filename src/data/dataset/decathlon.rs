@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Case, Dataset, case_name};
-use crate::{Error, Result};
+use crate::{Error, Result, formats};
 
 /// The largest official `dataset.json` is under 100 kB.
 const LARGEST_JSON: u64 = 64 << 20;
@@ -127,7 +127,7 @@ fn case(root: &Path, image: &str, label: Option<&str>) -> Result<Option<Case>, S
         return Ok(None);
     }
     let Some(name) = case_name(file_name) else {
-        return Err(format!("{image:?} is not the name of a .nii or .nii.gz file"));
+        return Err(format!("{image:?} is not the name of a {} file", formats::endings()));
     };
     // Through components, so that "./imagesTr/a.nii" becomes "ROOT/imagesTr/a.nii" in messages.
     let inside = |path: &str| {

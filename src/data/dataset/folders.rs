@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Case, Dataset, case_name};
-use crate::{Error, Result};
+use crate::{Error, Result, formats};
 
 pub(super) fn open(root: &Path) -> Result<Dataset> {
     if !root.is_dir() {
@@ -44,15 +44,15 @@ pub(super) fn open(root: &Path) -> Result<Dataset> {
     Ok(Dataset { root, name, channels: Vec::new(), labels: Vec::new(), cases, test: Vec::new() })
 }
 
-/// Every NIfTI file of a folder as a case without labels, sorted by name.
+/// Every volume of a folder as a case without labels, sorted by name.
 ///
 /// # Errors
-/// A folder that is missing or holds no NIfTI file; two files of one case (`a.nii` and `a.nii.gz`).
+/// A folder that is missing or holds no volume; two files of one case (`a.nii` and `a.nii.gz`).
 pub fn images_in(folder: &Path) -> Result<Vec<Case>> {
     Ok(volumes(folder)?.into_iter().map(|(name, image)| Case { name, image, label: None }).collect())
 }
 
-/// The NIfTI files of a folder by case name.
+/// The volumes of a folder by case name.
 fn volumes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut volumes = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
@@ -64,7 +64,7 @@ fn volumes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
         }
     }
     if volumes.is_empty() {
-        return Err(Error::input(folder, "no .nii or .nii.gz files", "check the path"));
+        return Err(Error::input(folder, format!("no {} files", formats::endings()), "check the path"));
     }
     Ok(volumes)
 }

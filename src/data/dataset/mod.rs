@@ -15,12 +15,12 @@ pub use decathlon::parse as parse_decathlon;
 pub use folders::images_in;
 pub use split::Split;
 
-use crate::Result;
+use crate::{Result, formats};
 
 /// One volume, and its label map when there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
-    /// The image's file name without `.nii` or `.nii.gz`; unique in its dataset.
+    /// The image's file name without its ending; unique in its dataset.
     pub name: String,
     /// The image file.
     pub image: PathBuf,
@@ -56,9 +56,9 @@ impl Dataset {
     }
 }
 
-/// The case's name by its file name: what precedes `.nii` or `.nii.gz`. None for other files and for hidden ones, such
+/// The case's name by its file name: what precedes a volume's ending. None for other files and for hidden ones, such
 /// as the `._*` files that one operating system adds to archives.
 pub fn case_name(file_name: &str) -> Option<&str> {
-    let name = file_name.strip_suffix(".gz").unwrap_or(file_name).strip_suffix(".nii")?;
+    let name = formats::stem(file_name)?;
     (!name.is_empty() && !name.starts_with('.')).then_some(name)
 }

@@ -23,6 +23,7 @@ use super::{
     augment::{Augmentation, numbers::Layout},
     dataset::Case,
     preprocess::Preprocessing,
+    sampler::{Sampler, Turn},
 };
 use crate::{Error, Result, random::Stream};
 
@@ -31,6 +32,8 @@ use crate::{Error, Result, random::Stream};
 pub struct LoaderSettings {
     /// From file to network grid.
     pub preprocessing: Preprocessing,
+    /// Which part of a case a sample shows.
+    pub sampler: Sampler,
     /// Labels must be below this; at most 256.
     pub classes: usize,
     /// Changes that are drawn anew each epoch.
@@ -45,7 +48,7 @@ pub struct LoaderSettings {
     pub batch: usize,
     /// Threads that prepare batches; 0: the caller's own.
     pub workers: usize,
-    /// Folder that keeps prepared cases (before augmentation) between epochs and runs.
+    /// Folder that keeps prepared cases, whole and before augmentation, between epochs and runs.
     pub cache: Option<PathBuf>,
 }
 
@@ -132,6 +135,7 @@ impl Loader {
     /// No cases, a case without labels, settings that cannot work, a cache folder that cannot be made.
     pub fn new(cases: Vec<Case>, settings: LoaderSettings) -> Result<Self> {
         settings.preprocessing.check()?;
+        settings.sampler.check(settings.preprocessing.fit)?;
         let Preprocessing { extent, channels, .. } = settings.preprocessing;
         let factors = extent.iter().chain([&channels, &settings.batch, &size_of::<f32>()]);
         let bytes = factors.copied().try_fold(1usize, usize::checked_mul);
@@ -270,7 +274,8 @@ impl Shared {
             let case = &self.cases[*index];
             let numbers = &mut batch.numbers[position * row..][..row];
             let place = Place { image, labels, numbers };
-            prepare::case(&self.settings, self.cache.as_ref(), epoch, case, &mut scratch, place)?;
+            let turn = Turn { epoch, position: step * size + position, batch: size };
+            prepare::case(&self.settings, self.cache.as_ref(), turn, case, &mut scratch, place)?;
             batch.cases.push(case.name.clone());
         }
         self.scratch.lock().expect("no thread panics with the lock held").push(scratch);
@@ -282,5 +287,7 @@ fn pop<T: Default>(pool: &Mutex<Vec<T>>) -> T {
     pool.lock().expect("no thread panics with the lock held").pop().unwrap_or_default()
 }
 
+#[cfg(test)]
+mod patch_tests;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,19 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::data::{
-    augment::{Augment, Recipe},
-    nifti::{Header, write_f32, write_labels},
-    preprocess::{Fit, Normalization},
+use crate::{
+    data::{
+        augment::{Augment, Recipe},
+        preprocess::{Fit, Normalization},
+    },
+    formats::{Header, write_f32, write_labels},
 };
 
 const EXTENT: [usize; 3] = [4, 6, 8];
 const VOXELS: usize = 4 * 6 * 8;
 
 /// Two-channel cases of different extents, whose first voxels say which case they are.
-fn cases(folder: &Path, count: usize) -> Vec<Case> {
+pub(super) fn cases(folder: &Path, count: usize) -> Vec<Case> {
     let case = |index: usize| {
         let header = Header::new([7 + index % 3, 6, 3 + index % 2], [1.0, 1.0, 2.0]);
         let (image, label) = (folder.join(format!("i{index}.nii.gz")), folder.join(format!("l{index}.nii")));
@@ -24,7 +26,7 @@ fn cases(folder: &Path, count: usize) -> Vec<Case> {
     (0..count).map(case).collect()
 }
 
-fn settings(workers: usize) -> LoaderSettings {
+pub(super) fn settings(workers: usize) -> LoaderSettings {
     LoaderSettings {
         preprocessing: Preprocessing {
             extent: EXTENT,
@@ -33,6 +35,7 @@ fn settings(workers: usize) -> LoaderSettings {
             fit: Fit::Pad,
             ct: vec![],
         },
+        sampler: Sampler::Whole,
         classes: 3,
         augmentation: Augment::Full.settings(),
         seed: 11,
@@ -44,13 +47,13 @@ fn settings(workers: usize) -> LoaderSettings {
     }
 }
 
-type Content = (usize, Vec<String>, Vec<f32>, Vec<u8>, Vec<f32>);
+pub(super) type Content = (usize, Vec<String>, Vec<f32>, Vec<u8>, Vec<f32>);
 
 fn content(batch: Batch) -> Content {
     (batch.step, batch.cases, batch.images, batch.labels, batch.numbers)
 }
 
-fn epoch(loader: &Loader, epoch: usize, first: usize) -> Vec<Content> {
+pub(super) fn epoch(loader: &Loader, epoch: usize, first: usize) -> Vec<Content> {
     let batches = loader.epoch(epoch, first).map(|batch| {
         let batch = batch.unwrap();
         loader.recycle(batch.clone());
@@ -86,11 +89,11 @@ fn raw_batches_hold_placed_files_with_the_recipe_and_the_scores_beside_them() {
     let raw = LoaderSettings { order: Order::Fixed, form: Form::Raw, ..settings(1) };
     let batch = Loader::new(cases.clone(), raw.clone()).unwrap().epoch(5, 0).next().unwrap().unwrap();
     for (index, case) in cases.iter().enumerate() {
-        let mut image = crate::data::nifti::read_image(&case.image).unwrap();
+        let mut image = crate::formats::read_image(&case.image).unwrap();
         let mut voxels = vec![0.0; 2 * VOXELS];
         let (placement, pending) = raw.preprocessing.place_image(&mut image, &case.image, &mut voxels).unwrap();
         assert_eq!(batch.images[index * 2 * VOXELS..][..2 * VOXELS], voxels);
-        let [x, y, z] = image.header.spacing();
+        let [x, y, z] = image.header.grid.spacing;
         let spacing = placement.spacing([z, y, x]);
         let recipe = Recipe::draw(&raw.augmentation, raw.seed, 5, &case.name, spacing, 2);
         let mut row = vec![0.0; raw.layout().row()];
@@ -127,8 +130,8 @@ fn without_augmentation_a_batch_holds_the_preprocessed_files() {
     let batch = loader.epoch(0, 0).next().unwrap().unwrap();
     assert_eq!((batch.len(), batch.is_empty()), (2, false));
     for (index, case) in cases.iter().enumerate() {
-        let mut image = crate::data::nifti::read_image(&case.image).unwrap();
-        let labels = crate::data::nifti::read_labels(case.label.as_ref().unwrap()).unwrap();
+        let mut image = crate::formats::read_image(&case.image).unwrap();
+        let labels = crate::formats::read_labels(case.label.as_ref().unwrap()).unwrap();
         let (mut voxels, mut mask) = (vec![0.0; 2 * VOXELS], vec![0; VOXELS]);
         plain.preprocessing.image(&mut image, &case.image, &mut voxels).unwrap();
         plain.preprocessing.labels(&labels, 3, &case.image, &mut mask).unwrap();
@@ -199,17 +202,19 @@ fn a_cache_changes_nothing_and_mends_itself() {
     assert!(epoch(&loader(), 2, 0) == expected, "after damage");
     assert!(entries().iter().zip(&good).all(|(path, good)| fs::read(path).unwrap() == *good));
 
-    // The cache is really read: an entry that is whole but different shows.
-    let mut entry = good[3].clone();
-    let at = entry.len() - 5;
-    entry[at] ^= 1;
-    let sum = crc32fast::hash(&entry[..at + 1]).to_le_bytes();
-    entry[at + 1..].copy_from_slice(&sum);
-    fs::write(&entries()[3], &entry).unwrap();
-    let plain = LoaderSettings { augmentation: Augment::None.settings(), ..cached.clone() };
-    let without = LoaderSettings { cache: None, ..plain.clone() };
-    let [with, without] = [plain, without].map(|settings| epoch(&Loader::new(cases.clone(), settings).unwrap(), 0, 0));
-    assert!(with != without);
+    // The cache is really read: labels that were changed behind its back do not show.
+    let label = cases[3].label.as_ref().unwrap();
+    let (mut bytes, modified) = (fs::read(label).unwrap(), fs::metadata(label).unwrap().modified().unwrap());
+    bytes[352..].iter_mut().for_each(|label| *label = (*label + 1) % 3);
+    fs::write(label, bytes).unwrap();
+    fs::File::options().write(true).open(label).unwrap().set_modified(modified).unwrap();
+    assert!(epoch(&loader(), 2, 0) == expected, "read anew");
+    assert!(epoch(&Loader::new(cases.clone(), settings(0)).unwrap(), 2, 0) != expected);
+
+    // What is kept does not depend on the network's extents.
+    let preprocessing = Preprocessing { extent: [2, 9, 5], ..cached.preprocessing.clone() };
+    epoch(&Loader::new(cases.clone(), LoaderSettings { preprocessing, ..cached.clone() }).unwrap(), 0, 0);
+    assert_eq!(entries().len(), 4);
 
     // So is one that is not normalised.
     let raw = LoaderSettings { form: Form::Raw, cache: None, ..cached.clone() };

@@ -12,18 +12,19 @@ use serde::{Deserialize, Serialize};
 
 pub use normalize::{CtStatistics, Normalization, Score, Scores, Visit, normalize};
 pub use pending::Pending;
-pub use place::{Fit, Placement};
+pub use place::{Fit, Placement, Way};
 
-use super::{
-    fingerprint::Fingerprint,
-    nifti::{Header, Image, Labels},
+use super::fingerprint::Fingerprint;
+use crate::{
+    Error, Result,
+    formats::{Image, Labels},
+    volume::Grid,
 };
-use crate::{Error, Result};
 
 /// Everything that turns an image into the network's input; kept in checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
-    /// The network's extents D, H, W: the file's axes z, y, x.
+    /// The network's extents D, H, W: a volume's axes z, y, x.
     pub extent: [usize; 3],
     /// Channels of every image.
     pub channels: usize,
@@ -67,23 +68,31 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// Where an image comes to lie.
-    pub fn placement(&self, header: &Header) -> Placement {
-        let [x, y, z] = header.extents;
-        Placement { source: [z, y, x], target: self.extent, fit: self.fit }
+    /// Where a whole image comes to lie.
+    pub fn placement(&self, grid: &Grid) -> Placement {
+        Placement::whole(grid.shape(), self.extent, self.fit)
+    }
+
+    /// Normalises the image in place.
+    ///
+    /// # Errors
+    /// The image has another number of channels, or voxels that are not finite.
+    pub fn normalize(&self, image: &mut Image, path: &Path) -> Result<()> {
+        self.check_image(image, path)?;
+        normalize(&mut image.voxels, image.header.grid.shape(), self.normalization, &self.ct);
+        Ok(())
     }
 
     /// Normalises the image in place and writes it, fitted, as `[D, H, W, C]` into `out`.
     ///
     /// # Errors
-    /// The image has another number of channels, or voxels that are not finite.
+    /// As [`Self::normalize`].
     ///
     /// # Panics
     /// When `out` does not have the network's extents times the channels.
     pub fn image(&self, image: &mut Image, path: &Path, out: &mut [f32]) -> Result<Placement> {
-        self.check_image(image, path)?;
-        let placement = self.placement(&image.header);
-        normalize(&mut image.voxels, placement.source, self.normalization, &self.ct);
+        self.normalize(image, path)?;
+        let placement = self.placement(&image.header.grid);
         placement.fit_planar(&image.voxels, self.channels, out);
         Ok(placement)
     }
@@ -109,13 +118,22 @@ impl Preprocessing {
     /// # Panics
     /// When `out` does not have the network's extents.
     pub fn labels(&self, labels: &Labels, classes: usize, path: &Path, out: &mut [u8]) -> Result<Placement> {
+        self.check_labels(labels, classes, path)?;
+        let placement = self.placement(&labels.header.grid);
+        placement.fit_labels(&labels.voxels, out);
+        Ok(placement)
+    }
+
+    /// Whether all labels are below `classes`, and bytes.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check_labels(&self, labels: &Labels, classes: usize, path: &Path) -> Result<()> {
         if let Some(stray) = labels.voxels.iter().find(|label| usize::from(**label) >= classes.min(256)) {
             let cause = format!("label {stray}, where {classes} classes are expected");
             return Err(Error::input(path, cause, "correct the labels or the number of classes"));
         }
-        let placement = self.placement(&labels.header);
-        placement.fit_labels(&labels.voxels, out);
-        Ok(placement)
+        Ok(())
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{ops::Range, path::Path};
 
-use super::{Fit, Placement, Preprocessing, Score, Scores, normalize};
-use crate::{Result, data::nifti::Image};
+use super::{Fit, Placement, Preprocessing, Score, Scores, Way};
+use crate::{Result, formats::Image, volume::Shared};
 
 /// What is left to do to a placed image `[D, H, W, C]`: inside `bounds` each value is limited and scored; outside there is
 /// no image, and the result is 0.
@@ -24,37 +24,43 @@ impl Pending {
         Self { bounds: extent.map(|extent| 0..extent), limits, scores: vec![Score::NONE; extent[0] * channels] }
     }
 
-    /// What is left to do to this volume `[C, D, H, W]` when its voxels have been padded or cropped.
-    fn of(scores: &Scores, volume: &[f32], placement: &Placement, channels: usize) -> Self {
-        let shared = placement.shared();
-        let [_, h, w] = placement.source;
-        let mut pending = Self::nothing(placement.target, channels);
-        pending.bounds = shared.clone().map(|(bounds, _)| bounds);
-        pending.limits = (0..channels).map(|channel| scores.limits(channel)).collect();
-        let (slices, first) = &shared[0];
-        for (slice, row) in (*first..).zip(slices.clone()) {
-            for channel in 0..channels {
-                let values = &volume[(channel * placement.source[0] + slice) * h * w..][..h * w];
-                pending.scores[row * channels + channel] = scores.of_slice(channel, values);
-            }
+    /// What is left to do to this volume `[C, D, H, W]` of these extents.
+    fn of(scores: &Scores, volume: &[f32], extent: [usize; 3], channels: usize) -> Self {
+        let [depth, h, w] = extent;
+        let slice = |d: usize, channel: usize| &volume[(channel * depth + d) * h * w..][..h * w];
+        let of_slice = |row: usize| scores.of_slice(row % channels, slice(row / channels, row % channels));
+        Self {
+            bounds: extent.map(|extent| 0..extent),
+            limits: (0..channels).map(|channel| scores.limits(channel)).collect(),
+            scores: (0..depth * channels).map(of_slice).collect(),
         }
-        pending
+    }
+
+    /// What is left to do where a placement puts it. Stretching mixes voxels, so nothing may be left before.
+    pub fn placed(&self, placement: &Placement) -> Self {
+        let channels = self.limits.len();
+        let Way::Region(start) = placement.way else { return Self::nothing(placement.target, channels) };
+        let shared = placement.shared(start);
+        let mut placed = Self::nothing(placement.target, channels);
+        placed.bounds = shared.map(|shared| shared.target..shared.target + shared.length);
+        placed.limits.clone_from(&self.limits);
+        let [Shared { source, target, length }, ..] = shared;
+        let rows = length * channels;
+        placed.scores[target * channels..][..rows].copy_from_slice(&self.scores[source * channels..][..rows]);
+        placed
     }
 }
 
 impl Preprocessing {
-    /// Places the image as `[D, H, W, C]` into `out` and says what is left to do. Where placing mixes voxels
-    /// ([`Fit::Resize`]), normalising comes first, and nothing is left.
+    /// Says what is left to do to an image, whose voxels stay as they are. Where placing mixes voxels ([`Fit::Resize`]),
+    /// they are normalised, and nothing is left.
     ///
     /// # Errors
     /// As [`Self::image`].
-    ///
-    /// # Panics
-    /// As [`Self::image`].
-    pub fn place_image(&self, image: &mut Image, path: &Path, out: &mut [f32]) -> Result<(Placement, Pending)> {
+    pub fn pending(&self, image: &mut Image, path: &Path) -> Result<Pending> {
         self.check_image(image, path)?;
-        let placement = self.placement(&image.header);
-        let pending = match self.fit {
+        let extent = image.header.grid.shape();
+        match self.fit {
             Fit::Pad => {
                 let volume = &image.voxels;
                 let play = |visit: &mut super::Visit<'_>| {
@@ -63,24 +69,36 @@ impl Preprocessing {
                     Ok(())
                 };
                 let scores = Scores::of(self.normalization, &self.ct, self.channels, play)?;
-                Pending::of(&scores, volume, &placement, self.channels)
+                Ok(Pending::of(&scores, volume, extent, self.channels))
             }
             Fit::Resize => {
-                normalize(&mut image.voxels, placement.source, self.normalization, &self.ct);
-                Pending::nothing(self.extent, self.channels)
+                self.normalize(image, path)?;
+                Ok(Pending::nothing(extent, self.channels))
             }
-        };
+        }
+    }
+
+    /// Places the image as `[D, H, W, C]` into `out` and says what is left to do.
+    ///
+    /// # Errors
+    /// As [`Self::image`].
+    ///
+    /// # Panics
+    /// As [`Self::image`].
+    pub fn place_image(&self, image: &mut Image, path: &Path, out: &mut [f32]) -> Result<(Placement, Pending)> {
+        let pending = self.pending(image, path)?;
+        let placement = self.placement(&image.header.grid);
         placement.fit_planar(&image.voxels, self.channels, out);
-        Ok((placement, pending))
+        Ok((placement, pending.placed(&placement)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{
-        nifti::Header,
-        preprocess::{CtStatistics, Normalization},
+    use crate::{
+        data::preprocess::{CtStatistics, Normalization},
+        formats::Header,
     };
 
     /// Two channels whose values are large beside their deviation, with zeros; one slice without contrast.

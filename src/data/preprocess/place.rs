@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Result, volume::Shared};
 
 /// How a volume comes to the network's extents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,15 @@ pub enum Fit {
     Resize,
 }
 
+/// The way from a volume's grid to the network's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The network sees the box that begins at this voxel, D H W, which may lie outside the volume.
+    Region([isize; 3]),
+    /// The network sees all of the volume, stretched.
+    Stretch,
+}
+
 /// A volume's grid and the network's, D H W, and the way between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -25,15 +34,48 @@ pub struct Placement {
     /// The network's extents.
     pub target: [usize; 3],
     /// The way.
-    pub fit: Fit,
+    pub way: Way,
 }
 
 impl Placement {
+    /// The whole volume, as far as it fits: centred, with an odd voxel at the far end, or stretched.
+    pub fn whole(source: [usize; 3], target: [usize; 3], fit: Fit) -> Self {
+        let half = |axis: usize| match (source[axis], target[axis]) {
+            (source, target) if source < target => -(((target - source) / 2) as isize),
+            (source, target) => ((source - target) / 2) as isize,
+        };
+        let way = match fit {
+            Fit::Pad => Way::Region([0, 1, 2].map(half)),
+            Fit::Resize => Way::Stretch,
+        };
+        Self { source, target, way }
+    }
+
+    /// The axial slices of the volume that the network sees something of.
+    pub fn slices(&self) -> Range<usize> {
+        match self.way {
+            Way::Stretch => 0..self.source[0],
+            Way::Region(start) => {
+                let Shared { source, length, .. } = Shared::of(self.source[0], start[0], self.target[0]);
+                source..source + length
+            }
+        }
+    }
+
+    /// The same way for a volume of which only these slices are at hand.
+    pub fn of_slices(&self, slices: &Range<usize>) -> Self {
+        let mut shifted = Self { source: [slices.len(), self.source[1], self.source[2]], ..*self };
+        if let Way::Region(start) = &mut shifted.way {
+            start[0] -= slices.start as isize;
+        }
+        shifted
+    }
+
     /// Spacing on the network's grid, by the volume's spacing; any order of axes, as long as it is that of the extents.
     pub fn spacing(&self, spacing: [f64; 3]) -> [f64; 3] {
-        match self.fit {
-            Fit::Pad => spacing,
-            Fit::Resize => [0, 1, 2].map(|axis| spacing[axis] * self.source[axis] as f64 / self.target[axis] as f64),
+        match self.way {
+            Way::Region(_) => spacing,
+            Way::Stretch => [0, 1, 2].map(|axis| spacing[axis] * self.source[axis] as f64 / self.target[axis] as f64),
         }
     }
 
@@ -44,10 +86,10 @@ impl Placement {
     pub fn fit_planar(&self, image: &[f32], channels: usize, out: &mut [f32]) {
         let voxels = elements(self.source);
         assert_eq!((image.len(), out.len()), (voxels * channels, elements(self.target) * channels));
-        match self.fit {
-            Fit::Pad => {
+        match self.way {
+            Way::Region(start) => {
                 out.fill(0.0);
-                self.rows(|from, to, length| {
+                self.rows(start, |from, to, length| {
                     for channel in 0..channels {
                         let row = &image[channel * voxels + from..][..length];
                         let out = out[to * channels..][..length * channels].iter_mut().skip(channel).step_by(channels);
@@ -55,7 +97,7 @@ impl Placement {
                     }
                 });
             }
-            Fit::Resize => {
+            Way::Stretch => {
                 let plane = self.source[1] * self.source[2];
                 let mut next = 0;
                 let read = |slice: &mut [f32]| {
@@ -121,15 +163,15 @@ impl Placement {
     /// When a slice does not have its grid's extents.
     pub fn fit_labels(&self, labels: &[u16], out: &mut [u8]) {
         assert_eq!((labels.len(), out.len()), (elements(self.source), elements(self.target)));
-        match self.fit {
-            Fit::Pad => {
+        match self.way {
+            Way::Region(start) => {
                 out.fill(0);
-                self.rows(|from, to, length| {
+                self.rows(start, |from, to, length| {
                     let rows = out[to..][..length].iter_mut().zip(&labels[from..][..length]);
                     rows.for_each(|(out, label)| *out = *label as u8);
                 });
             }
-            Fit::Resize => nearest(self.source, self.target, |to, from| out[to] = labels[from] as u8),
+            Way::Stretch => nearest(self.source, self.target, |to, from| out[to] = labels[from] as u8),
         }
     }
 
@@ -140,9 +182,11 @@ impl Placement {
     pub fn unfit_labels(&self, labels: &[u8]) -> Vec<u8> {
         assert_eq!(labels.len(), elements(self.target));
         let mut out = vec![0; elements(self.source)];
-        match self.fit {
-            Fit::Pad => self.rows(|to, from, length| out[to..][..length].copy_from_slice(&labels[from..][..length])),
-            Fit::Resize => nearest(self.target, self.source, |to, from| out[to] = labels[from]),
+        match self.way {
+            Way::Region(start) => {
+                self.rows(start, |to, from, length| out[to..][..length].copy_from_slice(&labels[from..][..length]));
+            }
+            Way::Stretch => nearest(self.target, self.source, |to, from| out[to] = labels[from]),
         }
         out
     }
@@ -155,16 +199,16 @@ impl Placement {
     pub fn unfit_values(&self, values: &[f32], outside: &[f32]) -> Vec<f32> {
         let channels = outside.len();
         assert_eq!(values.len(), elements(self.target) * channels);
-        match self.fit {
-            Fit::Pad => {
+        match self.way {
+            Way::Region(start) => {
                 let mut out = outside.repeat(elements(self.source));
-                self.rows(|to, from, length| {
+                self.rows(start, |to, from, length| {
                     out[to * channels..][..length * channels]
                         .copy_from_slice(&values[from * channels..][..length * channels]);
                 });
                 out
             }
-            Fit::Resize => {
+            Way::Stretch => {
                 let mut out = vec![0.0; elements(self.source) * channels];
                 let slices = out.chunks_exact_mut(self.source[1] * self.source[2] * channels);
                 slices.enumerate().for_each(|(z, out)| self.stretch_back_slice(values, channels, z, out));
@@ -173,41 +217,20 @@ impl Placement {
         }
     }
 
-    /// Where the volume's voxels lie in the network's grid, and the first of them in the volume, D H W: what [`Fit::Pad`]
-    /// fills. All the rest is padding.
-    pub fn shared(&self) -> [(Range<usize>, usize); 3] {
-        [0, 1, 2].map(|axis| {
-            let Overlap { source, target, length } = Overlap::centred(self.source[axis], self.target[axis]);
-            (target..target + length, source)
-        })
+    /// What a volume and a box that begins at its voxel `start` share, D H W. All the rest of the box is padding.
+    pub(super) fn shared(&self, start: [isize; 3]) -> [Shared; 3] {
+        [0, 1, 2].map(|axis| Shared::of(self.source[axis], start[axis], self.target[axis]))
     }
 
-    /// Visits the rows that both grids share when centred on each other: places of the first voxel, and length.
-    fn rows(&self, mut visit: impl FnMut(usize, usize, usize)) {
-        let [d, h, w] = [0, 1, 2].map(|axis| Overlap::centred(self.source[axis], self.target[axis]));
+    /// Visits the rows that both grids share: places of the first voxel, and length.
+    fn rows(&self, start: [isize; 3], mut visit: impl FnMut(usize, usize, usize)) {
+        let [d, h, w] = self.shared(start);
         for z in 0..d.length {
             for y in 0..h.length {
                 let from = ((d.source + z) * self.source[1] + h.source + y) * self.source[2] + w.source;
                 let to = ((d.target + z) * self.target[1] + h.target + y) * self.target[2] + w.target;
                 visit(from, to, w.length);
             }
-        }
-    }
-}
-
-/// The shared part of two lengths that lie centred on each other. An odd voxel goes to the far end.
-struct Overlap {
-    source: usize,
-    target: usize,
-    length: usize,
-}
-
-impl Overlap {
-    fn centred(source: usize, target: usize) -> Self {
-        let half = source.abs_diff(target) / 2;
-        match source < target {
-            true => Self { source: 0, target: half, length: source },
-            false => Self { source: half, target: 0, length: target },
         }
     }
 }
@@ -293,7 +316,7 @@ mod tests {
     use super::*;
 
     fn placement(source: [usize; 3], target: [usize; 3], fit: Fit) -> Placement {
-        Placement { source, target, fit }
+        Placement::whole(source, target, fit)
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::{
     data::{
         dataset::Case,
         fingerprint::{CaseCollector, CaseFingerprint},
-        nifti::{Affine, Header, Image, Labels, read_image_into, read_labels_into},
     },
+    formats::{Header, Image, Labels, read_image_into, read_labels_into},
 };
 
 /// Examines cases one after the other, reusing its buffers.
@@ -54,7 +54,7 @@ impl<'a> Examiner<'a> {
             let header = &image.header;
             let known = labels.as_ref().map_or(&[][..], |labels| &labels.voxels);
             let [nonzero, foreground] = self.collector.collect(&image.voxels, header.channels, known);
-            let (name, extents, spacing) = (case.name.clone(), header.extents, header.spacing());
+            let (name, extents, spacing) = (case.name.clone(), header.grid.extents, header.grid.spacing);
             CaseFingerprint { name, extents, spacing, nonzero, foreground, label_voxels }
         });
         self.voxels = image.map(|image| image.voxels).unwrap_or_default();
@@ -71,7 +71,7 @@ impl<'a> Examiner<'a> {
         }
         let strays = image.voxels.iter().filter(|value| !value.is_finite()).count();
         if let Some(first) = image.voxels.iter().position(|value| !value.is_finite()) {
-            let [x, y, z] = header.position(first % header.voxels());
+            let [x, y, z] = header.grid.position(first % header.voxels());
             let cause = format!("{strays} voxels are not finite, the first at ({x}, {y}, {z})");
             problems.push(Error::input(path, cause, "replace them, for example by 0"));
         } else if image.voxels.iter().all(|value| *value == image.voxels[0]) {
@@ -85,7 +85,7 @@ impl<'a> Examiner<'a> {
         let classes = self.expectation.classes.filter(|classes| *classes < counts.len())?;
         let strays: u64 = counts[classes..].iter().sum();
         let at = labels.voxels.iter().position(|label| usize::from(*label) >= classes)?;
-        let [x, y, z] = labels.header.position(at);
+        let [x, y, z] = labels.header.grid.position(at);
         let (label, last) = (labels.voxels[at], classes.saturating_sub(1));
         let cause = format!("label {label} at voxel ({x}, {y}, {z}); {strays} voxels are outside 0..={last}");
         Some(Error::input(path, cause, "correct the labels or the number of classes"))
@@ -93,34 +93,20 @@ impl<'a> Examiner<'a> {
 
     fn pair_problems(&self, case: &Case, path: &Path, image: &Header, labels: &Header) -> Option<Error> {
         let name = case.image.display();
+        let (image, labels) = (&image.grid, &labels.grid);
         if image.extents != labels.extents {
             let text = |[x, y, z]: [usize; 3]| format!("{x} x {y} x {z}");
             let cause = format!("{} voxels, where {name} has {}", text(labels.extents), text(image.extents));
             return Some(Error::input(path, cause, "resample the labels to the image's grid"));
         }
-        let distance = largest_distance(&image.affine(), &labels.affine(), image.extents);
+        let distance = image.farthest_apart(labels);
         // Not `distance > tolerance`: a distance that is not a number must not pass.
         if distance <= self.expectation.tolerance {
             return None;
         }
         let cause = format!("lies up to {distance:.3} mm away from {name}");
-        Some(Error::input(path, cause, "copy the image's sform and qform, or resample"))
+        Some(Error::input(path, cause, "copy the image's geometry, or resample"))
     }
-}
-
-/// The largest distance, in mm, between the places that two affines give to one voxel. Their difference is affine too,
-/// so its length is largest at a corner.
-fn largest_distance(a: &Affine, b: &Affine, extents: [usize; 3]) -> f64 {
-    let corners = (0..8).map(|corner| {
-        let place: [f64; 3] =
-            std::array::from_fn(|axis| if corner >> axis & 1 == 1 { extents[axis] as f64 - 1.0 } else { 0.0 });
-        let apart = |row: usize| {
-            let at = |affine: &Affine| (0..3).map(|axis| affine[row][axis] * place[axis]).sum::<f64>() + affine[row][3];
-            at(a) - at(b)
-        };
-        (0..3).map(|row| apart(row).powi(2)).sum::<f64>().sqrt()
-    });
-    corners.fold(0.0, |largest, distance| if distance > largest || distance.is_nan() { distance } else { largest })
 }
 
 fn count(labels: &[u16]) -> Vec<u64> {

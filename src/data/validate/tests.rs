@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::nifti::{Header, write_f32, write_labels};
+use crate::formats::{Header, write_f32, write_labels};
 
 struct Scratch(tempfile::TempDir);
 
@@ -59,9 +59,12 @@ fn each_kind_of_problem_names_file_and_cause() {
         ("label_3.nii: label 9 at voxel (2, 3, 1); 1 voxels are outside 0..=2", {
             scratch.case_with("3", |_, _, _, labels| labels[23] = 9)
         }),
-        ("label_4.nii: 4 x 3 x 2 voxels, where", scratch.case_with("4", |_, _, header, _| header.extents = [4, 3, 2])),
+        (
+            "label_4.nii: 4 x 3 x 2 voxels, where",
+            scratch.case_with("4", |_, _, header, _| header.grid.extents = [4, 3, 2]),
+        ),
         ("label_5.nii: lies up to 0.500 mm away", {
-            scratch.case_with("5", |_, _, header, _| header.geometry.srow[1][3] = 0.5)
+            scratch.case_with("5", |_, _, header, _| header.grid.affine[1][3] = 0.5)
         }),
     ]
     .into_iter()

@@ -1,4 +1,4 @@
-//! Writes NIfTI-1, little-endian, with the geometry fields of the file that the voxels belong to.
+//! Whole files that appear complete or not at all, in the format that their name asks for.
 
 use std::{
     io::{self, Write},
@@ -7,10 +7,7 @@ use std::{
 
 use flate2::{Compression, GzBuilder};
 
-use super::{
-    header::{Geometry, Header},
-    voxels::VoxelType,
-};
+use super::{Writer, by_name, endings, header::Header, voxels::VoxelType};
 use crate::{
     Error, Result,
     files::{self, Existing},
@@ -37,11 +34,12 @@ impl<'a> From<&'a [u16]> for LabelSlice<'a> {
     }
 }
 
-/// Writes labels on the grid of `like`, whose geometry fields are copied bit for bit (rounded to single precision when
-/// `like` is NIfTI-2). Compressed when the name ends in `.gz`. An existing file is replaced: ask first.
+/// Writes labels on the grid of `like`. If it came from a file of the same format, what that file says about space is copied
+/// bit for bit (as far as the version that is written can say it). Compressed when the name ends in `.gz`. An existing file
+/// is replaced: ask first.
 ///
 /// # Errors
-/// An extent beyond what NIfTI-1 can say (32767); the operating system's.
+/// A name that belongs to no format; a grid that the format cannot say; the operating system's.
 ///
 /// # Panics
 /// When the number of labels is not that of the grid.
@@ -76,13 +74,14 @@ fn write(
     count: usize,
     voxels: &[u8],
 ) -> Result<()> {
-    assert_eq!(count, like.voxels() * channels, "voxels for {:?} x {channels}", like.extents);
+    assert_eq!(count, like.voxels() * channels, "voxels for {:?} x {channels}", like.grid.extents);
     write_slices(path, like, channels, voxel_type, |file| file.write(voxels))
 }
 
 /// Takes the voxels of a file being written, in order.
 pub struct SliceWriter<'a> {
     path: &'a Path,
+    writer: &'a mut dyn Writer,
     file: &'a mut dyn Write,
     left: u64,
 }
@@ -97,7 +96,7 @@ impl SliceWriter<'_> {
     /// For more voxels than the grid has.
     pub fn write(&mut self, voxels: &[u8]) -> Result<()> {
         self.left = self.left.checked_sub(voxels.len() as u64).expect("no more voxels than the grid has");
-        self.file.write_all(voxels).map_err(|error| Error::io(self.path, error))
+        self.writer.voxels(self.file, voxels).map_err(|error| Error::io(self.path, error))
     }
 }
 
@@ -115,26 +114,24 @@ pub fn write_slices(
     voxel_type: VoxelType,
     fill: impl FnOnce(&mut SliceWriter<'_>) -> Result<()>,
 ) -> Result<()> {
-    let header = header_bytes(&like.geometry, like.extents, channels, voxel_type).ok_or_else(|| {
-        let [x, y, z] = like.extents;
-        Error::input(
-            path,
-            format!("{x} x {y} x {z} x {channels} voxels exceed NIfTI-1's 32767 per axis"),
-            "crop the image",
-        )
-    })?;
+    let Some(format) = by_name(path) else {
+        let advice = format!("give a name that ends in {}", endings());
+        return Err(Error::input(path, "not the name of a volume", advice));
+    };
+    let made = format.writer(like, channels, voxel_type);
+    let mut writer = made.map_err(|(cause, advice)| Error::input(path, cause, advice))?;
     let left = (like.voxels() * channels) as u64 * voxel_type.bytes() as u64;
     // What `fill` says is told as it is, not as a failure to write.
     let mut failure = None;
     let fill = |file: &mut dyn Write| {
-        file.write_all(&header)?;
-        let mut writer = SliceWriter { path, file, left };
-        if let Err(error) = fill(&mut writer) {
+        writer.begin(file)?;
+        let mut slices = SliceWriter { path, writer: &mut *writer, file, left };
+        if let Err(error) = fill(&mut slices) {
             failure = Some(error);
             return Err(io::Error::other("no voxels"));
         }
-        assert_eq!(writer.left, 0, "voxels for {:?} x {channels}", like.extents);
-        Ok(())
+        assert_eq!(slices.left, 0, "voxels for {:?} x {channels}", like.grid.extents);
+        writer.end(file)
     };
     let is_gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
     let outcome = files::write(path, Existing::Replace, |file| {
@@ -150,37 +147,4 @@ pub fn write_slices(
         Some(error) => Err(error),
         None => outcome,
     }
-}
-
-/// The 348 bytes of the header and the four that say "no extensions"; none when an extent is too large. Offsets from
-/// the format's definition (nifti1.h).
-fn header_bytes(geometry: &Geometry, extents: [usize; 3], channels: usize, voxel_type: VoxelType) -> Option<[u8; 352]> {
-    let mut bytes = [0; 352];
-    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-    let [x, y, z] = extents;
-    let rank = if channels == 1 { 3 } else { 4 };
-    put(0, &348i32.to_le_bytes());
-    put(38, b"r"); // `regular`, which ANALYZE readers expect
-    put(39, &[geometry.dim_info]);
-    for (axis, extent) in [rank, x, y, z, channels, 1, 1, 1].into_iter().enumerate() {
-        put(40 + 2 * axis, &i16::try_from(extent).ok()?.to_le_bytes());
-    }
-    put(70, &voxel_type.code().to_le_bytes());
-    put(72, &(8 * voxel_type.bytes() as i16).to_le_bytes());
-    for (axis, value) in geometry.pixdim.into_iter().enumerate() {
-        put(76 + 4 * axis, &(value as f32).to_le_bytes());
-    }
-    put(108, &352f32.to_le_bytes());
-    put(112, &1f32.to_le_bytes()); // slope
-    put(123, &[geometry.xyzt_units]);
-    put(252, &geometry.qform_code.to_le_bytes());
-    put(254, &geometry.sform_code.to_le_bytes());
-    for (i, value) in geometry.quaternion.into_iter().chain(geometry.offset).enumerate() {
-        put(256 + 4 * i, &(value as f32).to_le_bytes());
-    }
-    for (i, value) in geometry.srow.as_flattened().iter().enumerate() {
-        put(280 + 4 * i, &(*value as f32).to_le_bytes());
-    }
-    put(344, b"n+1\0");
-    Some(bytes)
 }

@@ -1,9 +1,13 @@
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{
+    formats::{decode_image, decode_labels, read_header, read_image, read_labels, write_f32, write_labels},
+    volume::{Grid, Orientation},
+};
 
 const NAME: &str = "case.nii";
 
@@ -34,28 +38,55 @@ fn refusal(bytes: &[u8]) -> String {
     decode_image(Path::new(NAME), bytes).unwrap_err().to_string()
 }
 
+/// A file whose fields about space say more than a grid can: a qform, its handedness, directions, a spacing of its own.
+fn eloquent(path: &Path) -> Header {
+    let mut bytes = bytes_of(&Header::new([3, 2, 2], [0.5, 0.5, 2.0]), &[0; 12]);
+    bytes[39] = 57; // directions
+    bytes[76..80].copy_from_slice(&(-1f32).to_le_bytes());
+    bytes[252..254].copy_from_slice(&2i16.to_le_bytes());
+    for (index, value) in [0.1f32, -0.2, 0.3].into_iter().enumerate() {
+        bytes[256 + 4 * index..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    std::fs::write(path, bytes).unwrap();
+    read_header(path).unwrap()
+}
+
+/// A file's fields about space, as it stores them.
+fn fields(header: &Header) -> Geometry {
+    Fields::parse(&header.native.as_ref().unwrap().bytes).unwrap().geometry
+}
+
 #[test]
 fn what_is_written_is_read_back_with_its_geometry_unchanged() {
     let folder = tempfile::tempdir().unwrap();
-    let mut like = Header::new([3, 2, 2], [0.5, 0.5, 2.0]);
-    like.geometry.quaternion = [0.1f32, -0.2, 0.3].map(f64::from);
-    like.geometry.qform_code = 2;
-    like.geometry.dim_info = 57;
-    like.geometry.pixdim[0] = -1.0;
+    let like = eloquent(&folder.path().join("like.nii"));
+    assert_eq!((fields(&like).qform_code, fields(&like).dim_info, fields(&like).pixdim[0]), (2, 57, -1.0));
     for name in ["a.nii", "a.nii.gz"] {
         let path = folder.path().join(name);
         let values: Vec<f32> = (0..36).map(|i| i as f32 * 0.3 - 4.0).collect();
         write_f32(&path, &like, 3, &values).unwrap();
         let image = read_image(&path).unwrap();
-        assert_eq!((image.header.extents, image.header.channels), (like.extents, 3));
-        assert_eq!((&image.header.geometry, image.voxels), (&like.geometry, values));
+        assert_eq!((image.header.grid, image.header.channels), (like.grid, 3));
+        assert_eq!((fields(&image.header), image.voxels), (fields(&like), values));
 
         let labels: Vec<u16> = (0..12).map(|i| i * 5000).collect();
         write_labels(&path, &like, &labels[..]).unwrap();
         let read = read_labels(&path).unwrap();
-        assert_eq!((read.header.voxel_type, read.voxels), (VoxelType::U16, labels));
-        assert_eq!(read.header.affine(), like.affine());
+        assert_eq!((read.header.encoding.voxel_type, read.voxels), (VoxelType::U16, labels));
+        assert_eq!((read.header.grid, fields(&read.header)), (like.grid, fields(&like)));
     }
+}
+
+#[test]
+fn another_grid_is_not_written_with_the_words_of_the_file_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let like = eloquent(&folder.path().join("like.nii"));
+    let turned = Header { grid: like.grid.reoriented("SLA".parse::<Orientation>().unwrap()), ..like };
+    let path = folder.path().join("turned.nii");
+    write_labels(&path, &turned, &[1u8; 12][..]).unwrap();
+    let read = read_header(&path).unwrap();
+    assert_eq!(read.grid, turned.grid);
+    assert_eq!((fields(&read).qform_code, fields(&read).sform_code), (0, 1));
 }
 
 #[test]
@@ -135,8 +166,7 @@ fn a_broken_sform_gives_way_to_the_next_source_of_geometry() {
     let mut bytes = sample();
     bytes[280..328].fill(0); // sform all zero, though its code is set
     let header = decode_image(Path::new(NAME), &bytes).unwrap().header;
-    assert_eq!(header.affine(), [[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]]);
-    assert_eq!(header.orientation(), "RAS");
+    assert_eq!(header.grid, Grid::spaced([2, 3, 4], [1.0, 2.0, 3.0]));
     bytes[76..108].fill(0); // and no spacing either
     assert!(refusal(&bytes).contains("voxel spacing 0 x 0 x 0"));
 }

@@ -1,41 +1,24 @@
 //! What a NIfTI file says about itself, checked before anything is believed.
 
 use nifti::{Endianness, NiftiHeader};
-use serde::{Deserialize, Serialize};
 
-use super::{
-    affine::{self, Affine},
-    voxels::VoxelType,
+use super::{affine, codes};
+use crate::{
+    formats::{Encoding, Refusal, Scaling, VoxelType},
+    volume::{Affine, Grid},
 };
 
 /// The two versions of the format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Version {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
     Nifti1,
     Nifti2,
 }
 
-/// Stored value to meaning: `slope * stored + intercept`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scaling {
-    /// Factor.
-    pub slope: f64,
-    /// Summand.
-    pub intercept: f64,
-}
-
-impl Scaling {
-    /// The meaning of a stored value, in double precision.
-    pub fn apply(self, stored: f64) -> f64 {
-        self.slope * stored + self.intercept
-    }
-}
-
 /// The header's fields about space, as stored, so that a file on the same grid can carry them unchanged. Single
 /// precision (NIfTI-1) is widened, which loses nothing on the way back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Geometry {
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Geometry {
     /// Units of space (bits 0..3) and time (bits 3..6).
     pub xyzt_units: u8,
     /// Frequency, phase and slice directions.
@@ -57,41 +40,25 @@ pub struct Geometry {
 /// A header that has been checked: extents are positive and their product fits, spacing is positive, the affine can be
 /// inverted.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Header {
-    /// NIfTI-1 or NIfTI-2.
+pub(super) struct Header {
     pub version: Version,
-    /// Whether the file's numbers start with their most significant byte.
-    pub big_endian: bool,
-    /// Type of the stored voxels.
-    pub voxel_type: VoxelType,
-    /// Extents x, y, z, in voxels.
-    pub extents: [usize; 3],
+    /// Where voxels lie, in mm, as the fields about space say.
+    pub grid: Grid,
     /// Volumes in the file; 1 unless an axis after the third is longer than 1.
     pub channels: usize,
-    /// Scaling of stored values; none when the slope is 0 or not finite, or when it would change nothing.
-    pub scaling: Option<Scaling>,
-    /// The fields about space, as stored. Written to new files as they are; [`Self::spacing`] and [`Self::affine`] were
-    /// taken from them when the header was read.
+    /// Without a scaling when the slope is 0 or not finite, or when it would change nothing.
+    pub encoding: Encoding,
+    /// The fields about space, as stored.
     pub geometry: Geometry,
     /// Where the voxels start, in bytes of the (inflated) file.
-    pub(super) voxel_offset: u64,
-    spacing: [f64; 3],
-    affine: Affine,
+    pub voxel_offset: u64,
 }
 
-/// Cause and advice of a header that cannot be used.
-pub(super) type Refusal = (String, &'static str);
-
-impl Header {
-    /// Bytes of a NIfTI-1 header, and of the part of any header that tells the versions apart.
-    pub(super) const BYTES_1: usize = 348;
-    /// Bytes of a NIfTI-2 header.
-    pub(super) const BYTES_2: usize = 540;
-
-    /// A header for voxels of our own making: f32, one channel, the standard's axes, spacing in mm.
-    pub fn new(extents: [usize; 3], spacing: [f64; 3]) -> Self {
-        let [x, y, z] = spacing;
-        let geometry = Geometry {
+impl Geometry {
+    /// What a file says that never was one: mm, and the affine alone.
+    pub fn of(grid: &Grid) -> Self {
+        let [x, y, z] = grid.spacing;
+        Self {
             xyzt_units: 2,
             dim_info: 0,
             pixdim: [1.0, x, y, z, 1.0, 1.0, 1.0, 1.0],
@@ -99,55 +66,34 @@ impl Header {
             sform_code: 1,
             quaternion: [0.0; 3],
             offset: [0.0; 3],
-            srow: [[x, 0.0, 0.0, 0.0], [0.0, y, 0.0, 0.0], [0.0, 0.0, z, 0.0]],
-        };
-        Self {
-            version: Version::Nifti1,
-            big_endian: false,
-            voxel_type: VoxelType::F32,
-            extents,
-            channels: 1,
-            scaling: None,
-            affine: geometry.srow,
-            geometry,
-            voxel_offset: 352,
-            spacing,
+            srow: grid.affine,
         }
     }
 
-    /// Voxel spacing along x, y, z in millimetres, all positive.
-    pub fn spacing(&self) -> [f64; 3] {
-        self.spacing
+    /// Where voxels lie.
+    fn grid(&self, extents: [usize; 3]) -> Result<Grid, Refusal> {
+        let unit = match self.xyzt_units & 7 {
+            1 => 1000.0,
+            3 => 0.001,
+            _ => 1.0, // 2: mm; 0: unknown, by custom mm
+        };
+        let spacing = affine::spacing(self).ok_or_else(|| {
+            let [_, x, y, z, ..] = self.pixdim;
+            (format!("voxel spacing {x} x {y} x {z}"), "set positive pixdim values")
+        })?;
+        let affine = affine::affine(self, spacing).map(|row| row.map(|value| value * unit));
+        Ok(Grid { extents, spacing: spacing.map(|length| length * unit), affine })
     }
+}
 
-    /// Voxel indices to millimetres, from sform or qform or spacing, in this order of trust.
-    pub fn affine(&self) -> Affine {
-        self.affine
-    }
-
-    /// The directions in which the voxel axes grow, such as `RAS` (right, anterior, superior).
-    pub fn orientation(&self) -> String {
-        affine::orientation_code(&self.affine)
-    }
-
-    /// Voxels of one channel.
-    pub fn voxels(&self) -> usize {
-        self.extents.iter().product()
-    }
-
-    /// Bytes that the stored voxels of all channels take.
-    pub fn voxel_bytes(&self) -> u64 {
-        self.voxels() as u64 * self.channels as u64 * self.voxel_type.bytes() as u64
-    }
-
-    /// The x, y, z of a voxel by its place in one channel's memory order.
-    pub fn position(&self, index: usize) -> [usize; 3] {
-        let [x, y, _] = self.extents;
-        [index % x, index / x % y, index / (x * y)]
-    }
+impl Header {
+    /// Bytes of a NIfTI-1 header, and of the part of any header that tells the versions apart.
+    pub const BYTES_1: usize = 348;
+    /// Bytes of a NIfTI-2 header.
+    pub const BYTES_2: usize = 540;
 
     /// The version that the first four bytes announce, with the byte order.
-    pub(super) fn announced(start: [u8; 4]) -> Option<(Version, bool)> {
+    pub fn announced(start: [u8; 4]) -> Option<(Version, bool)> {
         match (i32::from_le_bytes(start), i32::from_be_bytes(start)) {
             (348, _) => Some((Version::Nifti1, false)),
             (_, 348) => Some((Version::Nifti1, true)),
@@ -158,7 +104,7 @@ impl Header {
     }
 
     /// Reads a header of [`Self::BYTES_1`] or [`Self::BYTES_2`] bytes.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         let start = bytes.first_chunk().copied().unwrap_or_default();
         match Self::announced(start) {
             Some((Version::Nifti1, big_endian)) => check(fields_1(bytes, big_endian)?, Version::Nifti1, big_endian),
@@ -247,10 +193,8 @@ fn fields_2(bytes: &[u8], big_endian: bool) -> Result<Fields, Refusal> {
     })
 }
 
-fn check(fields: Fields, version: Version, big_endian: bool) -> Result<Header, Refusal> {
-    let known = NiftiHeader { datatype: fields.datatype, ..NiftiHeader::default() }.data_type().ok();
-    let voxel_type = VoxelType::from_nifti(fields.datatype, known)
-        .map_err(|cause| (cause, "convert it to an integer or float type"))?;
+fn check(fields: Fields, version: Version, is_big_endian: bool) -> Result<Header, Refusal> {
+    let voxel_type = codes::voxel_type(fields.datatype)?;
     let (extents, channels) = extents(&fields.dim, voxel_type)?;
     let smallest = match version {
         Version::Nifti1 => 352,
@@ -269,18 +213,9 @@ fn check(fields: Fields, version: Version, big_endian: bool) -> Result<Header, R
         scaling = Some(Scaling { slope: fields.slope, intercept: fields.intercept });
     }
     let geometry = fields.geometry;
-    let unit = match geometry.xyzt_units & 7 {
-        1 => 1000.0,
-        3 => 0.001,
-        _ => 1.0, // 2: mm; 0: unknown, by custom mm
-    };
-    let spacing = affine::spacing(&geometry).ok_or_else(|| {
-        let [_, x, y, z, ..] = geometry.pixdim;
-        (format!("voxel spacing {x} x {y} x {z}"), "set positive pixdim values")
-    })?;
-    let affine = affine::affine(&geometry, spacing).map(|row| row.map(|value| value * unit));
-    let spacing = spacing.map(|length| length * unit);
-    Ok(Header { version, big_endian, voxel_type, extents, channels, scaling, geometry, voxel_offset, spacing, affine })
+    let grid = geometry.grid(extents)?;
+    let encoding = Encoding { voxel_type, is_big_endian, scaling };
+    Ok(Header { version, grid, channels, encoding, geometry, voxel_offset })
 }
 
 /// Extents x, y, z and channels. After the third axis one axis may be longer than 1: time of length 1 is skipped, and

@@ -1,9 +1,8 @@
 //! Bytes to numbers: every integer and float type, either byte order.
 
-use nifti::NiftiType;
 use serde::{Deserialize, Serialize};
 
-use super::header::{Header, Scaling};
+use super::header::{Encoding, Scaling};
 
 /// The voxel types that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,50 +22,6 @@ pub enum VoxelType {
 }
 
 impl VoxelType {
-    /// The type of a NIfTI code, or the sentence that says why there is none.
-    pub(super) fn from_nifti(code: i16, known: Option<NiftiType>) -> Result<Self, String> {
-        Ok(match known {
-            Some(NiftiType::Uint8) => Self::U8,
-            Some(NiftiType::Int8) => Self::I8,
-            Some(NiftiType::Uint16) => Self::U16,
-            Some(NiftiType::Int16) => Self::I16,
-            Some(NiftiType::Uint32) => Self::U32,
-            Some(NiftiType::Int32) => Self::I32,
-            Some(NiftiType::Uint64) => Self::U64,
-            Some(NiftiType::Int64) => Self::I64,
-            Some(NiftiType::Float32) => Self::F32,
-            Some(NiftiType::Float64) => Self::F64,
-            Some(other) => {
-                let name = match other {
-                    NiftiType::Complex64 => "complex64",
-                    NiftiType::Complex128 => "complex128",
-                    NiftiType::Complex256 => "complex256",
-                    NiftiType::Rgb24 => "rgb24",
-                    NiftiType::Rgba32 => "rgba32",
-                    _ => "float128",
-                };
-                return Err(format!("voxels of type {name} (code {code})"));
-            }
-            None => return Err(format!("unknown voxel type code {code}")),
-        })
-    }
-
-    /// The NIfTI code.
-    pub(super) fn code(self) -> i16 {
-        (match self {
-            Self::U8 => NiftiType::Uint8,
-            Self::I8 => NiftiType::Int8,
-            Self::U16 => NiftiType::Uint16,
-            Self::I16 => NiftiType::Int16,
-            Self::U32 => NiftiType::Uint32,
-            Self::I32 => NiftiType::Int32,
-            Self::U64 => NiftiType::Uint64,
-            Self::I64 => NiftiType::Int64,
-            Self::F32 => NiftiType::Float32,
-            Self::F64 => NiftiType::Float64,
-        }) as i16
-    }
-
     /// Bytes of one voxel of one channel.
     pub const fn bytes(self) -> usize {
         match self {
@@ -95,8 +50,8 @@ impl std::fmt::Display for VoxelType {
     }
 }
 
-/// Appends the numbers in `bytes`, a whole number of voxels in the header's type and byte order.
-pub(super) fn decode(header: &Header, bytes: &[u8], out: &mut Vec<f32>) {
+/// Appends the numbers in `bytes`, a whole number of voxels.
+pub(super) fn decode(encoding: Encoding, bytes: &[u8], out: &mut Vec<f32>) {
     struct Append<'a>(&'a mut Vec<f32>, Option<Scaling>);
     impl Visit for Append<'_> {
         type Outcome = ();
@@ -107,11 +62,11 @@ pub(super) fn decode(header: &Header, bytes: &[u8], out: &mut Vec<f32>) {
             }
         }
     }
-    visit(header, bytes, Append(out, header.scaling));
+    visit(encoding, bytes, Append(out, encoding.scaling));
 }
 
 /// Appends labels up to the first value that is none; that value, as text, is the error.
-pub(super) fn decode_labels(header: &Header, bytes: &[u8], out: &mut Vec<u16>) -> Result<(), String> {
+pub(super) fn decode_labels(encoding: Encoding, bytes: &[u8], out: &mut Vec<u16>) -> Result<(), String> {
     struct Append<'a>(&'a mut Vec<u16>, Option<Scaling>);
     impl Visit for Append<'_> {
         type Outcome = Result<(), String>;
@@ -128,7 +83,7 @@ pub(super) fn decode_labels(header: &Header, bytes: &[u8], out: &mut Vec<u16>) -
             Ok(())
         }
     }
-    visit(header, bytes, Append(out, header.scaling))
+    visit(encoding, bytes, Append(out, encoding.scaling))
 }
 
 /// What to do with the numbers, whatever their type.
@@ -143,17 +98,17 @@ trait Number: Copy {
     fn nearest_f64(self) -> f64;
 }
 
-fn visit<V: Visit>(header: &Header, bytes: &[u8], visitor: V) -> V::Outcome {
+fn visit<V: Visit>(encoding: Encoding, bytes: &[u8], visitor: V) -> V::Outcome {
     macro_rules! numbers {
         ($type:ty) => {{
             let (chunks, _) = bytes.as_chunks::<{ size_of::<$type>() }>();
-            match header.big_endian {
+            match encoding.is_big_endian {
                 false => visitor.visit(chunks.iter().map(|chunk| <$type>::from_le_bytes(*chunk))),
                 true => visitor.visit(chunks.iter().map(|chunk| <$type>::from_be_bytes(*chunk))),
             }
         }};
     }
-    match header.voxel_type {
+    match encoding.voxel_type {
         VoxelType::U8 => numbers!(u8),
         VoxelType::I8 => numbers!(i8),
         VoxelType::U16 => numbers!(u16),

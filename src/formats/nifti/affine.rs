@@ -1,9 +1,7 @@
 //! Voxel indices to millimetres: sform, qform, or the spacing alone.
 
 use super::header::Geometry;
-
-/// Rows of the matrix that takes voxel indices (x, y, z, 1) to millimetres in a right-anterior-superior frame.
-pub type Affine = [[f64; 4]; 3];
+use crate::volume::{Affine, column_lengths};
 
 /// The affine that the geometry fields state, by the standard's order of trust: sform when its code is set and it can
 /// be inverted, else qform when its code is set, else the spacing alone (the standard's "method 1": no rotation, origin
@@ -30,25 +28,8 @@ pub(super) fn spacing(geometry: &Geometry) -> Option<[f64; 3]> {
     if is_length(&stated) {
         return Some(stated);
     }
-    let columns = [0, 1, 2].map(|column| geometry.srow.iter().map(|row| row[column].powi(2)).sum::<f64>().sqrt());
+    let columns = column_lengths(&geometry.srow);
     (geometry.sform_code > 0 && is_length(&columns)).then_some(columns)
-}
-
-/// The anatomical direction in which each voxel axis grows, such as `RAS`: for the assignment of voxel axes to
-/// anatomical axes that explains most of the matrix.
-pub fn orientation_code(affine: &Affine) -> String {
-    const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    const NAMES: [[char; 2]; 3] = [['L', 'R'], ['P', 'A'], ['I', 'S']];
-    let lengths = [0, 1, 2].map(|column| affine.iter().map(|row| row[column].powi(2)).sum::<f64>().sqrt());
-    let explained =
-        |order: &[usize; 3]| (0..3).map(|axis| (affine[order[axis]][axis] / lengths[axis]).abs()).sum::<f64>();
-    let mut best = ORDERS[0];
-    for order in ORDERS {
-        if explained(&order) > explained(&best) {
-            best = order;
-        }
-    }
-    (0..3).map(|axis| NAMES[best[axis]][usize::from(affine[best[axis]][axis] > 0.0)]).collect()
 }
 
 /// The standard's "method 2". A quaternion slightly longer than 1 (rounding) is normalised, with no real part.
