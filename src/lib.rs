@@ -14,8 +14,8 @@
 //! | module | what it holds | uses |
 //! |---|---|---|
 //! | [`error`], [`size`], [`random`], [`tensor`] | the error type; bytes as text; Philox; extents, element types, places in an arena | |
-//! | [`serial`] | how settings stand in files | |
 //! | [`files`] | writing whole files or none | |
+//! | [`serial`] | how settings stand in files | |
 //! | [`chart`] | pictures as SVG and text | |
 //! | [`cpu`] | threads, the arena, SIMD microkernels, direct convolutions | |
 //! | [`machine`] | launches as data; NVIDIA's driver, the emulated GPU, and one that only checks | [`cpu`] |

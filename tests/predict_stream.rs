@@ -11,7 +11,7 @@ use gyrus::{
     cpu::Threads,
     data::{
         augment::Augmentation,
-        preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
+        preprocess::{CtStatistics, Fit, Normalization, Preprocessing, normalize},
     },
     formats::{Header, read_image, read_labels, write_f32},
     fuse::Fuse,
@@ -77,7 +77,7 @@ fn in_memory(
     options: &infer::PredictOptions,
 ) -> Labelled {
     let (mut image, channels, patch) = (read_image(path).unwrap(), preprocessing.channels, preprocessing.extent);
-    let [x, y, z] = image.header.extents;
+    let [x, y, z] = image.header.grid.extents;
     let mut segment = |extent: [usize; 3], voxels: &[f32]| {
         let mut slices = voxels.chunks_exact(extent[1] * extent[2] * channels);
         let (mut labels, mut values) = (Vec::new(), Vec::new());
