@@ -34,10 +34,10 @@
 //! | [`optim`] | learning-rate corrections | [`ops`] |
 //! | [`checkpoint`] | weights, optimizer state, the network's description in one file | [`nn`], [`session`], [`graph`] |
 //! | [`train`] | the loop and its records | [`data`], [`graph`], [`lowering`], [`ops`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`optim`], [`checkpoint`], [`chart`] |
-//! | [`infer`] | windows, blending, prediction | [`data`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`checkpoint`], [`volume`], [`formats`] |
+//! | [`infer`] | windows, blending, prediction | [`data`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`checkpoint`], [`formats`] |
 //! | [`selftest`] | judges a device by the definitions | [`cpu`], [`machine`], [`graph`], [`lowering`], [`ops`], [`mod@fuse`], [`plan`], [`session`], [`nn`], [`train`] |
 //! | [`evaluate`] | metrics | [`data`], [`chart`], [`volume`], [`formats`] |
-//! | [`explore`] | surveys of datasets | [`data`], [`evaluate`], [`chart`], [`volume`], [`formats`] |
+//! | [`explore`] | surveys of datasets | [`data`], [`evaluate`], [`chart`] |
 //! | [`demo`] | synthetic data | [`data`], [`volume`], [`formats`] |
 //! | [`run`] | the library's front door: recipes; prepare, train, predict, evaluate, plan as calls | everything |
 //! | [`cli`] | one file per command | everything |

@@ -157,7 +157,7 @@ fn edited(file: &[u8], from: &str, to: &str) -> Vec<u8> {
 fn a_checkpoint_of_a_newer_format_is_refused_with_both_versions() {
     let sandbox = sandbox();
     let today = fs::read(sandbox.path("transpose_norm_fp32.safetensors")).unwrap();
-    let newer = edited(&today, r#"\"format_version\":1"#, r#"\"format_version\":2"#);
+    let newer = edited(&today, r#"\"format_version\":1"#, r#"\"format_version\":3"#);
     let variants = [
         ("newer", newer.clone()),
         ("other_elements", edited(&newer, r#""dtype":"F32""#, r#""dtype":"U32""#)),
@@ -168,7 +168,7 @@ fn a_checkpoint_of_a_newer_format_is_refused_with_both_versions() {
         for file in ["best", "last"] {
             fs::write(sandbox.path(&format!("{name}/{file}.safetensors")), &bytes).unwrap();
         }
-        let cause = "checkpoint format 2, this version of gyrus reads 1 (use the version of gyrus that wrote it, gyrus 0.1.0, or a newer one)";
+        let cause = "checkpoint format 3, this version of gyrus reads 1 to 2 (use the version of gyrus that wrote it, gyrus 0.1.0, or a newer one)";
         for (command, file) in [
             (format!("predict --model-path {name} image.nii --output out"), "best"),
             (format!("inspect {name}/best.safetensors"), "best"),

@@ -209,7 +209,11 @@ fn devices_that_are_not_there_are_refused_by_every_command_that_takes_one() {
     for name in ["cuda:x", "gpu", "cuda:-1", "CUDA", ""] {
         let output = sandbox.run(&format!("plan --device={name}"));
         assert_eq!(output.status.code(), Some(2), "{name}");
-        assert!(stderr(&output).contains("give auto, cpu, cuda, cuda:N or emulated"), "{name}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains("give auto, cpu, cuda, cuda:N, emulated or emulated:sm_"),
+            "{name}: {}",
+            stderr(&output)
+        );
     }
 }
 

@@ -234,7 +234,9 @@ impl Shows {
             Folder(folder) => folder,
             _ => "run",
         };
-        let configuration = sandbox.checkpoint(&format!("{folder}/last.safetensors")).meta.configuration["run"].clone();
+        let meta = sandbox.checkpoint(&format!("{folder}/last.safetensors")).meta;
+        let mut configuration = meta.configuration["run"].clone();
+        configuration["network"] = serde_json::to_value(meta.network).unwrap();
         match self {
             In(place, value) => assert_eq!(configuration.pointer(place), Some(value), "{arguments}\n{configuration}"),
             Said(line) => assert!(text.contains(line), "{arguments}\n{text}"),

@@ -208,12 +208,13 @@ fn a_refusal_names_runs_that_really_fit() {
         assert!(alternatives.len() >= 3, "{alternatives:?}");
         for (change, needs) in &alternatives {
             let (mut other, mut budget) = (run, budget);
-            let number = change.rsplit(' ').next().unwrap();
-            match change.split(' ').next().unwrap() {
-                "--rematerialise" => budget.rematerialise = number.parse().unwrap(),
-                "--precision" => other.training.network.precision = Precision::Fp16,
-                "--train-batch-size" => other.training.batch = number.parse().unwrap(),
-                "--unet-resize-factor" => other.training.network.resize_factor = number.parse().unwrap(),
+            let plain = change.trim_matches('`');
+            let (setting, number) = plain.split_once(" = ").unwrap_or((plain, ""));
+            match setting {
+                "rematerialise" => budget.rematerialise = number.parse().unwrap(),
+                "precision" => other.training.network.precision = Precision::Fp16,
+                "train_batch_size" => other.training.batch = number.parse().unwrap(),
+                "unet_resize_factor" => other.training.network.resize_factor = number.parse().unwrap(),
                 extents => {
                     let axes: Vec<usize> = extents.split('x').map(|axis| axis.parse().unwrap()).collect();
                     other.training.extent = [axes[2], axes[1], axes[0]];

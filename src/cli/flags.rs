@@ -62,7 +62,7 @@ mod tests {
     }
 
     /// What only callers of the library choose: the command line takes it from the dataset or the checkpoint.
-    const OF_CALLERS: [&str; 5] = ["labels", "evaluate", "batch", "padding value", "preprocessing"];
+    const OF_CALLERS: [&str; 6] = ["labels", "evaluate", "batch", "padding value", "preprocessing", "foreground_share"];
 
     /// Every setting that the library can complain of is one that the command line offers; and the library never speaks of
     /// options, which who calls it as a library does not have.

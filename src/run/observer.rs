@@ -21,7 +21,12 @@ pub enum Event {
     /// Where it will run.
     Device(String),
     /// Fewer threads prepare batches than were asked for, to stay within the host's memory.
-    FewerWorkers(usize),
+    FewerWorkers {
+        /// So many do.
+        workers: usize,
+        /// So many were asked for.
+        asked: usize,
+    },
     /// Everything is allocated.
     Allocated {
         /// Bytes in all.
@@ -78,8 +83,8 @@ impl fmt::Display for Event {
                 write!(f, "checking {training} training and {validation} validation cases")
             }
             Self::Device(description) => write!(f, "device: {description}"),
-            Self::FewerWorkers(workers) => {
-                write!(f, "memory: {workers} threads prepare batches, fewer than asked for, to stay within it")
+            Self::FewerWorkers { workers, asked } => {
+                write!(f, "memory: {workers} threads prepare batches instead of {asked}, to stay within it")
             }
             Self::Allocated { total, persistent } => write!(
                 f,

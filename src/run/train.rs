@@ -217,7 +217,7 @@ impl Loaders<'_> {
         let asked = self.recipe.data.num_workers;
         let workers = self.largest.workers(&shapes, asked, self.host)?;
         if workers < asked {
-            observer.event(Event::FewerWorkers(workers));
+            observer.event(Event::FewerWorkers { workers, asked });
         }
         let loader = |cases, order, batch, augmentation| {
             let settings = LoaderSettings {
