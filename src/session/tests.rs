@@ -50,7 +50,7 @@ fn a_wrong_name_type_length_or_program_is_an_error_and_no_panic() {
     let (mut program, other) = (on_cpu(), on_cpu());
     let cause = |result: Result<()>| result.unwrap_err().to_string();
     assert_eq!(cause(program.slot::<f32>("z").map(|_| ())), "z: the program has no such value");
-    assert_eq!(cause(program.slot::<u32>("a").map(|_| ())), "a: holds elements of f32, not u32");
+    assert_eq!(cause(program.slot::<u32>("a").map(|_| ())), "a: holds elements of fp32, not u32");
     let a = program.slot::<f32>("a").unwrap();
     assert_eq!(cause(program.write(a, &[0.0; 6])), "a: 6 elements for 7");
     assert_eq!(cause(program.write_ahead(a, &[0.0; 8])), "a: 8 elements for 7");
