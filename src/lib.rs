@@ -28,7 +28,7 @@
 //! | [`mod@fuse`] | operations merged into their neighbours | [`graph`], [`lowering`], [`ops`] |
 //! | [`mod@rematerialise`] | activations computed again instead of kept | [`graph`] |
 //! | [`plan`] | lifetimes, placement, memory budget, report, pictures, independent verification | [`graph`], [`lowering`], [`mod@rematerialise`], [`chart`] |
-//! | [`session`] | the arena; binds a planned program and runs it, on the CPU or on a machine | [`plan`], [`lowering`], [`graph`], [`machine`], [`cpu`] |
+//! | [`session`] | binds a planned program and runs it: [`session::Program`], on the CPU or on a machine | [`plan`], [`lowering`], [`graph`], [`machine`], [`cpu`] |
 //! | [`peaks`] | what a GPU does at its best | [`session`], [`ops`], [`graph`], [`machine`] |
 //! | [`nn`] | the U-Nets and the graphs of a step | [`ops`], [`graph`] |
 //! | [`optim`] | learning-rate corrections | [`ops`] |

@@ -13,6 +13,7 @@ fn a_network_is_used_in_the_precision_that_it_was_trained_in_unless_told() {
         sandbox.succeed(&format!("{train} --precision {precision}"));
         let checkpoint = sandbox.checkpoint(&format!("{precision}/best.safetensors"));
         assert_eq!(checkpoint.meta.network.unwrap().precision.to_string(), precision);
+        assert!(checkpoint.meta.configuration["run"]["network"].is_null(), "the network is described twice");
 
         // A run goes on in its own precision alone.
         let message = sandbox.refuse(&format!("{train} --resume-train true"));
