@@ -51,6 +51,8 @@ pub struct Device {
     memory: GlobalMemory,
     /// Tells the race records of one launch from those of the last.
     epoch: u8,
+    /// What kernels have printed.
+    printed: String,
 }
 
 impl Device {
@@ -60,7 +62,7 @@ impl Device {
             config.threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         }
         let memory = GlobalMemory::new(config.global_memory);
-        Device { config, memory, epoch: 0 }
+        Device { config, memory, epoch: 0, printed: String::new() }
     }
 
     /// Its configuration.
@@ -188,6 +190,11 @@ impl Device {
         Ok(allocation.count_unwritten(offset, bytes))
     }
 
+    /// What kernels have printed since the last call, launch by launch, and within a launch CTA by CTA.
+    pub fn take_printed(&mut self) -> String {
+        std::mem::take(&mut self.printed)
+    }
+
     /// Runs a kernel to its end. `arguments` holds the bytes of each parameter in order.
     ///
     /// # Errors
@@ -270,7 +277,9 @@ impl Device {
             tensor_cores: self.config.tensor_cores,
             threads: self.config.threads,
         };
-        let counters = execute::run(&run)?;
+        let (result, printed) = execute::run(&run);
+        self.printed += &printed;
+        let counters = result?;
         for range in &launch.must_write {
             self.must_write(function, range, |_, _| ())?;
             let size = range.end - range.start;

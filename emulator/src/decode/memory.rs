@@ -4,13 +4,14 @@ use super::arithmetic::operands;
 use super::function::Decoder;
 use super::modifiers::Modifiers;
 use super::op::{Atomic, Extend, Op, Order, Reg, Transfer};
+use super::scope::Symbol;
 use super::{Decoded, Refusal, malformed};
 use crate::counters::Class;
 use crate::memory::{AtomicFn, AtomicOp};
 use crate::numeric::Rounding;
 use crate::numeric::half::{Half, HalfMath};
 use crate::numeric::single::Single;
-use crate::syntax::{Instruction, Operand, Space, Type};
+use crate::syntax::{AddressBase, Instruction, Operand, Space, Type};
 
 /// Takes orders and scopes.
 fn take_order(m: &mut Modifiers, order: &mut Order) {
@@ -56,6 +57,15 @@ impl Decoder<'_> {
         }
     }
 
+    /// Parameters of the kernel are constants, those of calls local variables.
+    fn space_of_parameter(&mut self, address: Option<&Operand>) -> Space {
+        let Some(Operand::Address(AddressBase::Name(name), _)) = address else { return Space::Param };
+        match self.find(name) {
+            Some(Symbol::Variable(Space::Local, _)) => Space::Local,
+            _ => Space::Param,
+        }
+    }
+
     fn note_order(&mut self, order: Order) {
         self.has_fences |= order.device && (order.acquires || order.releases);
     }
@@ -68,6 +78,9 @@ impl Decoder<'_> {
         let mut order = Order::default();
         take_order(m, &mut order);
         let mut space = m.space().unwrap_or(Space::Generic);
+        if space == Space::Param {
+            space = self.space_of_parameter(ins.operands.get(1));
+        }
         take_order(m, &mut order);
         self.note_order(order);
         m.skip_cache_hints();
@@ -123,7 +136,10 @@ impl Decoder<'_> {
         }
         let mut order = Order::default();
         take_order(m, &mut order);
-        let space = m.space().unwrap_or(Space::Generic);
+        let mut space = m.space().unwrap_or(Space::Generic);
+        if space == Space::Param {
+            space = self.space_of_parameter(ins.operands.first());
+        }
         take_order(m, &mut order);
         self.note_order(order);
         m.skip_cache_hints();

@@ -30,6 +30,8 @@ pub(crate) struct Cta {
     pub scratch: Box<Scratch>,
     /// Steps of warps whose turn is over.
     pub steps: u64,
+    /// What its threads have printed.
+    pub printed: String,
 }
 
 impl Cta {
@@ -45,6 +47,7 @@ impl Cta {
             counters: Counters::default(),
             scratch: Box::default(),
             steps: 0,
+            printed: String::new(),
         }
     }
 }

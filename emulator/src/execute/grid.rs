@@ -1,5 +1,6 @@
 //! Spreads the CTAs of a launch over host threads.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,8 +13,9 @@ use crate::memory::Worker;
 /// Grids up to this size are permuted when a seed is given; larger ones start at a drawn offset.
 const SHUFFLED: u64 = 1 << 20;
 
-/// Runs all CTAs. Of several faults, the one of the first CTA in running order is returned, whatever thread met it.
-pub(crate) fn run(launch: &Launch) -> Result<Counters, Box<Fault>> {
+/// Runs all CTAs. Of several faults, the one of the first CTA in running order is returned, whatever thread met it. With it:
+/// what the threads have printed, in the order of CTAs.
+pub(crate) fn run(launch: &Launch) -> (Result<Counters, Box<Fault>>, String) {
     let count: u64 = launch.grid.iter().map(|&n| n as u64).product();
     let order: Option<Vec<u32>> = launch.seed.filter(|_| count <= SHUFFLED).map(|seed| {
         let mut order: Vec<u32> = (0..count as u32).collect();
@@ -30,6 +32,7 @@ pub(crate) fn run(launch: &Launch) -> Result<Counters, Box<Fault>> {
     let stop = AtomicU64::new(u64::MAX);
     let failed: Mutex<Option<(u64, Box<Fault>)>> = Mutex::new(None);
     let total = Mutex::new(Counters::default());
+    let printed: Mutex<BTreeMap<u64, String>> = Mutex::default();
     let work = || {
         let mut worker = Worker::default();
         let mut cta = Cta::new();
@@ -39,7 +42,12 @@ pub(crate) fn run(launch: &Launch) -> Result<Counters, Box<Fault>> {
             if place >= count || place >= stop.load(Relaxed) {
                 break;
             }
-            if let Err(fault) = run_cta(launch, &mut worker, &mut cta, &mut warps, nth(place)) {
+            let done = run_cta(launch, &mut worker, &mut cta, &mut warps, nth(place));
+            if !cta.printed.is_empty() {
+                let text = std::mem::take(&mut cta.printed);
+                printed.lock().expect("no panics while locked").insert(nth(place), text);
+            }
+            if let Err(fault) = done {
                 stop.fetch_min(place, Relaxed);
                 let mut failed = failed.lock().expect("no panics while locked");
                 if failed.as_ref().is_none_or(|(earlier, _)| place < *earlier) {
@@ -61,8 +69,9 @@ pub(crate) fn run(launch: &Launch) -> Result<Counters, Box<Fault>> {
             work();
         });
     }
-    match failed.into_inner().expect("no panics while locked") {
+    let result = match failed.into_inner().expect("no panics while locked") {
         Some((_, fault)) => Err(fault),
         None => Ok(total.into_inner().expect("no panics while locked")),
-    }
+    };
+    (result, printed.into_inner().expect("no panics while locked").into_values().collect())
 }

@@ -55,6 +55,17 @@ impl<'a> GlobalView<'a> {
         Some(self.allocations[index]).filter(|a| hit(a))
     }
 
+    /// The text that begins here and ends with a zero.
+    pub(crate) fn text(&self, address: u64) -> Option<String> {
+        let a = self.allocations.iter().find(|a| a.base <= address && address < a.end())?;
+        let byte = |at: u64| {
+            let offset = at - a.base;
+            (a.words[(offset / 4) as usize].load(Relaxed) >> (8 * (offset % 4))) as u8
+        };
+        let bytes: Vec<u8> = (address..a.end()).map(byte).take_while(|&byte| byte != 0).collect();
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     fn missing<T>(&self, lane: usize, address: u64, bytes: u32) -> Checked<T> {
         let end = address.wrapping_add(bytes as u64);
         if let Some((base, size)) = self.freed.iter().find(|(base, size)| address < base + size && end > *base) {
