@@ -8,6 +8,7 @@
 //! row-major; the network's D, H, W are z, y, x.
 
 mod header;
+pub mod memory;
 mod nifti;
 mod raw;
 mod read;
