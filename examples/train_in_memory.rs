@@ -11,6 +11,7 @@ use gyrus::{
         Header,
         memory::{Held, hold_image, hold_labels},
     },
+    nn::Architecture,
     run::{self, LearningRate, Silent, Source, TrainRecipe, Trained},
 };
 
@@ -41,10 +42,13 @@ pub fn train(folder: &Path, epochs: usize) -> Result<Trained> {
         labels: ["background", "ball", "shell"].map(str::to_owned).to_vec(),
     };
     let mut recipe = TrainRecipe::default();
-    recipe.network.unet_resize_factor = 16;
+    // Without batch normalisation, whose moving averages need more steps than this takes.
+    recipe.network.model_architecture = Architecture::UpsamplingDropout;
+    recipe.network.unet_resize_factor = 8;
     recipe.network.head_filters = 0;
     [recipe.network.mri_depth, recipe.network.mri_width, recipe.network.mri_height] = EXTENTS;
-    (recipe.training.training_epochs, recipe.training.lr) = (epochs, 0.01);
+    (recipe.training.training_epochs, recipe.training.lr) = (epochs, 0.003);
+    recipe.training.weighted_classes = false;
     recipe.training.lr_schedule = LearningRate::Cosine;
     recipe.output.model_path = PathBuf::from(folder);
     run::prepare_cases(&recipe, source, &mut Silent)?.train(&|| false, &mut Silent)

@@ -279,7 +279,7 @@ fn not(x: u128, bits: u32) -> u128 {
 }
 
 fn high(a: u128, b: u128, bits: u32) -> u128 {
-    a * b >> bits
+    (a * b) >> bits
 }
 
 fn low(a: u128, b: u128, bits: u32) -> u128 {

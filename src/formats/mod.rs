@@ -1,6 +1,6 @@
 //! Files that hold volumes, of whatever format. Nothing outside this folder knows one by its name.
 //!
-//! A format is a folder here and a line in [`BUILT_IN`] (or a call of [`register`], for one that lives elsewhere): a
+//! A format is a folder here and a line in `BUILT_IN` (or a call of [`register`], for one that lives elsewhere): a
 //! [`Format`] makes a [`Reader`] of bytes and a [`Writer`] for a grid. Everything else is done once for all of them: gzip,
 //! numbers of any type and byte order, label maps, slices, damage that is found, files that appear whole or not at all.
 //!

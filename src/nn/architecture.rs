@@ -141,7 +141,7 @@ impl UNetConfig {
             let cause = format!("{} classes", self.classes);
             return Err(Error::usage("num_classes", cause, "give 2 to 256, background included"));
         }
-        if !(self.dropout_rate > 0.0 && self.dropout_rate < 1.0) {
+        if !(0.0..1.0).contains(&self.dropout_rate) {
             let cause = format!("{} is no share between 0 and 1", self.dropout_rate);
             return Err(Error::usage("unet_dropout_rate", cause, "give a number above 0 and below 1"));
         }

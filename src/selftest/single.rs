@@ -185,6 +185,9 @@ impl Runner for Gpu {
     }
 }
 
+/// The results of a graph, each as numbers.
+type Numbers = Vec<Vec<f64>>;
+
 /// Fills bytes of an arena with the canary.
 fn fill(program: &mut dyn Program, place: Place) -> Result<()> {
     program.upload(place, &vec![CANARY; place.bytes])
@@ -193,7 +196,7 @@ fn fill(program: &mut dyn Program, place: Place) -> Result<()> {
 impl Single {
     /// Runs the graph; its results as numbers, and the bytes of these places afterwards. Not of the whole arena: what no node
     /// writes is nobody's to read, and NVIDIA's initcheck would report it.
-    fn run_bound(&self, program: &mut dyn Program, guards: &[Place]) -> Result<(Vec<Vec<f64>>, Vec<Vec<u8>>)> {
+    fn run_bound(&self, program: &mut dyn Program, guards: &[Place]) -> Result<(Numbers, Vec<Vec<u8>>)> {
         for (name, spec, data) in self.operands() {
             program.write(program.bytes(name)?, &encode(spec, data))?;
         }

@@ -70,6 +70,11 @@ impl TrainConfig {
     /// Naming the option that does not work.
     pub fn check(&self) -> Result<()> {
         self.network.check(self.extent)?;
+        // A network that was trained so before this was refused still labels images.
+        if self.network.dropout_rate == 0.0 {
+            let cause = "0 drops nothing, which is another network";
+            return Err(Error::usage("unet_dropout_rate", cause, "give a number above 0 and below 1"));
+        }
         self.schedule.validate()?;
         for (batch, option) in [(self.train_batch, "train_batch_size"), (self.validation_batch, "val_batch_size")] {
             self.network.check_batch(option, batch, self.extent)?;

@@ -21,7 +21,7 @@ impl Context<'_, '_> {
     /// behind it.
     pub(super) fn fence(&mut self, device: bool) {
         let warp = self.warp.index;
-        let heard = std::mem::replace(&mut self.warp.heard, [0; 32]);
+        let heard = std::mem::take(&mut self.warp.heard);
         self.cta.clocks.acquire(warp, &heard);
         self.warp.published = Some(self.cta.clocks.publish(warp));
         if device {
@@ -58,7 +58,7 @@ impl Context<'_, '_> {
             }
         }
         if order.acquires {
-            let heard = std::mem::replace(&mut self.warp.heard, [0; 32]);
+            let heard = std::mem::take(&mut self.warp.heard);
             self.cta.clocks.acquire(self.warp.index, &heard);
         }
     }
