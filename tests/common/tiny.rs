@@ -82,6 +82,7 @@ pub fn train(
     let weights = vec![1.0; config.network.outputs()];
     let mut trainer =
         Trainer::new(config.clone(), preprocessing.clone(), labels.to_vec(), weights, Threads::new(2)).unwrap();
+    std::fs::create_dir_all(folder).unwrap();
     let options = RunOptions { folder: folder.to_owned(), time_budget: None, stop: &|| false };
     let mut losses = Losses(Vec::new());
     let ending = trainer.run(training, validation, &options, &mut losses).unwrap();
