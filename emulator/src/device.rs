@@ -273,6 +273,8 @@ impl Device {
             shared_bytes: kernel.static_shared + launch.dynamic_shared,
             seed: self.config.seed,
             step_limit: self.config.step_limit,
+            time_limit: self.config.time_limit,
+            begun: std::time::Instant::now(),
             multiprocessors: self.config.multiprocessors,
             tensor_cores: self.config.tensor_cores,
             threads: self.config.threads,

@@ -1,5 +1,7 @@
 //! What a launch may be told: limits, checks, geometry, declared ranges.
 
+use std::time::Duration;
+
 use crate::tensor::TensorCores;
 
 /// Which checks run. Bounds, use after free, alignment, barriers and member masks are always checked.
@@ -45,6 +47,8 @@ pub struct Config {
     pub seed: Option<u64>,
     /// Warp instructions that one CTA may execute before the launch is stopped.
     pub step_limit: u64,
+    /// Time after which a launch is stopped, wherever it is: results never depend on it otherwise.
+    pub time_limit: Option<Duration>,
     /// Bytes of global memory.
     pub global_memory: u64,
     /// Bytes of shared memory per CTA, static and dynamic together.
@@ -66,6 +70,7 @@ impl Default for Config {
             checks: Checks::ALL,
             seed: None,
             step_limit: 1 << 36,
+            time_limit: None,
             global_memory: 16 << 30,
             shared_memory: 227 << 10,
             multiprocessors: 132,

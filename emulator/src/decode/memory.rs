@@ -83,6 +83,7 @@ impl Decoder<'_> {
         }
         take_order(m, &mut order);
         self.note_order(order);
+        let read_only = ins.opcode.iter().any(|part| part == "nc");
         m.skip_cache_hints();
         let hint = m.take("L2::cache_hint");
         m.skip_cache_hints();
@@ -127,7 +128,7 @@ impl Decoder<'_> {
         }
         let bits = ty.bytes() * 8;
         let extend = if ty.is_signed() { Extend::Sign { bits, cover } } else { Extend::Zero };
-        Ok(Op::Load(Box::new(Transfer { space, order, bytes: ty.bytes(), registers, extend, address })))
+        Ok(Op::Load(Box::new(Transfer { space, order, read_only, bytes: ty.bytes(), registers, extend, address })))
     }
 
     fn store_form(&mut self, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
@@ -164,7 +165,15 @@ impl Decoder<'_> {
             _ => Class::StoreOther,
         };
         let address = self.address(&ins.operands[0])?;
-        Ok(Op::Store(Box::new(Transfer { space, order, bytes: ty.bytes(), registers, extend: Extend::Zero, address })))
+        Ok(Op::Store(Box::new(Transfer {
+            space,
+            order,
+            read_only: false,
+            bytes: ty.bytes(),
+            registers,
+            extend: Extend::Zero,
+            address,
+        })))
     }
 
     fn atomic_form(&mut self, reduce: bool, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {

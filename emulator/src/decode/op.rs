@@ -63,6 +63,8 @@ pub(crate) struct Order {
 pub(crate) struct Transfer {
     pub space: Space,
     pub order: Order,
+    /// Whether it goes by a cache that sees no writes of the launch.
+    pub read_only: bool,
     /// Bytes per element.
     pub bytes: u32,
     /// Elements; `None` is a sink, or on stores never.

@@ -3,7 +3,7 @@
 use super::op::{Outcome, Rare};
 use crate::execute::{Context, LOCAL_WINDOW, WINDOW_MASK};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::lanes;
+use crate::memory::{VALID, lanes};
 
 /// `vprintf`: its parameters are local variables.
 pub(crate) struct Print {
@@ -73,8 +73,9 @@ impl Rare for Print {
                     &if form.conversion == 's' { form.pad(cx.text(lane, value)?, false) } else { form.show(value) };
             }
             cx.cta.printed += &(printed + rest);
-            if let Some(row) = cx.warp.local.get_mut(self.result as usize / 4) {
-                row[lane] = 1;
+            let result = self.result as usize / 4;
+            if let (Some(row), Some(written)) = (cx.warp.local.get_mut(result), cx.warp.local_written.get_mut(result)) {
+                (row[lane], written[lane]) = (1, VALID);
             }
         }
         Ok(Outcome::Next)

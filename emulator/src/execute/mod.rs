@@ -19,6 +19,8 @@ pub(crate) use registers::Registers;
 pub(crate) use transfer::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_MASK};
 pub(crate) use warp::Warp;
 
+use std::time::{Duration, Instant};
+
 use crate::decode::Kernel;
 use crate::memory::{GlobalView, Worker};
 use crate::tensor::TensorCores;
@@ -35,6 +37,8 @@ pub(crate) struct Launch<'a> {
     pub shared_bytes: u32,
     pub seed: Option<u64>,
     pub step_limit: u64,
+    pub time_limit: Option<Duration>,
+    pub begun: Instant,
     pub multiprocessors: u32,
     pub tensor_cores: TensorCores,
     pub threads: usize,

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::decode::{Address, Atomic, Extend, Reg, Transfer};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::{D, Planes, lanes, value_mask};
+use crate::memory::{D, Planes, byte_mask, lanes, value_mask};
 use crate::syntax::Space;
 
 /// Generic addresses of shared, local and parameter memory; global memory keeps its own addresses.
@@ -105,7 +105,12 @@ impl Context<'_, '_> {
                     cx.hear(transfer.order, address, mask);
                     return cx.launch.view.load_strongly(cx.worker, address, mask, total, &mut planes);
                 }
-                cx.launch.view.load(cx.worker, address, mask, total, &mut planes)
+                cx.launch.view.load(cx.worker, address, mask, total, &mut planes)?;
+                if transfer.read_only {
+                    cx.launch.view.check_read_only(cx.worker, address, mask, total)
+                } else {
+                    Ok(())
+                }
             }
         })?;
         self.keep_suspects();
@@ -192,6 +197,7 @@ impl Context<'_, '_> {
             }
             _ => {
                 cx.count_global(address, mask, total, true);
+                cx.check_sources(address, mask, total)?;
                 if transfer.order.strong {
                     cx.publish(transfer.order, address, mask);
                     return cx.launch.view.store_strongly(cx.worker, address, mask, total, &planes);
@@ -245,7 +251,14 @@ impl Context<'_, '_> {
             let shift = (at & 3) * 8;
             for k in 0..bytes.div_ceil(4) as usize {
                 let word = &mut self.warp.local[index + k][lane];
+                let written = &mut self.warp.local_written[index + k][lane];
                 let cover = value_mask(bytes) << shift;
+                let need = byte_mask(at, bytes);
+                if write {
+                    *written |= need;
+                } else if *written & need != need && self.launch.view.checks.uninitialised {
+                    return problem(FaultKind::Uninitialised, lane, format!("local offset {at}"));
+                }
                 if write {
                     *word = *word & !cover | planes[k][lane] << shift & cover;
                 } else {
@@ -299,6 +312,7 @@ impl Context<'_, '_> {
             }
             Space::Global => {
                 cx.count_global(address, mask, bytes, true);
+                cx.check_sources(address, mask, bytes)?;
                 cx.exchange(atomic.order, address, mask, bytes);
                 cx.launch.view.atomic(cx.worker, address, mask, &atomic.op, [&b, &c], &mut old)
             }

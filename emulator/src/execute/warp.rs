@@ -13,6 +13,11 @@ use crate::tensor::Held;
 /// Instructions that a warp runs before another gets its turn, so that spinning on memory cannot starve the writer.
 const SLICE: u32 = 20_000;
 
+/// Backward branches that lanes may take in a row while others of their warp could run, before one of these gets its turn: who
+/// holds a lock stands behind the loop of those that wait for it. Loops of structured code end sooner, which keeps their lanes
+/// together.
+const PATIENCE: u32 = 1 << 17;
+
 /// Why a group of lanes stands still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -41,7 +46,11 @@ pub(crate) struct Warp {
     pub groups: Vec<Group>,
     /// Local memory: a row per word, a column per lane.
     pub local: Vec<W>,
+    /// Which bytes of it hold a value.
+    pub local_written: Vec<[u8; 32]>,
     pub steps: u64,
+    /// Backward branches while other lanes could run, since all were together or one of these had its turn.
+    pub backward: u32,
     /// Instruction being executed, for diagnostics.
     pub at: u32,
     /// Tensor operations of the warpgroup kind that wait for `wgmma.wait_group`.
@@ -76,6 +85,16 @@ impl Context<'_, '_> {
     pub(crate) fn run_warp(&mut self) -> Checked<Turn> {
         let mut budget = SLICE;
         loop {
+            if self.warp.backward >= PATIENCE {
+                self.warp.backward = 0;
+                if let Some(mut group) = self.take_longest_waiting() {
+                    // As far as it comes: to its next wait, or back to the others.
+                    if let Some(turn) = self.run_group(&mut group, u32::MAX, &mut budget)? {
+                        return Ok(turn);
+                    }
+                    continue;
+                }
+            }
             let Some(mut group) = self.take_lowest() else {
                 return Ok(if self.warp.groups.is_empty() { Turn::Exited } else { Turn::Blocked });
             };
@@ -113,6 +132,14 @@ impl Context<'_, '_> {
             !joins
         });
         Some(Group { pc, mask, wait: Wait::Ready })
+    }
+
+    /// Removes the ready group that stands behind all others: lowest counters come first, so it has waited longest.
+    fn take_longest_waiting(&mut self) -> Option<Group> {
+        let groups = &mut self.warp.groups;
+        let ready = groups.iter().enumerate().filter(|(_, g)| g.wait == Wait::Ready);
+        let (at, _) = ready.max_by_key(|(_, g)| g.pc)?;
+        Some(groups.swap_remove(at))
     }
 
     pub(super) fn park(&mut self, group: &Group) {
@@ -157,11 +184,13 @@ impl Context<'_, '_> {
                         group.pc = *target;
                         if back {
                             if !self.warp.groups.is_empty() {
+                                self.warp.backward += 1;
                                 // It may meet groups that were behind it.
                                 self.park(group);
                                 *budget = budget.saturating_sub(32);
                                 return Ok((*budget == 0).then_some(Turn::Slice));
                             }
+                            self.warp.backward = 0;
                             *budget = budget.saturating_sub(32);
                             if *budget == 0 {
                                 self.park(group);

@@ -64,6 +64,11 @@ impl Clocks {
         Who { warp, now: self.now[warp], own: known[warp], floor: self.floor[warp], known, collective }
     }
 
+    /// Whether what `other` did at this clock happened before what any lane of `warp` does now.
+    pub(crate) fn knows(&self, warp: usize, other: usize, clock: u32) -> bool {
+        clock <= self.known[warp][other]
+    }
+
     /// The lanes of one warp have met.
     pub(crate) fn warp_sync(&mut self, warp: usize) {
         self.known[warp][warp] = self.now[warp];

@@ -168,6 +168,12 @@ impl Races {
         unwritten && known && entry.read & bytes == bytes
     }
 
+    /// Whether the record says that these bytes have been written in this launch.
+    pub(super) fn has_write(&self, bits: u64, bytes: u8) -> bool {
+        let entry = Entry::unpack(bits, self.epoch);
+        entry.writer != 0 && entry.writer != MANY && entry.written & bytes != 0
+    }
+
     /// What becomes of the record of a word when the CTA with these quiet patterns reads it whole, in the cases that are
     /// common and need no judgement.
     #[inline(always)]

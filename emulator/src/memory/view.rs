@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::owners::{Races, Touch};
-use super::{Allocation, D, IN_FLIGHT, lanes};
+use super::{Allocation, D, IN_FLIGHT, byte_mask, lanes};
 use crate::fault::{Checked, FaultKind, Problem, Suspect, problem};
 use crate::launch::{Access, Checks};
 
@@ -188,6 +188,25 @@ impl<'a> GlobalView<'a> {
         problem(FaultKind::Uninitialised, lane, format!("global address 0x{address:x}"))
     }
 
+    /// Checks a read through a cache that sees no writes of the launch.
+    pub(crate) fn check_read_only(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32) -> Checked {
+        if !self.checks.global_races || self.is_settled(worker) {
+            return Ok(());
+        }
+        for lane in lanes(mask) {
+            let at = address[lane];
+            let Some(a) = self.find(worker, at, at + u64::from(bytes)) else { continue };
+            let index = ((at - a.base) >> 2) as usize;
+            for owner in &a.owners[index..index + bytes.div_ceil(4) as usize] {
+                if self.races.has_write(owner.load(Relaxed), byte_mask(at, bytes)) {
+                    let message = format!("0x{at:x} was written in the same launch, which this cache may not see");
+                    return problem(FaultKind::StaleRead, lane, message);
+                }
+            }
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     pub(super) fn check_race(
         &self,
@@ -225,8 +244,9 @@ impl<'a> GlobalView<'a> {
     }
 }
 
+/// The lowest and the highest address of the lanes.
 #[inline(always)]
-pub(super) fn extent(address: &D, mask: u32) -> (u64, u64) {
+pub(crate) fn extent(address: &D, mask: u32) -> (u64, u64) {
     let mut low = u64::MAX;
     let mut high = 0;
     if mask == u32::MAX {
