@@ -1,12 +1,18 @@
 //! Turns `kernels/*.cu` into PTX that the crate carries.
 //!
 //! Most machines that build Gyrus have no CUDA compiler, so the compiled kernels are committed (`kernels/compiled`), each
-//! with a hash of its sources, and used as they are while the hash fits. A kernel whose sources have changed is compiled
-//! with nvcc; where there is none the crate builds without that kernel, and opening a GPU says so.
+//! with a digest of its sources, and used as they are while the digest fits. A kernel whose sources have changed is compiled
+//! with nvcc; where there is none the crate builds without that kernel, and opening a GPU says so. A committed file that is
+//! not the one that was listed, by a digest of its own, is a build failure.
 //!
 //! - `GYRUS_REBUILD_KERNELS=1` compiles everything and fails if the committed PTX is not what the sources give;
 //!   `GYRUS_REBUILD_KERNELS=update` writes `kernels/compiled` anew.
 //! - `GYRUS_REQUIRE_KERNELS=1` turns a kernel that cannot be had into a build failure.
+
+#[path = "build/manifest.rs"]
+mod manifest;
+#[path = "build/ptx.rs"]
+mod ptx;
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +23,12 @@ use std::{
     sync::Mutex,
 };
 
+use manifest::{Entry, Manifest, fingerprint};
+
 const FLAGS: [&str; 6] = ["-ptx", "-std=c++17", "-O3", "--Werror", "all-warnings", "-Ikernels"];
+/// What is done to nvcc's text afterwards: a part of what a compiled file depends on.
+const AFTERWARDS: &[u8] = include_bytes!("build/ptx.rs");
 const COMPILED: &str = "kernels/compiled";
-const MANIFEST: &str = "kernels/compiled/manifest.txt";
 
 /// One family of kernels for one target.
 #[derive(Clone, Debug)]
@@ -39,11 +48,19 @@ fn main() {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let images = list_images();
-    let manifest = read_manifest();
-    let (fitting, stale): (Vec<Image>, Vec<Image>) = images
-        .iter()
-        .cloned()
-        .partition(|image| rebuild.is_empty() && manifest.get(&image.name()) == Some(&image.hash));
+    // Whoever writes it anew need not be able to read it.
+    let manifest = if rebuild == "update" { Manifest::new() } else { read_manifest() };
+    let is_listed = |image: &Image| manifest.get(&image.name()).is_some_and(|entry| entry.sources == image.hash);
+    let (fitting, stale): (Vec<Image>, Vec<Image>) =
+        images.iter().cloned().partition(|image| rebuild.is_empty() && is_listed(image));
+    for image in &fitting {
+        let name = image.name();
+        manifest::check(Path::new(COMPILED), &name, &manifest[&name]).unwrap_or_else(|cause| {
+            fail(&format!(
+                "{cause} (take it from the repository again, or write it anew with GYRUS_REBUILD_KERNELS=update cargo build)"
+            ))
+        });
+    }
     let mut found: BTreeMap<String, PathBuf> =
         fitting.iter().map(|image| (image.name(), Path::new(COMPILED).join(image.file()))).collect();
     let mut missing = Vec::new();
@@ -84,6 +101,7 @@ fn list_images() -> Vec<Image> {
     }
     println!("cargo:rerun-if-changed={COMPILED}");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
     let mut images = Vec::new();
     for source in files("kernels", "cu") {
         println!("cargo:rerun-if-changed={}", source.display());
@@ -93,7 +111,7 @@ fn list_images() -> Vec<Image> {
         let targets = text.lines().find_map(|line| line.strip_prefix("// Targets: "));
         let targets = targets.unwrap_or_else(|| fail(&format!("{}: no line `// Targets: ...`", source.display())));
         for target in targets.split(", ") {
-            let key = [text.as_bytes(), &common, target.as_bytes(), FLAGS.join(" ").as_bytes()].concat();
+            let key = [text.as_bytes(), &common, target.as_bytes(), FLAGS.join(" ").as_bytes(), AFTERWARDS].concat();
             let (family, source, hash) = (family.clone(), source.clone(), fingerprint(&key));
             images.push(Image { family, target: target.to_owned(), source, hash });
         }
@@ -107,7 +125,7 @@ impl Image {
     }
 
     fn file(&self) -> String {
-        format!("{}.ptx.gz", self.name())
+        manifest::file(&self.name())
     }
 }
 
@@ -160,15 +178,19 @@ fn compile(nvcc: &Path, image: &Image, out: &Path) -> PathBuf {
         fail(&format!("nvcc refuses {}:\n{}", image.source.display(), String::from_utf8_lossy(&said)));
     }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(&read(&ptx)).and_then(|()| encoder.try_finish()).expect("writing to memory");
+    let text = String::from_utf8(read(&ptx)).unwrap_or_else(|_| fail(&format!("{}: not text", ptx.display())));
+    encoder.write_all(ptx::lower(&text).as_bytes()).and_then(|()| encoder.try_finish()).expect("writing to memory");
     write(&compressed, encoder.get_ref());
     compressed
 }
 
-fn compare_with_committed(images: &[Image], found: &BTreeMap<String, PathBuf>, manifest: &BTreeMap<String, String>) {
+fn compare_with_committed(images: &[Image], found: &BTreeMap<String, PathBuf>, manifest: &Manifest) {
     for image in images {
+        let name = image.name();
         let committed = Path::new(COMPILED).join(image.file());
-        let is_known = manifest.get(&image.name()) == Some(&image.hash) && committed.is_file();
+        let is_known = manifest.get(&name).is_some_and(|entry| {
+            entry.sources == image.hash && manifest::check(Path::new(COMPILED), &name, entry).is_ok()
+        });
         let is_same = is_known && found.get(&image.name()).is_some_and(|path| inflate(path) == inflate(&committed));
         if !is_same {
             fail(&format!(
@@ -185,13 +207,14 @@ fn update_committed(images: &[Image], found: &BTreeMap<String, PathBuf>) {
     for old in files(COMPILED, "gz").into_iter().filter(|path| !is_wanted(path)) {
         fs::remove_file(&old).unwrap_or_else(|error| fail(&format!("{}: {error}", old.display())));
     }
-    let mut lines = String::from("# Compiled kernels and the hashes of their sources; see build.rs.\n");
+    let mut manifest = Manifest::new();
     for image in images {
         let path = found.get(&image.name()).unwrap_or_else(|| fail(&format!("{}: not compiled", image.name())));
-        write(&Path::new(COMPILED).join(image.file()), &read(path));
-        lines += &format!("{} {}\n", image.name(), image.hash);
+        let bytes = read(path);
+        write(&Path::new(COMPILED).join(image.file()), &bytes);
+        manifest.insert(image.name(), Entry { sources: image.hash.clone(), compiled: fingerprint(&bytes) });
     }
-    write(Path::new(MANIFEST), lines.as_bytes());
+    write(&Path::new(COMPILED).join(manifest::FILE), manifest::print(&manifest).as_bytes());
 }
 
 /// What `src/machine/images.rs` includes.
@@ -211,18 +234,11 @@ fn write_table(images: &[Image], found: &BTreeMap<String, PathBuf>, missing: &[S
     write(&out.join("images.rs"), text.as_bytes());
 }
 
-fn read_manifest() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(MANIFEST).unwrap_or_default();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once(' ')).map(|(name, hash)| (name.to_owned(), hash.to_owned())).collect()
-}
-
-/// FNV-1a, 128 bits: this guards against forgetting, not against malice.
-fn fingerprint(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash: u128, &byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
-    format!("{hash:032x}")
+fn read_manifest() -> Manifest {
+    let path = Path::new(COMPILED).join(manifest::FILE);
+    // Without one, nothing is known and everything is stale.
+    let text = fs::read_to_string(path).unwrap_or_default();
+    manifest::parse(&text).unwrap_or_else(|cause| fail(&format!("{COMPILED}/{cause}")))
 }
 
 fn inflate(path: &Path) -> Vec<u8> {

@@ -1,27 +1,23 @@
-//! A whole training step on the CPU and, where there is one, on the GPU: forward, loss, backward, clipping, Adam.
+//! A whole training step at the sizes that matter: forward, loss, backward, clipping, Adam.
 //!
-//! `cargo bench --bench step`. A: 48x64x48, 1 channel, 3 classes, factor 4; B: 64x64x64, 4 channels, 4 classes, factor 2.
-//! `gyrus bench` shows where the time goes.
+//! `cargo bench --bench step [-- FILTER] [--save-baseline NAME | --baseline NAME]`: docs/benchmarks.md. `gyrus bench` shows
+//! where the time goes.
+
+mod common;
 
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
+use common::{Device, Network, PRECISIONS};
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use gyrus::{
-    cpu::Threads,
-    graph::fuse::Fuse,
-    machine,
-    nn::{StepConfig, UNetConfig, initial_parameters, names},
-    ops::{
-        dice::LossKind,
-        optimizer::{Optimizer, Rule},
-    },
-    plan::budget::Budget,
+    data::augment::numbers::Layout,
+    fuse::Fuse,
+    graph::Graph,
+    nn::{Architecture, Precision, initial_parameters, names},
+    plan::budget::{Budget, Fitted},
     random::Stream,
-    session::{Executor, RunsOn},
-    train::{
-        budget::{Limit, Run},
-        state,
-    },
+    session::{self, Program, Target},
+    train::budget::{Limit, Run},
 };
 
 fn main() {
@@ -30,57 +26,63 @@ fn main() {
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(5))
         .configure_from_args();
-    bench(&mut criterion, "cpu", || Threads::new(0).into());
-    match machine::first_usable() {
-        Ok(gpu) => bench(&mut criterion, "cuda", || {
-            RunsOn::Machine(machine::open(&format!("cuda:{gpu}")).expect("a usable GPU opens"))
-        }),
-        Err(reason) => println!("no GPU: {reason}"),
-    }
-}
-
-fn bench(criterion: &mut Criterion, device: &str, open: impl Fn() -> RunsOn) {
-    for (name, extent, channels, classes, resize_factor) in [("A", [48, 64, 48], 1, 3, 4), ("B", [64, 64, 64], 4, 4, 2)]
-    {
-        let network = UNetConfig { resize_factor, channels, classes, ..UNetConfig::default() };
-        let rule = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7, amsgrad: false };
-        let optimizer = Optimizer { rule, clip: 50.0 };
-        let training = StepConfig { network, batch: 1, extent, loss: LossKind::LogDice, optimizer };
-        let runs_on = open();
-        let limit = Limit { budget: Budget::default(), name: "" };
-        let step = Run { training, validation_batch: 1, fuse: Fuse::Auto }
-            .fit(runs_on.options(), limit)
-            .expect("nothing limits it");
-        let graph = &step.graphs[0];
-        let mut session = Executor::bind_planned(&step.graphs, step.plan, runs_on).expect("the memory is there");
-        fill(&mut session, name, extent.iter().product(), channels, classes).expect("the device works");
-        state::initialise(&mut session, &initial_parameters(graph, 0)).expect("the device works");
-        let mut group = criterion.benchmark_group(format!("step {device}"));
-        group.throughput(Throughput::Elements(graph.flops()));
-        group.bench_function(name, |bencher| {
-            bencher.iter_custom(|runs| {
-                let start = Instant::now();
-                match &mut session {
-                    Executor::Cpu(session) => (0..runs).for_each(|_| session.run(0)),
-                    Executor::Machine(session) => {
-                        (0..runs).for_each(|_| session.run_captured(0).expect("the GPU works"));
-                        session.synchronise().expect("the GPU works");
-                    }
-                }
-                start.elapsed()
-            });
-        });
+    let device = Device::choose();
+    for network in device.networks() {
+        let mut group = criterion.benchmark_group(format!("{} {}", device.name(), network.name));
+        group.sampling_mode(SamplingMode::Flat);
+        for precision in PRECISIONS {
+            bench(&mut group, &device, network, precision);
+        }
         group.finish();
     }
 }
 
-fn fill(session: &mut Executor, name: &str, voxels: usize, channels: usize, classes: usize) -> gyrus::Result<()> {
-    let mut stream = Stream::new(0, name);
-    let images: Vec<f32> = (0..voxels * channels).map(|_| stream.normal() as f32).collect();
-    let labels: Vec<u8> = (0..voxels).map(|_| stream.below(classes) as u8).collect();
-    session.write(names::IMAGES, &images)?;
-    session.write(names::LABELS, &labels)?;
-    session.write(names::CLASS_WEIGHTS, &vec![1.0f32; classes])?;
-    session.write(names::LOSS_SCALE, &[1.0f32])?;
-    session.write(names::HYPER, &[1e-4f32, 0.0, 0.0, 1.0])
+/// What `gyrus train` would run here, computing again as little as the memory asks for.
+fn bench(group: &mut BenchmarkGroup<'_, WallTime>, device: &Device, network: &Network, precision: Precision) {
+    let mut target = device.open();
+    let free = target.free_memory().expect("the device works");
+    let bytes = free.map(|free| free - free / 16);
+    let limit = Limit { budget: Budget { bytes, ..Budget::default() }, name: "free are" };
+    let training = network.step(Architecture::default(), precision);
+    let step = match (Run { training, validation_batch: 1, fuse: Fuse::Auto }).fit(target.options(), limit) {
+        Ok(step) => step,
+        Err(refusal) => return println!("skipped: step {precision}: {refusal}"),
+    };
+    group.throughput(Throughput::Elements(step.graphs[0].flops()));
+    let (mut target, mut program) = (Some(target), None);
+    group.bench_function(format!("step {precision}"), |bencher| {
+        let program = program.get_or_insert_with(|| bind(&step, network, target.take().expect("it is bound once")));
+        bencher.iter_custom(|runs| {
+            let start = Instant::now();
+            (0..runs).for_each(|_| program.run_captured(0).expect("the device works"));
+            program.synchronise().expect("the device works");
+            start.elapsed()
+        });
+    });
+}
+
+/// Ready to run on random images and labels.
+fn bind(step: &Fitted, network: &Network, target: Target) -> Box<dyn Program> {
+    let plan = step.plan.clone();
+    let mut program = session::bind_planned(&step.graphs, plan, target).expect("the memory is there");
+    fill(&mut *program, &step.graphs[0], network).expect("the device works");
+    program
+}
+
+fn fill(program: &mut dyn Program, graph: &Graph, network: &Network) -> gyrus::Result<()> {
+    let mut stream = Stream::new(0, network.name);
+    let voxels = network.batch * network.extent.iter().product::<usize>();
+    let images: Vec<f32> = (0..voxels * network.channels).map(|_| stream.normal() as f32).collect();
+    let labels: Vec<u8> = (0..voxels).map(|_| stream.below(network.classes) as u8).collect();
+    program.set(names::IMAGES, &images)?;
+    program.set(names::LABELS, &labels)?;
+    // On a GPU a step begins with the augmentation, which changes nothing here.
+    if program.has(names::NUMBERS) {
+        let layout = Layout { depth: network.extent[0], channels: network.channels };
+        program.set(names::NUMBERS, &layout.identity(network.extent).repeat(network.batch))?;
+    }
+    program.set(names::CLASS_WEIGHTS, &vec![1.0f32; network.classes])?;
+    program.set(names::LOSS_SCALE, &[1.0f32])?;
+    program.set(names::HYPER, &[1e-4f32, 0.0, 0.0, 1.0])?;
+    program.set_all(&initial_parameters(graph, 0))
 }

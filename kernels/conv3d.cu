@@ -33,14 +33,18 @@ enum class Pass { FPROP, DGRAD };
 constexpr int TILE_D = 4, TILE_H = 8, TILE_W = 8;
 constexpr int ROWS = TILE_D * TILE_H;
 
+// Words of shared memory per row of the filter: dgrad stores with neighbouring lanes along the source channels, and four words
+// of padding keep them off one bank.
+template <int CHANNELS, Pass PASS>
+constexpr int FILTER_WORDS = CHANNELS + (PASS == Pass::DGRAD ? 4 : 0);
+
 template <int EXTENT, int CHANNELS, Pass PASS>
 __device__ __forceinline__ void conv3d_tiled(const Conv3dArguments& g) {
     constexpr int GROUPS = CHANNELS / 4, THREADS = ROWS * GROUPS, PLANE_TAPS = EXTENT * EXTENT;
     constexpr int BOX_D = TILE_D + EXTENT - 1, BOX_H = TILE_H + EXTENT - 1, BOX_W = TILE_W + EXTENT - 1;
     constexpr int BEFORE = PASS == Pass::FPROP ? (EXTENT - 1) / 2 : EXTENT / 2;
     __shared__ __align__(16) float box[CHUNK][BOX_D][BOX_H][ROW_WORDS<BOX_W>];
-    // dgrad stores with neighbouring lanes along the source channels: four words of padding keep them off one bank.
-    __shared__ __align__(16) float filter[PLANE_TAPS][CHUNK][CHANNELS + (PASS == Pass::DGRAD ? 4 : 0)];
+    __shared__ __align__(16) float filter[PLANE_TAPS][CHUNK][FILTER_WORDS<CHANNELS, PASS>];
 
     const int sources = PASS == Pass::FPROP ? g.in : g.out, results = PASS == Pass::FPROP ? g.out : g.in;
     const TilePosition tile = tile_position<TILE_D, TILE_H, TILE_W>(g.volume, blockIdx.x);
@@ -123,12 +127,23 @@ __device__ __forceinline__ void conv3d_tiled(const Conv3dArguments& g) {
 // CTAs that a multiprocessor should hold: 512 threads. Without a number ptxas squeezes for more and spills.
 constexpr int resident(int threads) { return 512 / threads; }
 
+// The same for tiles, if shared memory holds as many: 7.5 has 64 KB, what is newer at least 100.
+template <int EXTENT, int CHANNELS, Pass PASS>
+constexpr int resident_tiles() {
+    const int box = (TILE_D + EXTENT - 1) * (TILE_H + EXTENT - 1) * ROW_WORDS<TILE_W + EXTENT - 1>;
+    const int bytes = 4 * CHUNK * (box + EXTENT * EXTENT * FILTER_WORDS<CHANNELS, PASS>);
+    const int most = (64 << 10) / bytes, wanted = resident(ROWS * CHANNELS / 4);
+    return wanted < most ? wanted : most;
+}
+
 #define CONV3D_TILED(EXTENT, CHANNELS)                                                                         \
-    extern "C" __global__ void __launch_bounds__(ROWS * CHANNELS / 4, resident(ROWS * CHANNELS / 4))           \
+    extern "C" __global__ void                                                                                 \
+        __launch_bounds__(ROWS * CHANNELS / 4, (resident_tiles<EXTENT, CHANNELS, Pass::FPROP>()))              \
         conv3d_fprop_##EXTENT##x##EXTENT##x##EXTENT##_k##CHANNELS(const __grid_constant__ Conv3dArguments g) { \
         conv3d_tiled<EXTENT, CHANNELS, Pass::FPROP>(g);                                                        \
     }                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(ROWS * CHANNELS / 4, resident(ROWS * CHANNELS / 4))           \
+    extern "C" __global__ void                                                                                 \
+        __launch_bounds__(ROWS * CHANNELS / 4, (resident_tiles<EXTENT, CHANNELS, Pass::DGRAD>()))              \
         conv3d_dgrad_##EXTENT##x##EXTENT##x##EXTENT##_k##CHANNELS(const __grid_constant__ Conv3dArguments g) { \
         conv3d_tiled<EXTENT, CHANNELS, Pass::DGRAD>(g);                                                        \
     }

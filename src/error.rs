@@ -1,5 +1,8 @@
 //! The one error type, by stage. Fields are data; the sentence says what was wrong and what to do next.
 //!
+//! Settings are named as in a recipe, and in a sentence between backticks: "use `device = cpu`". Whoever has another way to
+//! set them puts his own words there, as the command line does.
+//!
 //! Everything here ends as one line on standard error, `error: ...`, and exit status 2 (bad input, a configuration
 //! that cannot work) or 1 (the machine failed: disk full, driver lost). A panic means a bug in this crate.
 
@@ -19,11 +22,11 @@ pub enum Error {
         /// What the user can do.
         advice: String,
     },
-    /// An option or a combination of options that cannot work.
-    #[error("{option}: {cause} ({advice})")]
+    /// A setting or a combination of settings that cannot work.
+    #[error("{setting}: {cause} ({advice})")]
     Usage {
-        /// The option, as typed on the command line, or the setting's name.
-        option: String,
+        /// Its name, as in a recipe; or several, or one with its value: `device = cuda`.
+        setting: String,
         /// What is wrong with its value.
         cause: String,
         /// What the user can do.
@@ -77,9 +80,9 @@ impl Error {
         Self::Input { path: path.into(), cause: cause.to_string(), advice: advice.to_string() }
     }
 
-    /// An option that cannot work: `OPTION: CAUSE (ADVICE)`.
-    pub fn usage(option: impl Display, cause: impl Display, advice: impl Display) -> Self {
-        Self::Usage { option: option.to_string(), cause: cause.to_string(), advice: advice.to_string() }
+    /// A setting that cannot work: `SETTING: CAUSE (ADVICE)`.
+    pub fn usage(setting: impl Display, cause: impl Display, advice: impl Display) -> Self {
+        Self::Usage { setting: setting.to_string(), cause: cause.to_string(), advice: advice.to_string() }
     }
 
     /// Extents that do not fit: `NODE: CAUSE`.

@@ -1,4 +1,6 @@
-//! Numbers of bytes as people write and read them.
+//! Numbers of bytes, and durations, as people write and read them.
+
+use std::time::Duration;
 
 /// Bytes for people, in the largest binary unit that keeps a digit before the point.
 pub fn bytes(bytes: usize) -> String {
@@ -37,6 +39,22 @@ pub fn parse(text: &str) -> Result<usize, String> {
     if bytes >= 1.0 && bytes < 2f64.powi(53) { Ok(bytes as usize) } else { Err(refuse()) }
 }
 
+/// A duration such as `90`, `90s`, `15m` or `2h`.
+///
+/// # Errors
+/// A sentence that says what is understood.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let refuse = || "give seconds, or a number with s, m or h".to_owned();
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 's')) => (&text[..at], 1.0),
+        Some((at, 'm')) => (&text[..at], 60.0),
+        Some((at, 'h')) => (&text[..at], 3600.0),
+        _ => (text, 1.0),
+    };
+    let number: f64 = number.parse().map_err(|_| refuse())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|_| refuse())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +68,16 @@ mod tests {
         assert_eq!(parse("4096"), Ok(4096));
         for nonsense in ["", "GiB", "-1GiB", "1e9", "5 apples", "0", "1.2.3MB", "99999999999TiB", "NaN", "inf"] {
             assert!(parse(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units_and_nonsense_is_refused() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for nonsense in ["", "m", "-1s", "1d", "1e30h", "NaN"] {
+            assert!(duration(nonsense).is_err(), "{nonsense}");
         }
     }
 }

@@ -16,7 +16,7 @@ use gyrus::{
     ops::augment::{Augment, numbers_spec},
     random::Stream,
     selftest::{distance, ulp},
-    session::DeviceSession,
+    session::{self, Program, Target},
     tensor::{DType, Spec, Volume},
 };
 use ptx_emulator::Config;
@@ -62,7 +62,7 @@ fn loader(cases: &[Case], normalization: Normalization, fit: Fit, form: Form) ->
 }
 
 /// The operation on the emulated GPU: images and labels.
-struct OnDevice(DeviceSession);
+struct OnDevice(Box<dyn Program>);
 
 impl OnDevice {
     fn new(images: Volume) -> Self {
@@ -74,15 +74,15 @@ impl OnDevice {
         tape.keep_output(outputs[0], "images.out");
         tape.keep_output(outputs[1], "labels.out");
         let machine = Emulated::new(Config { seed: Some(4), ..Config::default() });
-        Self(DeviceSession::bind(&[tape.finish()], Box::new(machine)).unwrap())
+        Self(session::bind(&[tape.finish()], Target::Machine(Box::new(machine))).unwrap())
     }
 
     fn run(&mut self, batch: &Batch) -> (Vec<f32>, Vec<u8>) {
-        self.0.write("images", &batch.images).unwrap();
-        self.0.write("labels", &batch.labels).unwrap();
-        self.0.write("numbers", &batch.numbers).unwrap();
+        self.0.set("images", &batch.images).unwrap();
+        self.0.set("labels", &batch.labels).unwrap();
+        self.0.set("numbers", &batch.numbers).unwrap();
         self.0.run(0).unwrap();
-        (self.0.read("images.out").unwrap(), self.0.read("labels.out").unwrap())
+        (self.0.get("images.out").unwrap(), self.0.get("labels.out").unwrap())
     }
 }
 

@@ -1,14 +1,14 @@
 //! Every case of every operation: the CPU against the definition, gradients against central differences, the same bits
 //! twice and for any number of threads, and nothing written outside the outputs.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use gyrus::{
     graph::{
         Graph, Role, Tape, ValueId, differentiate,
         reference::{Dense, evaluate},
     },
-    ops::{case::Case, catalogue},
+    ops::{case::Case, catalogue, elementwise::Add},
     plan::{self, Options},
     random::Stream,
     selftest::{Cpu, Operands, Single},
@@ -146,7 +146,7 @@ fn with_gradient(case: &Case) -> (Graph, HashMap<ValueId, Dense<f64>>, Vec<(Valu
         sources.insert(seed, Dense { shape: spec.shape, data });
         seeds.push((outputs[output], seed));
     }
-    let pairs = differentiate(&mut tape, &seeds).unwrap();
+    let pairs = differentiate(&mut tape, &seeds, &(Arc::new(Add) as _)).unwrap();
     let expected = case.operands.iter().filter(|operand| operand.differentiable).count();
     assert_eq!(pairs.len(), expected, "{}: an operand without a gradient", case.name);
     (tape.finish(), sources, pairs)

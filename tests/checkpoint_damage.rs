@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
-use gyrus::train::{
+use gyrus::{
     checkpoint::{Checkpoint, Label, Layout, Position, Tensor, slot_name},
-    schedule::Schedule,
+    nn::UNetConfig,
+    train::schedule::Schedule,
 };
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -122,8 +123,34 @@ fn foreign_files_are_told_from_damaged_ones() {
     let other = [&(other.len() as u64).to_le_bytes()[..], other.as_bytes(), &[0; 64]].concat();
     assert!(SafeTensors::deserialize(&other).is_ok());
     assert!(refusal(&other).contains("not a Gyrus checkpoint"));
-    let newer = header_with("").replace(r#"{\"format_version\":1,"#, r#"{\"format_version\":2,"#);
-    assert!(refusal(&forge(&newer, &[])).contains("checkpoint format 2, this version of gyrus reads 1"));
+    let newer = header_with("").replace(r#"{\"format_version\":2,"#, r#"{\"format_version\":3,"#);
+    assert!(refusal(&forge(&newer, &[])).contains("checkpoint format 3, this version of gyrus reads 1 to 2"));
+}
+
+#[test]
+fn a_file_of_format_1_is_read_and_its_network_stands_apart_afterwards() {
+    let network = UNetConfig { resize_factor: 16, dropout_rate: 0.1, ..UNetConfig::default() };
+    let mut first = serde_json::to_value(Checkpoint::default().meta).unwrap();
+    first["format_version"] = 1.into();
+    first.as_object_mut().unwrap().remove("network");
+    first["configuration"] = serde_json::json!({"run": {"network": network, "seed": 7}, "class_weights": [1.0]});
+    let file = |meta: &serde_json::Value| {
+        let quoted = serde_json::to_string(&meta.to_string()).unwrap();
+        let text = format!(r#"{{"__metadata__":{{"format":"pt","crc32":"00000000","gyrus":{quoted}}}}}"#);
+        let width = text.len().next_multiple_of(8);
+        forge(&format!("{text:<width$}"), &[])
+    };
+    let path = Path::new("run/last.safetensors");
+    let read = Checkpoint::from_bytes(path, &file(&first)).unwrap();
+    assert_eq!(read.network(path).unwrap(), network);
+    assert_eq!(read.meta.configuration, serde_json::json!({"run": {"seed": 7}, "class_weights": [1.0]}));
+    assert_same(&Checkpoint::from_bytes(path, &read.to_bytes().unwrap()).unwrap(), &read);
+
+    first["configuration"]["run"]["network"]["classes"] = "many".into();
+    assert!(refusal(&file(&first)).contains("not what this version writes"));
+    first["configuration"] = serde_json::Value::Null;
+    let without = Checkpoint::from_bytes(path, &file(&first)).unwrap();
+    assert!(without.network(path).unwrap_err().to_string().contains("does not say what network it is of"));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::{
 };
 
 use gyrus::{
+    checkpoint::{Checkpoint, Tensor},
     files::{self, Existing},
-    train::checkpoint::{Checkpoint, Tensor},
 };
 
 /// What the child process is to do, and where: set by the tests, absent in an ordinary run.

@@ -12,7 +12,8 @@ fn a_network_is_used_in_the_precision_that_it_was_trained_in_unless_told() {
         let train = format!("train --dataset data {TINY} --training-epochs 2 --model-path {precision}");
         sandbox.succeed(&format!("{train} --precision {precision}"));
         let checkpoint = sandbox.checkpoint(&format!("{precision}/best.safetensors"));
-        assert_eq!(checkpoint.meta.configuration["run"]["network"]["precision"], precision);
+        assert_eq!(checkpoint.meta.network.unwrap().precision.to_string(), precision);
+        assert!(checkpoint.meta.configuration["run"]["network"].is_null(), "the network is described twice");
 
         // A run goes on in its own precision alone.
         let message = sandbox.refuse(&format!("{train} --resume-train true"));

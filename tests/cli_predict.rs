@@ -140,7 +140,8 @@ fn label_maps_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn the_demo_learns_what_it_shows() {
     let sandbox = Sandbox::new(5);
-    sandbox.succeed("demo --output demo");
+    let said = sandbox.succeed("demo --output demo");
+    assert!(said.lines().last().unwrap().starts_with("it took "), "{said}");
     let scores =
         sandbox.json("evaluate demo/predictions demo/dataset/labelsTr --dataset demo/dataset --only-predicted --json");
     let mean = scores["means"]["dice"]["mean"].as_f64().unwrap();

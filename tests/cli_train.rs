@@ -38,29 +38,6 @@ fn a_run_leaves_checkpoints_history_curves_and_events() {
 }
 
 #[test]
-fn the_reference_scripts_spelling_and_folders_work() {
-    let sandbox = Sandbox::new(4);
-    for (side, cases) in [("left", [1, 2]), ("right", [3, 4])] {
-        for (to, from) in [("images", "imagesTr"), ("masks", "labelsTr")] {
-            fs::create_dir_all(sandbox.path(&format!("{side}/{to}"))).unwrap();
-            for case in cases {
-                let name = format!("blob_{case:04}.nii.gz");
-                let from = sandbox.path(&format!("data/{from}/{name}"));
-                fs::copy(from, sandbox.path(&format!("{side}/{to}/{name}"))).unwrap();
-            }
-        }
-    }
-    sandbox.succeed(
-        "train --train_data_dir left --val_data_dir=right --model_architecture upsampling_dropout \
-         --unet_resize_factor 32 --unet_dropout_rate 0.2 --num_classes 3 --num_channels 1 --weighted_classes true \
-         --train_multi_gpu false --num_gpus 1 --training_epochs 1 --model_path model --resume_train false \
-         --loss log_dice --optimizer sgd --lr 0.01 --use_nesterov_sgd true --use_amsgrad_adam false \
-         --train_batch_size 2 --val_batch_size 2 --mri_width 16 --mri_height 16 --mri_depth 16 --num_workers 2",
-    );
-    assert_eq!(sandbox.checkpoint("model/last.safetensors").meta.position.global_step, 1);
-}
-
-#[test]
 fn every_architecture_loss_and_optimizer_trains() {
     let sandbox = Sandbox::new(5);
     let architectures = [

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use gyrus::{
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{Architecture, Precision, StepConfig, UNetConfig},
     ops::{
         dice::LossKind,

@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, fs};
 
 use gyrus::{
-    machine::{Emulated, Field, images},
+    machine::{Emulated, Field, Machine, TensorCores, images},
     ops::{self, case::Case, catalogue},
-    selftest::{Device, Gpu, Operands, Single},
-    session::roofline,
+    peaks,
+    selftest::{Gpu, Operands, Runner, Single},
     tensor::DType,
 };
 use ptx_emulator::{Config, coverage};
@@ -23,7 +23,7 @@ fn emulated(seed: Option<u64>) -> Gpu {
 #[test]
 fn emulated_results_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
     let machine = Emulated::default();
-    let tally = machine.tally();
+    let tally = machine.tally().unwrap();
     let mut device = Gpu::new(Box::new(machine));
     runnable().iter().for_each(|case| check_against_definition(case, &mut device));
     let tally = tally.lock().unwrap();
@@ -56,17 +56,37 @@ fn casts_round_each_element_to_the_nearest_on_the_emulator() {
 /// compute_75 multiplies in other pieces and copies through registers.
 #[test]
 fn fp16_on_an_older_gpu_is_at_most_twice_as_far_from_the_truth_as_plain_loops() {
-    let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 75, ..Config::default() })));
-    let is_small = |case: &&Case| case.dtype() == DType::F16 && !case.timed;
+    let mut device = Gpu::new(Box::new(Emulated::like(75, 0)));
+    let is_small = |case: &&Case| case.dtype() == DType::F16 && !case.large;
     runnable().iter().filter(is_small).for_each(|case| check_against_definition(case, &mut device));
+}
+
+/// The quick convolutions in these types on a GPU of this compute capability whose tensor cores add like this.
+fn check_convolutions(compute_capability: u32, tensor_cores: TensorCores, dtypes: &[DType]) {
+    let config = Config { compute_capability, tensor_cores, ..Config::default() };
+    let mut device = Gpu::new(Box::new(Emulated::new(config)));
+    let is_meant = |case: &&Case| dtypes.contains(&case.dtype()) && !case.large && case.op.kind().starts_with("conv");
+    let cases = runnable();
+    let cases: Vec<&Case> = cases.iter().filter(is_meant).collect();
+    assert!(cases.len() > 50, "{} cases", cases.len());
+    cases.into_iter().for_each(|case| check_against_definition(case, &mut device));
+}
+
+/// Groups of four terms without extra bits: there are no kernels for compute capability 7.0, but no tensor cores are worse.
+#[test]
+fn convolutions_that_add_like_volta_are_at_most_twice_as_far_from_the_truth_as_plain_products() {
+    check_convolutions(75, TensorCores::Volta, &[DType::F16]);
 }
 
 /// compute_90a multiplies by warpgroups; 8.0 to 8.9, and whatever is newer than 9.0, by warps.
 #[test]
-fn bf16_convolutions_without_warpgroups_are_at_most_twice_as_far_from_the_truth_as_plain_loops() {
-    let mut device = Gpu::new(Box::new(Emulated::new(Config { compute_capability: 80, ..Config::default() })));
-    let is_meant = |case: &&Case| case.dtype() == DType::Bf16 && !case.timed && case.op.kind().starts_with("conv3d");
-    runnable().iter().filter(is_meant).for_each(|case| check_against_definition(case, &mut device));
+fn convolutions_that_add_like_ampere_are_at_most_twice_as_far_from_the_truth_as_plain_products() {
+    check_convolutions(80, TensorCores::Ampere, &[DType::Bf16, DType::F16]);
+}
+
+#[test]
+fn convolutions_that_add_like_hopper_are_at_most_twice_as_far_from_the_truth_as_plain_products() {
+    check_convolutions(90, TensorCores::Hopper, &[DType::Bf16, DType::F16]);
 }
 
 #[test]
@@ -81,7 +101,7 @@ fn bf16_on_an_older_gpu_is_refused_by_name() {
 #[test]
 fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
     let (mut straight, mut shuffled) = (emulated(None), emulated(Some(20)));
-    for case in runnable().iter().filter(|case| !case.timed) {
+    for case in runnable().iter().filter(|case| !case.large) {
         let single = Single::new(case, Operands::FromHost, 0);
         assert_eq!(bits(&mut straight, &single), bits(&mut shuffled, &single), "{}", case.name);
     }
@@ -90,7 +110,7 @@ fn emulated_results_have_the_same_bits_in_any_order_of_ctas() {
 #[test]
 fn working_in_place_changes_no_bit_on_the_emulator() {
     let mut device = emulated(None);
-    let is_in_place = |case: &&Case| !case.timed && can_work_in_place(case);
+    let is_in_place = |case: &&Case| !case.large && can_work_in_place(case);
     for case in runnable().iter().filter(is_in_place) {
         let [apart, together] = [Operands::FromHost, Operands::FromNodes].map(|from| Single::new(case, from, 0));
         assert_eq!(bits(&mut device, &apart), bits(&mut device, &together), "{}", case.name);
@@ -114,7 +134,7 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
         let module = device.load_module(&image.ptx()).unwrap();
         modules.entry(image.family).or_insert_with(Vec::new).push((image.number(), module));
     }
-    for kernel in ops::kernels().into_iter().chain(roofline::kernels()) {
+    for kernel in ops::kernels().into_iter().chain(peaks::kernels()) {
         let declared = &structs[&(kernel.family.to_owned(), kernel.arguments.to_owned())];
         assert_eq!(declared.1, kernel.bytes, "{}: bytes of {}", kernel.name, kernel.arguments);
         let fields = |list: &[Field]| -> Vec<(String, usize, usize)> {
@@ -133,7 +153,7 @@ fn argument_structs_are_the_same_in_rust_and_in_cuda() {
 
 #[test]
 fn every_compiled_kernel_is_started_by_somebody() {
-    let all = ops::kernels().into_iter().chain(roofline::kernels());
+    let all = ops::kernels().into_iter().chain(peaks::kernels());
     let known: Vec<(&str, &str)> = all.map(|kernel| (kernel.family, kernel.name)).collect();
     let mut device = ptx_emulator::Device::new(Config::default());
     for image in images::all() {

@@ -2,13 +2,13 @@
 //! so they guard performance where there is no GPU. `GYRUS_UPDATE_COUNTERS=1` writes the table anew.
 
 use gyrus::{
-    machine::Emulated,
-    ops::case::{Case, Fill, Operand},
+    machine::{Emulated, Machine},
     ops::{
+        case::{Case, Fill, Operand},
         conv_transpose3d::{self, ConvTranspose3d, ConvTranspose3dDgrad, ConvTranspose3dWgrad},
         conv3d::{self, Conv3d, Conv3dDgrad, Conv3dWgrad},
     },
-    selftest::{Device, Gpu, Operands, Single},
+    selftest::{Gpu, Operands, Runner, Single},
     tensor::{DType, Shape, Volume},
 };
 use ptx_emulator::{Config, Counters};
@@ -40,7 +40,7 @@ fn heavy_kernels_do_what_the_committed_table_says() {
 /// The kernel that does the case's work, and what it did.
 fn count(case: &Case, compute_capability: u32) -> (&'static str, Counters) {
     let machine = Emulated::new(Config { compute_capability, ..Config::default() });
-    let tally = machine.tally();
+    let tally = machine.tally().unwrap();
     Gpu::new(Box::new(machine)).run(&Single::new(case, Operands::FromHost, 0)).unwrap();
     let tally = tally.lock().unwrap();
     let (kernel, (_, counters)) = tally.iter().max_by_key(|(_, (_, counters))| work(counters)).unwrap();

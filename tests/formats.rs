@@ -61,7 +61,7 @@ fn a_registered_format_is_trained_on_and_predicted_with_the_same_bits_as_a_built
             tiny::train(&config, &preprocessing, &blobs.labels, [&loaders[0], &loaders[1]], &root.join("model"));
 
         let mut predictor =
-            Predictor::load(&root.join("model").join(BEST), infer::Options::default(), Threads::new(2)).unwrap();
+            Predictor::load(&root.join("model").join(BEST), infer::PredictOptions::default(), Threads::new(2)).unwrap();
         let store = Store::beside(&root);
         let image = &validation[0].image;
         let examined = predictor.examine(image, &store).unwrap();

@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use gyrus::{
     cpu::Threads,
+    fuse::{PATTERNS, fuse, fuse_with, passes},
     graph::{
         Graph, Node, Role, Stage, ValueId,
-        fuse::{Device, PATTERNS, fuse, fuse_with, passes},
         reference::{Dense, Precision, evaluate},
-        rematerialise::{Forgotten, candidates, rematerialise},
     },
-    machine::lower,
+    lowering::{self, Processor},
     nn::{
         self, Architecture, StepConfig, UNetConfig, initial_parameters, names, record_prediction, record_training,
         record_validation,
@@ -21,7 +20,8 @@ use gyrus::{
     },
     plan::{self, Options},
     random::Stream,
-    session::Session,
+    rematerialise::{Forgotten, candidates, rematerialise},
+    session,
 };
 
 /// Three steps of plain gradient descent: nothing divides by a second moment, which would turn the last bits of gradients
@@ -111,17 +111,21 @@ fn every_pattern_alone_and_all_together_compute_the_same_in_double_precision() {
         for graph in program(architecture, nn::Precision::Fp32) {
             let expected = results::<f64>(&graph);
             for pattern in PATTERNS {
-                let (fused, counts) = fuse_with(&graph, Device::Cpu, &[pattern]);
+                let (fused, counts) = fuse_with(&graph, Processor::Cpu { threads: 1 }, &[pattern]);
                 if counts[0] > 0 {
                     let what = format!("{architecture}, {} x {}", counts[0], pattern.name);
                     assert_same(&what, &results::<f64>(&fused), &expected);
                     println!("{what}");
                 }
             }
-            assert_same(&format!("{architecture}"), &results::<f64>(&fuse(&graph, Device::Cpu)), &expected);
+            assert_same(
+                &format!("{architecture}"),
+                &results::<f64>(&fuse(&graph, Processor::Cpu { threads: 1 })),
+                &expected,
+            );
         }
         let [mixed, ..] = program(architecture, nn::Precision::Bf16);
-        let fused = fuse(&mixed, Device::Cpu);
+        let fused = fuse(&mixed, Processor::Cpu { threads: 1 });
         assert_same(&format!("{architecture} in bf16"), &results::<f64>(&fused), &results::<f64>(&mixed));
     }
 }
@@ -140,7 +144,7 @@ fn nothing_that_can_be_merged_is_left_in_any_network() {
     let mut applied = vec![0; PATTERNS.len()];
     for architecture in Architecture::ALL {
         for graph in everything(architecture) {
-            let (fused, counts) = fuse_with(&graph, Device::Cpu, &PATTERNS);
+            let (fused, counts) = fuse_with(&graph, Processor::Cpu { threads: 1 }, &PATTERNS);
             let left: Vec<_> = mergeable.into_iter().filter(|kind| kinds(&fused).contains(kind)).collect();
             assert!(left.is_empty(), "{architecture}: {left:?} are left");
             applied.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
@@ -158,7 +162,7 @@ fn nothing_that_can_be_merged_is_left_in_any_network() {
 fn names_roles_stages_and_the_order_of_persistent_values_survive() {
     for architecture in Architecture::ALL {
         for graph in everything(architecture) {
-            let fused = fuse(&graph, Device::Cpu);
+            let fused = fuse(&graph, Processor::Cpu { threads: 1 });
             for (id, value) in graph.ids().zip(&graph.values) {
                 let other = fused.value(id);
                 assert_eq!((&value.name, value.spec, value.role), (&other.name, other.spec, other.role));
@@ -180,7 +184,8 @@ fn names_roles_stages_and_the_order_of_persistent_values_survive() {
 #[test]
 fn a_fused_graph_can_be_forgotten_and_laid_out() {
     for architecture in Architecture::ALL {
-        let graphs = program(architecture, nn::Precision::Fp32).map(|graph| fuse(&graph, Device::Cpu));
+        let graphs =
+            program(architecture, nn::Precision::Fp32).map(|graph| fuse(&graph, Processor::Cpu { threads: 1 }));
         let list = candidates(&graphs[0]);
         assert!(list.len() > 15, "{architecture}: only {} values can be computed again", list.len());
         let full = rematerialise(&graphs[0], &Forgotten::shared(list.iter().map(|candidate| candidate.value)));
@@ -196,29 +201,33 @@ fn a_fused_graph_can_be_forgotten_and_laid_out() {
 
 /// Parameters, averages and optimizer state as bits, after three steps on so many threads.
 fn train(graph: &Graph, threads: usize) -> Vec<(String, Vec<u32>)> {
-    let mut session = Session::bind(std::slice::from_ref(graph), Threads::new(threads)).unwrap();
+    let mut session = session::bind(std::slice::from_ref(graph), Threads::new(threads)).unwrap();
     for (name, values) in initial_parameters(graph, 7) {
-        session.f32_mut(&name).copy_from_slice(&values);
+        session.set(&name, &values).unwrap();
     }
-    session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
-    session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
+    let elements = |name: &str| graph.value(graph.find(name).unwrap()).spec.shape.elements();
+    session.set(names::CLASS_WEIGHTS, &vec![1.0f32; elements(names::CLASS_WEIGHTS)]).unwrap();
+    session.set(names::LOSS_SCALE, &[1.0f32]).unwrap();
     for count in 1..=3u32 {
         let mut stream = Stream::new(u64::from(count), "batch");
-        session.f32_mut(names::IMAGES).iter_mut().for_each(|x| *x = stream.between(-1.0, 1.0) as f32);
-        session.u8_mut(names::LABELS).iter_mut().for_each(|label| *label = stream.below(3) as u8);
-        session.u32_mut(names::RNG).copy_from_slice(&[7, 0, count, 0]);
-        session.f32_mut(names::HYPER).copy_from_slice(&[1e-2, 0.0, 0.0, 1.0]);
-        session.run(0);
+        let [images, labels] = [names::IMAGES, names::LABELS].map(&elements);
+        let images: Vec<f32> = (0..images).map(|_| stream.between(-1.0, 1.0) as f32).collect();
+        session.set(names::IMAGES, &images).unwrap();
+        let labels: Vec<u8> = (0..labels).map(|_| stream.below(3) as u8).collect();
+        session.set(names::LABELS, &labels).unwrap();
+        session.set(names::RNG, &[7, 0, count, 0]).unwrap();
+        session.set(names::HYPER, &[1e-2f32, 0.0, 0.0, 1.0]).unwrap();
+        session.run(0).unwrap();
     }
     let ids = [Role::Parameter, Role::Running, Role::OptimizerState].map(|role| graph.with_role(role)).concat();
-    let bits = |name: &str| session.f32(name).iter().map(|x| x.to_bits()).collect();
+    let mut bits = |name: &str| session.get::<f32>(name).unwrap().iter().map(|x| x.to_bits()).collect();
     ids.iter().map(|&id| (graph.value(id).name.clone(), bits(&graph.value(id).name))).collect()
 }
 
 #[test]
 fn a_fused_step_has_the_same_bits_on_any_number_of_threads_and_whatever_is_forgotten() {
     for architecture in Architecture::ALL {
-        let graph = fuse(&program(architecture, nn::Precision::Fp32)[0], Device::Cpu);
+        let graph = fuse(&program(architecture, nn::Precision::Fp32)[0], Processor::Cpu { threads: 1 });
         let expected = train(&graph, 1);
         let forgotten = Forgotten::shared(candidates(&graph).iter().map(|candidate| candidate.value));
         for (what, state) in [
@@ -236,12 +245,12 @@ fn a_fused_step_has_the_same_bits_on_any_number_of_threads_and_whatever_is_forgo
 #[test]
 fn a_graph_for_a_gpu_gains_nothing_that_has_no_kernel() {
     let without = |graph: &Graph| -> BTreeSet<String> {
-        let is_missing = |node: &&Node| lower::refusal(&*node.op, &graph.specs(&node.inputs)).is_some();
+        let is_missing = |node: &&Node| lowering::refusal(&*node.op, &graph.specs(&node.inputs)).is_some();
         graph.nodes.iter().filter(is_missing).map(|node| node.name.clone()).collect()
     };
     for architecture in Architecture::ALL {
         for graph in everything(architecture) {
-            let (before, after) = (without(&graph), without(&fuse(&graph, Device::Gpu)));
+            let (before, after) = (without(&graph), without(&fuse(&graph, Processor::Gpu)));
             assert!(after.is_subset(&before), "{architecture}: {:?}", after.difference(&before));
         }
     }

@@ -16,7 +16,7 @@ use gyrus::{
     },
     ops::optimizer::{Optimizer, Rule, hyper_spec},
     optim::OptimizerState,
-    session::Session,
+    session,
     tensor::Spec,
 };
 
@@ -143,18 +143,18 @@ impl Run<'_> {
 
     fn cpu(&self) -> Path {
         let (graph, _) = self.graph();
-        let mut session = Session::bind(&[graph], Threads::new(2)).unwrap();
-        session.f32_mut("w").copy_from_slice(&self.fixture.f32("w"));
+        let mut session = session::bind(&[graph], Threads::new(2)).unwrap();
+        session.set("w", &self.fixture.f32("w")).unwrap();
         let (mut state, mut path) = (OptimizerState::default(), Vec::new());
         let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
         for step in 0..STEPS {
-            session.f32_mut("hyper").copy_from_slice(&state.advance(&self.rule, self.rate, 1.0));
+            session.set("hyper", &state.advance(&self.rule, self.rate, 1.0)).unwrap();
             let gradient: Vec<f32> = self.gradient(step).into_iter().map(|x| x as f32).collect();
-            session.f32_mut("gradient").copy_from_slice(&gradient);
-            session.run(0);
-            path.push(wide(session.f32("w")));
+            session.set("gradient", &gradient).unwrap();
+            session.run(0).unwrap();
+            path.push(wide(&session.get("w").unwrap()));
         }
-        let slots = self.rule.state().iter().map(|kind| wide(session.f32(kind))).collect();
+        let slots = self.rule.state().iter().map(|kind| wide(&session.get(kind).unwrap())).collect();
         (path, self.named(slots))
     }
 }

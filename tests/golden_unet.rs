@@ -14,10 +14,11 @@ mod unet {
 
 use common::fixture::{assert_same_f64, summary};
 use gyrus::{
+    fuse::fuse,
     graph::Graph,
-    graph::fuse::{Device, fuse},
+    lowering::Processor,
     nn::{names, record_prediction, record_training, record_validation},
-    session::Session,
+    session::Program,
 };
 use unet::{
     golden::Golden,
@@ -68,7 +69,8 @@ impl Golden {
             let config = self.step(recipe.rule, recipe.clip);
             let program = [record_training(&config).unwrap(), record_validation(&config).unwrap()];
             let initial = self.initial(&program[0]);
-            for merged in [program.clone(), program.each_ref().map(|graph| fuse(graph, Device::Cpu))] {
+            for merged in [program.clone(), program.each_ref().map(|graph| fuse(graph, Processor::Cpu { threads: 1 }))]
+            {
                 let run = self.run_cpu(&merged, recipe, &initial, &mut |step, session| {
                     if (index, step) == (0, 0) {
                         self.check_first_step(session);
@@ -93,21 +95,24 @@ impl Golden {
             record_prediction(self.network, self.batch, self.extent).unwrap(),
             self.record_forward(),
         ];
-        self.check_forward_of(&program.each_ref().map(|graph| fuse(graph, Device::Cpu)));
+        self.check_forward_of(&program.each_ref().map(|graph| fuse(graph, Processor::Cpu { threads: 1 })));
         self.check_forward_of(&program);
     }
 
     fn check_forward_of(&self, program: &[Graph]) {
         let initial = self.initial(&program[0]);
         let mut session = self.session(program, &initial);
-        session.run(0);
-        self.within("inference_logits", &sparse(session.f32("inference.logits"), SPARSE));
-        session.run(1);
-        self.check_prediction(session.f32("inference.logits"), session.f32(names::PROBABILITIES));
-        session.run(2);
+        session.run(0).unwrap();
+        self.within("inference_logits", &sparse(&session.get::<f32>("inference.logits").unwrap(), SPARSE));
+        session.run(1).unwrap();
+        self.check_prediction(
+            &session.get::<f32>("inference.logits").unwrap(),
+            &session.get::<f32>(names::PROBABILITIES).unwrap(),
+        );
+        session.run(2).unwrap();
         let stride = if self.name == "transpose_norm_3" { 1 } else { 7 };
-        self.within("logits", &sparse(session.f32("training.logits"), stride));
-        self.within("probabilities", &sparse(session.f32("training.probabilities"), SPARSE));
+        self.within("logits", &sparse(&session.get::<f32>("training.logits").unwrap(), stride));
+        self.within("probabilities", &sparse(&session.get::<f32>("training.probabilities").unwrap(), SPARSE));
     }
 
     /// There are no golden inference probabilities: they are the softmax or sigmoid of the logits, which are golden.
@@ -123,10 +128,11 @@ impl Golden {
     }
 
     /// Loss, metrics and running statistics.
-    fn check_first_step(&self, session: &Session) {
-        let wide = |name: &str| session.f32(name).iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+    fn check_first_step(&self, session: &mut dyn Program) {
+        let sums = session.get::<f32>(names::SUMS).unwrap();
+        let mut wide = |name: &str| session.get::<f32>(name).unwrap().into_iter().map(f64::from).collect::<Vec<f64>>();
         self.within("loss", &wide(names::LOSS));
-        for (key, found) in self.metrics(session.f32(names::SUMS)) {
+        for (key, found) in self.metrics(&sums) {
             self.within(key, &found);
         }
         for name in self.fixture.names("tensors").iter().filter(|name| name.contains(".running_")) {

@@ -61,7 +61,7 @@ fn four_channels_are_inflated_once_by_prediction_and_by_the_loader() {
             .unwrap()
             .save(&model)
             .unwrap();
-        let mut predictor = Predictor::load(&model, infer::Options::default(), Threads::new(2)).unwrap();
+        let mut predictor = Predictor::load(&model, infer::PredictOptions::default(), Threads::new(2)).unwrap();
         // Room for both images, for one, for none: what has no room to be kept is inflated when it is examined, and when its
         // turn comes.
         for (limit, times) in [(2 * IMAGE, 2), (IMAGE, 3), (0, 4)] {

@@ -9,7 +9,8 @@ use std::{
 
 use gyrus::{
     cpu::Threads,
-    graph::{Role, fuse::Fuse},
+    fuse::Fuse,
+    graph::Role,
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training},
     ops::{
         dice::LossKind,
@@ -19,7 +20,7 @@ use gyrus::{
         Options,
         budget::{self, Budget, Fitted, Rematerialise},
     },
-    session::Session,
+    session,
     train::budget::Run,
 };
 
@@ -126,53 +127,59 @@ fn check(architecture: Architecture, precision: Precision, batch: usize, level: 
     let config = StepConfig { network, batch, extent: [16, 32, 16], loss: LossKind::LogDice, optimizer };
     let recorded = record_training(&config).unwrap();
     let run = Run { training: config, validation_batch: batch, fuse: Fuse::Auto };
-    let program = run.graphs_for(Options::for_threads(2).target).unwrap();
+    let program = run.graphs_for(Options::for_threads(2).processor).unwrap();
     let threads = Threads::new(2);
     let budget = Budget { rematerialise: level, ..Budget::default() };
     let Fitted { graphs, plan, .. } = budget::fit(&program, Options::for_threads(2), budget).unwrap();
 
-    let bind = watch(|| Session::bind_planned(&graphs, plan, threads).unwrap());
+    let bind = watch(|| session::bind_planned(&graphs, plan, threads).unwrap());
     let mut session = bind.result;
     let planned = session.plan().total;
     assert_eq!(session.arena_bytes(), planned, "{what}: the arena is not the plan");
-    assert_eq!(session.arena_bytes_mut().len(), planned, "{what}: the arena is not the plan");
     assert_eq!(bind.largest, planned, "{what}: the largest allocation is not the arena");
     // Beside the arena there is what describes the program: nodes, names, places.
     let described = bind.peak - planned;
     assert!(described < 2 << 20, "{what}: {described} bytes beside the arena");
 
     for (name, data) in initial_parameters(&recorded, 3) {
-        session.f32_mut(&name).copy_from_slice(&data);
+        session.set(&name, &data).unwrap();
     }
-    session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
-    session.f32_mut(names::LOSS_SCALE).fill(1.0);
-    session.f32_mut(names::HYPER).copy_from_slice(&[1e-3, 0.0, 0.0, 1.0]);
+    session.set(names::CLASS_WEIGHTS, &[1.0f32; 3]).unwrap();
+    session.set(names::LOSS_SCALE, &[1.0f32]).unwrap();
+    session.set(names::HYPER, &[1e-3f32, 0.0, 0.0, 1.0]).unwrap();
     for images in [names::IMAGES, names::VALIDATION_IMAGES] {
-        session.f32_mut(images).iter_mut().enumerate().for_each(|(i, x)| *x = (i % 13) as f32 / 13.0);
+        let slot = session.slot(images).unwrap();
+        let images: Vec<f32> = (0..slot.len()).map(|i| (i % 13) as f32 / 13.0).collect();
+        session.write(slot, &images).unwrap();
     }
     for labels in [names::LABELS, names::VALIDATION_LABELS] {
-        session.u8_mut(labels).iter_mut().enumerate().for_each(|(i, x)| *x = (i / 5 % 3) as u8);
+        let slot = session.slot(labels).unwrap();
+        let labels: Vec<u8> = (0..slot.len()).map(|i| (i / 5 % 3) as u8).collect();
+        session.write(slot, &labels).unwrap();
     }
-    let before = session.f32("head.output.weight").to_vec();
+    let before = session.get::<f32>("head.output.weight").unwrap();
+    let (rng, loss) = (session.slot::<u32>(names::RNG).unwrap(), session.slot::<f32>(names::VALIDATION_LOSS).unwrap());
     // The very first run counts too: nothing is set up lazily.
     let steps = watch(|| {
         for step in 0..3 {
-            session.u32_mut(names::RNG).copy_from_slice(&[3, 0, step, 0]);
-            session.run(0);
+            session.write(rng, &[3, 0, step, 0]).unwrap();
+            session.run(0).unwrap();
         }
-        session.run(1);
-        session.f32(names::VALIDATION_LOSS)[0]
+        session.run(1).unwrap();
+        let mut found = [0.0];
+        session.read_into(loss, &mut found).unwrap();
+        found[0]
     });
     assert_eq!(steps.allocations, 0, "{what}: steps allocate, {} bytes at once", steps.largest);
     assert_eq!(steps.peak, 0, "{what}: steps use more than the arena");
     assert!(steps.result.is_finite() && steps.result > 0.0, "{what}: no loss was computed");
-    assert_ne!(before, session.f32("head.output.weight"), "{what}: nothing was trained");
+    assert_ne!(before, session.get::<f32>("head.output.weight").unwrap(), "{what}: nothing was trained");
     let gradients = program[0].ids().filter(|&id| matches!(program[0].value(id).role, Role::Gradient(_))).count();
     println!(
         "{what}: {planned} bytes planned = allocated = measured; {gradients} gradients; 3 steps, {} allocations",
         steps.allocations
     );
     let weights = program[0].with_role(Role::Parameter);
-    let bits = weights.iter().flat_map(|&id| session.f32(&program[0].value(id).name).iter().map(|x| x.to_bits()));
-    (planned, bits.collect())
+    let values = weights.iter().flat_map(|&id| session.get::<f32>(&program[0].value(id).name).unwrap());
+    (planned, values.map(f32::to_bits).collect())
 }

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use gyrus::{demo, train::checkpoint::Checkpoint};
+use gyrus::{checkpoint::Checkpoint, demo};
 
 /// Of a network that is planned and trained in no time.
 const NETWORK: [&str; 4] = ["--unet-resize-factor", "16", "--model-architecture", "upsampling_dropout"];

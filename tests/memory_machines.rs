@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use gyrus::{
     Result,
     data::augment::numbers::Layout,
-    graph::fuse::Fuse,
+    fuse::Fuse,
     machine::{Capabilities, Emulated, Launch, Machine, Null, Recording},
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training},
     ops::{
@@ -13,10 +13,11 @@ use gyrus::{
         optimizer::{Optimizer, Rule},
     },
     plan::{
-        self, Options,
+        Options,
         budget::{Budget, Offload, Rematerialise},
     },
-    session::DeviceSession,
+    session,
+    tensor::align,
     train::budget::{Limit, Run},
 };
 
@@ -131,7 +132,7 @@ impl Cell {
         let planned = fitted.plan.total;
         let asked = Arc::new(Mutex::new(Asked::default()));
         let machine: Box<dyn Machine> = Box::new(Watched { machine, asked: asked.clone() });
-        let mut session = DeviceSession::bind_planned(&fitted.graphs, fitted.plan, machine).unwrap();
+        let mut session = session::bind_planned(&fitted.graphs, fitted.plan, machine).unwrap();
         let base = match asked.lock().unwrap().allocations[..] {
             [(address, bytes)] => {
                 assert_eq!(bytes, planned, "{self:?}: the arena is not the plan");
@@ -140,35 +141,36 @@ impl Cell {
             ref others => panic!("{self:?}: {} allocations", others.len()),
         };
         for (name, values) in initial_parameters(&record_training(&training).unwrap(), 3) {
-            session.write(&name, &values).unwrap();
+            session.set(&name, &values).unwrap();
         }
         let voxels = batch * extent.iter().product::<usize>();
         let images: Vec<f32> = (0..2 * voxels).map(|i| (i % 13) as f32 / 13.0 - 0.5).collect();
         let labels: Vec<u8> = (0..voxels).map(|i| (i / 5 % 3) as u8).collect();
         let layout = Layout { depth: extent[0], channels: 2 };
         let numbers = layout.identity(extent).repeat(batch);
-        session.write(names::CLASS_WEIGHTS, &[1.0f32; 3]).unwrap();
-        session.write(names::LOSS_SCALE, &[1.0f32]).unwrap();
+        session.set(names::CLASS_WEIGHTS, &[1.0f32; 3]).unwrap();
+        session.set(names::LOSS_SCALE, &[1.0f32]).unwrap();
         for step in 0..2u32 {
-            session.write(names::IMAGES, &images).unwrap();
-            session.write(names::LABELS, &labels).unwrap();
-            session.write(names::NUMBERS, &numbers).unwrap();
-            session.write(names::HYPER, &[1e-2f32, 0.0, 0.0, 1.0]).unwrap();
-            session.write(names::RNG, &[3u32, 0, step, 0]).unwrap();
+            session.set(names::IMAGES, &images).unwrap();
+            session.set(names::LABELS, &labels).unwrap();
+            session.set(names::NUMBERS, &numbers).unwrap();
+            session.set(names::HYPER, &[1e-2f32, 0.0, 0.0, 1.0]).unwrap();
+            session.set(names::RNG, &[3u32, 0, step, 0]).unwrap();
             session.run_captured(0).unwrap();
         }
-        session.write(names::VALIDATION_IMAGES, &images).unwrap();
-        session.write(names::VALIDATION_LABELS, &labels).unwrap();
-        session.write(names::VALIDATION_NUMBERS, &numbers).unwrap();
+        session.set(names::VALIDATION_IMAGES, &images).unwrap();
+        session.set(names::VALIDATION_LABELS, &labels).unwrap();
+        session.set(names::VALIDATION_NUMBERS, &numbers).unwrap();
         session.run_captured(1).unwrap();
         let batches = [names::TRAINING_BATCH, names::VALIDATION_BATCH].concat();
         let kept: Vec<String> = session.persistent().map(|(name, _)| name.to_owned()).collect();
         let kept = kept.into_iter().filter(|name| !batches.contains(&name.as_str()));
-        let outcome: Outcome = kept.map(|name| (name.clone(), session.read::<u8>(&name).unwrap())).collect();
+        let outcome: Outcome =
+            kept.map(|name| (name.clone(), session.read(session.bytes(&name).unwrap()).unwrap())).collect();
         let asked = asked.lock().unwrap();
         assert_eq!(asked.allocations.len(), 1, "{self:?}: allocated after binding");
         assert!(asked.launches > 100, "{self:?}: nothing ran");
-        let touched = plan::align((asked.touched - base) as usize);
+        let touched = align((asked.touched - base) as usize);
         assert_eq!(touched, planned, "{self:?}: kernels reach up to {touched} of the {planned} bytes planned");
         (planned, outcome)
     }

@@ -9,7 +9,8 @@ use gyrus::{
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
-    plan::{self, ALIGNMENT, MemoryPlan, Options, Place},
+    plan::{self, MemoryPlan, Options},
+    tensor::{ALIGNMENT, Place},
 };
 use proptest::prelude::*;
 

@@ -1,9 +1,15 @@
 //! The README's table of memory: planned bytes of the seed default, held to their goals, beside what autograd would keep.
 //!
 //!     cargo test --release --test memory_table -- --nocapture
+//!
+//! `GYRUS_UPDATE_DOCS=1` corrects the table.
 
+mod common;
+
+use common::document::{correct, rows};
 use gyrus::{
-    graph::{Graph, Role, Stage, fuse::Fuse},
+    fuse::Fuse,
+    graph::{Graph, Role, Stage},
     nn::{Precision, StepConfig, UNetConfig, record_training},
     ops::{
         dice::LossKind,
@@ -54,7 +60,7 @@ fn is_forward(graph: &Graph, node: gyrus::graph::NodeId) -> bool {
 fn levels(training: StepConfig) -> [f64; 4] {
     let run = Run { training, validation_batch: training.batch, fuse: Fuse::Auto };
     let options = Options::for_gpu();
-    let graphs = run.graphs_for(options.target).unwrap();
+    let graphs = run.graphs_for(options.processor).unwrap();
     let levels = budget::levels(&graphs, options, Offload::None, &Rates::default());
     let within = |percent: f64| levels.iter().rev().find(|level| level.extra_flops_percent() <= percent).unwrap();
     let gib = |level: &Fitted| level.plan.total as f64 / GIB;
@@ -63,23 +69,26 @@ fn levels(training: StepConfig) -> [f64; 4] {
 
 #[test]
 fn the_seed_default_stays_within_its_goals() {
-    println!(
-        "| factor | batch | precision | autograd keeps | everything kept | no arithmetic added | at most 5 % | full |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
+    let header = "| factor | batch | precision | autograd keeps | Gyrus, everything kept | no arithmetic added | at most 5 % | least |";
+    println!("{header}");
+    let mut table = Vec::new();
     let mut found = Vec::new();
     for (factor, batch) in [(2, 1), (2, 2), (1, 1), (1, 2)] {
         for precision in [Precision::Fp32, Precision::Bf16] {
             let training = training(factor, batch, precision);
             let autograd = kept_by_autograd(&record_training(&training).unwrap()) as f64 / GIB;
             let [none, cheap, little, full] = levels(training);
-            println!(
+            table.push(format!(
                 "| {factor} | {batch} | {precision} | {autograd:.2} | {none:.2} | {cheap:.2} | {little:.2} | {full:.2} |"
-            );
+            ));
+            println!("{}", table.last().unwrap());
             assert!(none < autograd, "keeping everything takes no more than autograd keeps");
             found.push(((factor, batch, precision), none, cheap, full));
         }
     }
+    let stands = rows("README.md", header);
+    assert_eq!(stands.len(), table.len(), "README.md has another table");
+    correct("README.md", &stands.into_iter().zip(table).collect::<Vec<_>>());
     let of = |key| found.iter().find(|(other, ..)| *other == key).unwrap();
     let (_, none, _, full) = of((2, 1, Precision::Bf16));
     assert!(*none <= 6.0 && *full <= 3.5, "factor 2, bf16: {none} and {full}");

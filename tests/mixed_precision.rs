@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use common::steps::{sources, steps_by_definition};
 use gyrus::{
     cpu::Threads,
+    fuse::fuse,
     graph::{
         Graph, Role, ValueId,
-        fuse::{Device, fuse},
         reference::{Dense, Precision as _},
     },
+    lowering::Processor,
     nn::{Architecture, Precision, StepConfig, UNetConfig, names, record_training},
     ops::{
         dice::LossKind,
@@ -21,7 +22,7 @@ use gyrus::{
     optim::OptimizerState,
     random::Stream,
     selftest::{decode, distance},
-    session::Session,
+    session::{self, Program},
     tensor::DType,
 };
 
@@ -48,9 +49,9 @@ fn start(graph: &Graph, precision: Precision) -> HashMap<String, Vec<u8>> {
     sources(graph, OptimizerState::default().advance_exactly(&ADAM, 1e-4, scale), scale)
 }
 
-fn bind(graph: &Graph, sources: &HashMap<String, Vec<u8>>, threads: usize) -> Session {
-    let mut session = Session::bind(std::slice::from_ref(graph), Threads::new(threads)).unwrap();
-    sources.iter().for_each(|(name, bytes)| session.bytes_mut(name).copy_from_slice(bytes));
+fn bind(graph: &Graph, sources: &HashMap<String, Vec<u8>>, threads: usize) -> Box<dyn Program> {
+    let mut session = session::bind(std::slice::from_ref(graph), Threads::new(threads)).unwrap();
+    sources.iter().for_each(|(name, bytes)| session.write(session.bytes(name).unwrap(), bytes).unwrap());
     session
 }
 
@@ -81,7 +82,7 @@ fn every_operation_of_a_step_is_as_near_to_the_truth_as_plain_loops_on_the_netwo
     for precision in NARROW {
         for architecture in Architecture::ALL {
             let graph = record(architecture, precision);
-            check_every_node(architecture, precision, fuse(&graph, Device::Cpu));
+            check_every_node(architecture, precision, fuse(&graph, Processor::Cpu { threads: 1 }));
             check_every_node(architecture, precision, graph);
         }
     }
@@ -96,19 +97,19 @@ fn check_every_node(architecture: Architecture, precision: Precision, mut graph:
     }
     let sources = start(&graph, precision);
     let mut session = bind(&graph, &sources, 2);
-    session.run(0);
-    let dense = |session: &mut Session, id: ValueId| -> Dense<f64> {
+    session.run(0).unwrap();
+    let dense = |session: &mut dyn Program, id: ValueId| -> Dense<f64> {
         let value = graph.value(id);
         // What the host gave; updates come later in the step than whoever reads it.
         let given = value.producer.is_none().then(|| sources[&value.name].clone());
-        let bytes = given.unwrap_or_else(|| session.bytes_mut(&value.name).to_vec());
+        let bytes = given.unwrap_or_else(|| bytes_of(session, &value.name));
         Dense { shape: value.spec.shape, data: decode(value.spec, &bytes) }
     };
     // A single result can be near to the truth by luck, so the rule is applied to the worst of each kind, as a share of the
     // largest number of each result.
     let mut worst: BTreeMap<(&str, usize), [f64; 2]> = BTreeMap::new();
     for node in &graph.nodes {
-        let inputs: Vec<Dense<f64>> = node.inputs.iter().map(|&id| dense(&mut session, id)).collect();
+        let inputs: Vec<Dense<f64>> = node.inputs.iter().map(|&id| dense(&mut *session, id)).collect();
         let narrow = |input: &Dense<f64>| Dense {
             shape: input.shape,
             data: input.data.iter().map(|&x| x as f32).collect::<Vec<f32>>(),
@@ -118,7 +119,7 @@ fn check_every_node(architecture: Architecture, precision: Precision, mut graph:
         let (op, of) = (&*node.op, graph.specs(&node.inputs));
         let (truth, plain) = (f64::call_of(op, &inputs, &of, &specs), f32::call_of(op, &narrowed, &of, &specs));
         for (output, (truth, plain)) in truth.iter().zip(&plain).enumerate() {
-            let fast = dense(&mut session, node.outputs[output]);
+            let fast = dense(&mut *session, node.outputs[output]);
             let plain: Vec<f64> = plain.data.iter().map(|&x| f64::from(x)).collect();
             let largest = truth.data.iter().fold(f64::MIN_POSITIVE, |a, b| a.max(b.abs()));
             let errors = [distance(&truth.data, &plain) / largest, distance(&truth.data, &fast.data) / largest];
@@ -143,14 +144,14 @@ fn the_gradient_of_a_step_is_as_near_to_the_truth_as_plain_loops_in_every_archit
             let sources = start(&graph, precision);
             let truth = steps_by_definition::<f64>(&graph, &sources, 1);
             let plain = steps_by_definition::<f32>(&graph, &sources, 1);
-            for (how, graph) in [("merged", fuse(&graph, Device::Cpu)), ("as recorded", graph)] {
+            for (how, graph) in [("merged", fuse(&graph, Processor::Cpu { threads: 1 })), ("as recorded", graph)] {
                 let mut session = bind(&graph, &sources, 2);
-                session.run(0);
+                session.run(0).unwrap();
                 // The whole gradient as one vector: its length does not hang on single elements that rounding tips.
                 let (mut length, mut of_plain, mut of_fast) = (0.0, 0.0, 0.0);
                 for id in graph.ids().filter(|&id| matches!(graph.value(id).role, Role::Gradient(_))) {
                     let value = graph.value(id);
-                    let fast = decode(value.spec, session.bytes_mut(&value.name));
+                    let fast = decode(value.spec, &bytes_of(&mut *session, &value.name));
                     for ((t, p), f) in truth[&id].iter().zip(&plain[&id]).zip(fast) {
                         length += t * t;
                         of_plain += (t - p).powi(2);
@@ -187,23 +188,26 @@ fn losses(architecture: Architecture, precision: Precision) -> Vec<f32> {
     let mut session = bind(&graph, &start(&graph, precision), 2);
     let mut stream = Stream::new(8, "balls");
     let [_, h, w] = EXTENT;
+    let (mut labels, mut images) = (Vec::new(), Vec::new());
     for voxel in 0..EXTENT.iter().product() {
         let at = [voxel / (h * w), voxel / w % h, voxel % w].map(|axis| axis as f64);
         let radius = at.iter().zip([6.5, 8.0, 9.0]).map(|(a, centre)| (a - centre).powi(2)).sum::<f64>().sqrt();
         let label = u8::from(radius < 6.0) + u8::from(radius < 3.0);
-        session.u8_mut(names::LABELS)[voxel] = label;
-        for image in &mut session.f32_mut(names::IMAGES)[2 * voxel..][..2] {
-            *image = (f64::from(label) - 0.5 + 0.5 * stream.normal()) as f32;
-        }
+        labels.push(label);
+        images.extend([(); 2].map(|()| (f64::from(label) - 0.5 + 0.5 * stream.normal()) as f32));
     }
+    session.set(names::LABELS, &labels).unwrap();
+    session.set(names::IMAGES, &images).unwrap();
     let mut state = OptimizerState::default();
     let step = |step| {
-        session.f32_mut(names::HYPER).copy_from_slice(&state.advance(&ADAM, 2e-3, f64::from(scale(precision))));
+        session.set(names::HYPER, &state.advance(&ADAM, 2e-3, f64::from(scale(precision)))).unwrap();
         if session.has(names::RNG) {
-            session.u32_mut(names::RNG)[2] = step;
+            let mut rng = session.get::<u32>(names::RNG).unwrap();
+            rng[2] = step;
+            session.set(names::RNG, &rng).unwrap();
         }
-        session.run(0);
-        session.f32(names::LOSS)[0]
+        session.run(0).unwrap();
+        session.get::<f32>(names::LOSS).unwrap()[0]
     };
     (0..20).map(step).collect()
 }
@@ -212,12 +216,12 @@ fn losses(architecture: Architecture, precision: Precision) -> Vec<f32> {
 fn a_step_in_16_bits_has_the_same_bits_on_one_two_and_three_threads() {
     for precision in NARROW {
         for architecture in Architecture::ALL {
-            let graph = fuse(&record(architecture, precision), Device::Cpu);
+            let graph = fuse(&record(architecture, precision), Processor::Cpu { threads: 1 });
             let sources = start(&graph, precision);
             let run = |threads| {
                 let mut session = bind(&graph, &sources, threads);
-                (0..2).for_each(|_| session.run(0));
-                all_bytes(&mut session)
+                (0..2).for_each(|_| session.run(0).unwrap());
+                all_bytes(&mut *session)
             };
             let first = run(1);
             assert!(first == run(2), "{architecture} {precision}: two threads");
@@ -235,29 +239,33 @@ fn a_step_whose_gradients_overflow_changes_no_weight_and_no_state_and_the_next_o
         let role = graph.value(graph.find(name).unwrap()).role;
         matches!(role, Role::Parameter | Role::OptimizerState)
     };
-    let kept = |session: &mut Session| -> BTreeMap<String, Vec<u8>> {
+    let kept = |session: &mut dyn Program| -> BTreeMap<String, Vec<u8>> {
         all_bytes(session).into_iter().filter(|(name, _)| is_kept(name)).collect()
     };
-    let before = kept(&mut session);
-    let far_too_large = 1e20;
-    session.f32_mut(names::LOSS_SCALE)[0] = far_too_large;
-    session.run(0);
-    assert_eq!(session.bytes_mut(names::OVERFLOW), 1u32.to_ne_bytes());
-    assert!(session.f32(names::LOSS)[0].is_finite());
-    assert!(kept(&mut session) == before, "a skipped step changed something");
+    let before = kept(&mut *session);
+    let far_too_large = 1e20f32;
+    session.set(names::LOSS_SCALE, &[far_too_large]).unwrap();
+    session.run(0).unwrap();
+    assert_eq!(session.get::<u32>(names::OVERFLOW).unwrap(), [1]);
+    assert!(session.get::<f32>(names::LOSS).unwrap()[0].is_finite());
+    assert!(kept(&mut *session) == before, "a skipped step changed something");
 
-    session.f32_mut(names::LOSS_SCALE)[0] = SCALE;
-    session.run(0);
-    assert_eq!(session.bytes_mut(names::OVERFLOW), 0u32.to_ne_bytes());
-    let after = kept(&mut session);
+    session.set(names::LOSS_SCALE, &[SCALE]).unwrap();
+    session.run(0).unwrap();
+    assert_eq!(session.get::<u32>(names::OVERFLOW).unwrap(), [0]);
+    let after = kept(&mut *session);
     let unchanged: Vec<&String> =
         after.iter().filter(|(name, bytes)| before[*name] == **bytes).map(|(n, _)| n).collect();
     // Gradients that are exactly zero move nothing: those of the coarsest level, whose norms see a single voxel.
     assert!(unchanged.iter().all(|name| name.contains("encoder.5") || name.contains("decoder.4")), "{unchanged:?}");
 }
 
+fn bytes_of(session: &mut dyn Program, name: &str) -> Vec<u8> {
+    session.read(session.bytes(name).unwrap()).unwrap()
+}
+
 /// All persistent values by name.
-fn all_bytes(session: &mut Session) -> BTreeMap<String, Vec<u8>> {
+fn all_bytes(session: &mut dyn Program) -> BTreeMap<String, Vec<u8>> {
     let names: Vec<String> = session.persistent().map(|(name, _)| name.to_owned()).collect();
-    names.into_iter().map(|name| (name.clone(), session.bytes_mut(&name).to_vec())).collect()
+    names.into_iter().map(|name| (name.clone(), bytes_of(session, &name))).collect()
 }

@@ -13,7 +13,7 @@ use gyrus::{
         budget::{self, Budget, Offload, Rematerialise},
         roofline::Rates,
     },
-    session::DeviceSession,
+    session,
 };
 
 fn step(resize_factor: usize, extent: [usize; 3], architecture: Architecture) -> StepConfig {
@@ -32,32 +32,32 @@ fn budget(bytes: Option<usize>, offload: Offload) -> Budget {
 }
 
 /// Bits of everything that training changes, by name.
-fn train(step: &StepConfig, offload: Offload) -> (usize, Vec<(String, Vec<u32>)>) {
+fn train(step: &StepConfig, offload: Offload) -> (usize, Vec<(String, Vec<u8>)>) {
     let program = program(step);
     let fitted = budget::fit(&program, Options::for_gpu(), budget(None, offload)).unwrap();
     assert_eq!(fitted.is_offloaded(), offload == Offload::Optimizer);
     let total = fitted.plan.total;
     let machine: Box<dyn Machine> = Box::new(Emulated::default());
-    let mut session = DeviceSession::bind_planned(&fitted.graphs, fitted.plan, machine).unwrap();
+    let mut session = session::bind_planned(&fitted.graphs, fitted.plan, machine).unwrap();
     for (name, values) in initial_parameters(&program[0], 3) {
-        session.write(&name, &values).unwrap();
+        session.set(&name, &values).unwrap();
     }
-    session.write(names::CLASS_WEIGHTS, &[1.0f32; 3]).unwrap();
-    session.write(names::LOSS_SCALE, &[1.0f32]).unwrap();
+    session.set(names::CLASS_WEIGHTS, &[1.0f32; 3]).unwrap();
+    session.set(names::LOSS_SCALE, &[1.0f32]).unwrap();
     let voxels: usize = step.extent.iter().product();
     for count in 0..2u32 {
         let images: Vec<f32> = (0..voxels).map(|i| ((i + count as usize) % 13) as f32 / 13.0 - 0.4).collect();
         let labels: Vec<u8> = (0..voxels).map(|i| (i / 5 % 3) as u8).collect();
-        session.write(names::IMAGES, &images).unwrap();
-        session.write(names::LABELS, &labels).unwrap();
-        session.write(names::RNG, &[3u32, 0, count, 0]).unwrap();
-        session.write(names::HYPER, &[1e-2f32, 0.0, 0.0, 1.0]).unwrap();
+        session.set(names::IMAGES, &images).unwrap();
+        session.set(names::LABELS, &labels).unwrap();
+        session.set(names::RNG, &[3u32, 0, count, 0]).unwrap();
+        session.set(names::HYPER, &[1e-2f32, 0.0, 0.0, 1.0]).unwrap();
         session.run_captured(0).unwrap();
     }
     let kept: Vec<String> = session.persistent().map(|(name, _)| name.to_owned()).collect();
     let is_trained = |name: &String| name.starts_with("optimizer.") || name.ends_with("weight") || name == names::LOSS;
     let kept = kept.into_iter().filter(is_trained);
-    (total, kept.map(|name| (name.clone(), session.read::<u32>(&name).unwrap())).collect())
+    (total, kept.map(|name| (name.clone(), session.read(session.bytes(&name).unwrap()).unwrap())).collect())
 }
 
 #[test]

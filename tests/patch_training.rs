@@ -52,7 +52,8 @@ fn patches_train_with_the_same_losses_for_any_workers_and_cache_and_the_network_
     assert_eq!(run(Sampler::Whole, 1, Some(&cache), "whole from the cache"), run(Sampler::Whole, 0, None, "again"));
 
     let mut predictor =
-        Predictor::load(&folder.path().join("model").join(BEST), infer::Options::default(), Threads::new(2)).unwrap();
+        Predictor::load(&folder.path().join("model").join(BEST), infer::PredictOptions::default(), Threads::new(2))
+            .unwrap();
     let (image, out) = (&validation[0].image, folder.path().join("out.nii.gz"));
     let store = Store::beside(folder.path());
     let examined = predictor.examine(image, &store).unwrap();

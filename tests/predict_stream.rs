@@ -7,13 +7,14 @@ use std::{
 };
 
 use gyrus::{
+    checkpoint::state::saved_values,
     cpu::Threads,
     data::{
         augment::Augmentation,
-        preprocess::{CtStatistics, Fit, Normalization, Preprocessing},
+        preprocess::{CtStatistics, Fit, Normalization, Preprocessing, normalize},
     },
     formats::{Header, read_image, read_labels, write_f32},
-    graph::fuse::Fuse,
+    fuse::Fuse,
     infer::{self, HostMemory, Predictor},
     nn::{Architecture, Precision, UNetConfig, record_prediction},
     ops::{dice::LossKind, optimizer},
@@ -22,12 +23,17 @@ use gyrus::{
     train::{
         TrainConfig, Trainer,
         schedule::{self, Schedule},
-        state::saved_values,
     },
 };
 
 /// A checkpoint of a network with initial weights: what it says of an image is arbitrary, but always the same.
-fn checkpoint(path: &Path, extent: [usize; 3], channels: usize, normalization: Normalization, fit: Fit) {
+fn checkpoint(
+    path: &Path,
+    extent: [usize; 3],
+    channels: usize,
+    normalization: Normalization,
+    fit: Fit,
+) -> Preprocessing {
     let architecture = Architecture::UpsamplingDropout;
     let network =
         UNetConfig { architecture, resize_factor: 32, channels, classes: 3, head_filters: 0, ..UNetConfig::default() };
@@ -41,7 +47,7 @@ fn checkpoint(path: &Path, extent: [usize; 3], channels: usize, normalization: N
         weighted_classes: false,
         rule: optimizer::Rule::Sgd { momentum: 0.9, nesterov: false },
         clip: 0.0,
-        schedule: Schedule { lr: 1e-3, warmup_steps: 0, rule: schedule::Rule::Constant },
+        schedule: Schedule { lr: 1e-3, warmup_steps: 0, rule: schedule::Decay::Constant },
         early_stop: None,
         augmentation: Augmentation::default(),
         normalization,
@@ -52,7 +58,67 @@ fn checkpoint(path: &Path, extent: [usize; 3], channels: usize, normalization: N
     let ct = vec![CtStatistics { low: -2.0, high: 60.0, mean: 20.0, deviation: 11.0 }; channels];
     let preprocessing = Preprocessing { extent, channels, normalization, fit, ct };
     let labels = ["background", "one", "two"].map(str::to_owned).into();
-    Trainer::new(config, preprocessing, labels, vec![1.0; 3], Threads::new(2)).unwrap().save(path).unwrap();
+    let trainer = Trainer::new(config, preprocessing.clone(), labels, vec![1.0; 3], Threads::new(2));
+    trainer.unwrap().save(path).unwrap();
+    preprocessing
+}
+
+/// A labelled image: labels in the file's order (x fastest), probabilities `[C, z, y, x]`.
+struct Labelled {
+    labels: Vec<u8>,
+    probabilities: Vec<f32>,
+}
+
+/// The whole image in memory through the same windows: normalised at once, or stretched to the network's extents and back.
+fn in_memory(
+    predictor: &mut Predictor,
+    preprocessing: &Preprocessing,
+    path: &Path,
+    options: &infer::PredictOptions,
+) -> Labelled {
+    let (mut image, channels, patch) = (read_image(path).unwrap(), preprocessing.channels, preprocessing.extent);
+    let [x, y, z] = image.header.grid.extents;
+    let mut segment = |extent: [usize; 3], voxels: &[f32]| {
+        let mut slices = voxels.chunks_exact(extent[1] * extent[2] * channels);
+        let (mut labels, mut values) = (Vec::new(), Vec::new());
+        infer::segment_stream(
+            infer::Segmentation { extent, channels, classes: 3 },
+            patch,
+            options,
+            &mut |out| {
+                out.copy_from_slice(slices.next().unwrap());
+                Ok(())
+            },
+            &mut |window, output| predictor.run(window, output),
+            &mut |slice| {
+                labels.extend_from_slice(slice.labels);
+                values.extend_from_slice(slice.probabilities);
+                Ok(())
+            },
+        )
+        .unwrap();
+        (labels, values)
+    };
+    let (labels, values) = match preprocessing.fit {
+        Fit::Pad => {
+            normalize(&mut image.voxels, [z, y, x], preprocessing.normalization, &preprocessing.ct);
+            let voxels = x * y * z;
+            let innermost = (0..voxels * channels).map(|i| image.voxels[i % channels * voxels + i / channels]);
+            segment([z, y, x], &innermost.collect::<Vec<f32>>())
+        }
+        Fit::Resize => {
+            let mut fitted = vec![0.0; patch.iter().product::<usize>() * channels];
+            let placement = preprocessing.image(&mut image, path, &mut fitted).unwrap();
+            let (_, values) = segment(patch, &fitted);
+            let values = placement.unfit_values(&values, &[1.0, 0.0, 0.0]);
+            let first_of_largest =
+                |p: &[f32]| (1..3).fold(0, |best, class| if p[class] > p[best] { class } else { best });
+            (values.chunks_exact(3).map(|p| first_of_largest(p) as u8).collect(), values)
+        }
+    };
+    let voxels = labels.len();
+    let probabilities = (0..3 * voxels).map(|i| values[i % voxels * 3 + i / voxels]).collect();
+    Labelled { labels, probabilities }
 }
 
 /// An image of blobs on a background of zeros.
@@ -107,15 +173,16 @@ fn labels_and_probabilities_are_those_of_the_whole_image_in_memory_to_the_last_b
         ] {
             let case = format!("{name}, {normalization:?}, {fit:?}");
             let model = folder.path("model.safetensors");
-            checkpoint(&model, [16, 16, 16], channels, normalization, fit);
-            let options = infer::Options { mirror: [mirror; 3], ..infer::Options::default() };
-            let mut predictor = Predictor::load(&model, options, Threads::new(2)).unwrap();
+            let preprocessing = checkpoint(&model, [16, 16, 16], channels, normalization, fit);
+            let options = infer::PredictOptions { mirror: [mirror; 3], ..infer::PredictOptions::default() };
+            let mut predictor = Predictor::load(&model, options.clone(), Threads::new(2)).unwrap();
             let path = folder.path(name);
-            let expected = predictor.predict(read_image(&path).unwrap(), &path, true).unwrap();
+            let expected = in_memory(&mut predictor, &preprocessing, &path, &options);
 
             let run = ["predict", &folder.text(name), "--model-path", &folder.text("model.safetensors"), "--output"];
-            let options = [&folder.text("out")[..], "--overwrite", "--probabilities", "--mirror", &mirror.to_string()];
-            let run = gyrus(&[&run[..], &options].concat());
+            let arguments =
+                [&folder.text("out")[..], "--overwrite", "--probabilities", "--mirror", &mirror.to_string()];
+            let run = gyrus(&[&run[..], &arguments].concat());
             assert!(run.status.success(), "{case}: {}", text(&run.stderr));
             let labels = read_labels(&folder.path("out").join(name)).unwrap();
             assert!(
@@ -131,7 +198,7 @@ fn labels_and_probabilities_are_those_of_the_whole_image_in_memory_to_the_last_b
             let written = read_image(&folder.path("out/probabilities").join(name)).unwrap();
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(written.header.channels, 3);
-            assert!(bits(&written.voxels) == bits(&expected.probabilities.unwrap()), "{case}");
+            assert!(bits(&written.voxels) == bits(&expected.probabilities), "{case}");
         }
         assert!(seen.iter().filter(|seen| **seen).count() > 1, "{name}: the labels say nothing");
     }
@@ -201,9 +268,9 @@ fn a_ct_of_512x512x1000_with_three_classes_is_planned_within_2_gib_on_the_host_a
         let (normalization, fit) = (Normalization::Ct, Fit::Pad);
         let preprocessing = Preprocessing { extent: patch, channels: 1, normalization, fit, ct: Vec::new() };
         // The checkpoint holds the weights with two moments; they are converted while it is there.
-        let host = HostMemory::of(&header, &preprocessing, 3, &infer::Options::default(), 4 * weights).peak();
+        let host = HostMemory::of(&header, &preprocessing, 3, &infer::PredictOptions::default(), 4 * weights).peak();
         let layout = Options::for_gpu();
-        let device = plan(&[Fuse::Auto.apply(graph, layout.target)], layout).total;
+        let device = plan(&[Fuse::Auto.apply(graph, layout.processor)], layout).total;
         println!("windows of {patch:?}: {} on the host, {} on the device", bytes(host), bytes(device));
         assert!(host <= BUDGET && device <= BUDGET, "{patch:?}: {host} and {device}");
     }

@@ -2,11 +2,8 @@
 
 use gyrus::{
     cpu::Threads,
-    graph::{
-        Graph, Role,
-        fuse::Fuse,
-        rematerialise::{Forgotten, Reuse, candidates, rematerialise},
-    },
+    fuse::Fuse,
+    graph::{Graph, Role},
     nn::{
         Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names, record_training, record_validation,
     },
@@ -19,7 +16,8 @@ use gyrus::{
         budget::{self, Budget, Offload, Rematerialise},
         roofline::Rates,
     },
-    session::Session,
+    rematerialise::{Forgotten, Reuse, candidates, rematerialise},
+    session,
     train::budget::{Limit, Run},
 };
 
@@ -47,26 +45,30 @@ const DEFAULT: [usize; 3] = [160, 240, 240];
 
 /// Everything that survives a run or is read after it, after three training steps.
 fn train(step: &StepConfig, graphs: &[Graph]) -> Vec<(String, Vec<u32>)> {
-    let mut session = Session::bind(graphs, Threads::new(2)).unwrap();
+    let mut session = session::bind(graphs, Threads::new(2)).unwrap();
     for (name, values) in initial_parameters(&graphs[0], 7) {
-        session.f32_mut(&name).copy_from_slice(&values);
+        session.set(&name, &values).unwrap();
     }
-    session.f32_mut(names::CLASS_WEIGHTS).fill(1.0);
-    session.f32_mut(names::LOSS_SCALE)[0] = 1.0;
+    let elements = |name: &str| graphs[0].value(graphs[0].find(name).unwrap()).spec.shape.elements();
+    session.set(names::CLASS_WEIGHTS, &vec![1.0f32; elements(names::CLASS_WEIGHTS)]).unwrap();
+    session.set(names::LOSS_SCALE, &[1.0f32]).unwrap();
     let mut losses = Vec::new();
     for count in 1..=3u32 {
         let mut stream = gyrus::random::Stream::new(u64::from(count), "batch");
-        session.f32_mut(names::IMAGES).iter_mut().for_each(|x| *x = stream.between(-1.0, 1.0) as f32);
+        let [images, labels] = [names::IMAGES, names::LABELS].map(&elements);
+        let images: Vec<f32> = (0..images).map(|_| stream.between(-1.0, 1.0) as f32).collect();
+        session.set(names::IMAGES, &images).unwrap();
         let classes = step.network.classes;
-        session.u8_mut(names::LABELS).iter_mut().for_each(|label| *label = stream.below(classes) as u8);
-        session.u32_mut(names::RNG).copy_from_slice(&[7, 0, count, 0]);
-        session.f32_mut(names::HYPER).copy_from_slice(&[1e-3, 0.0, 0.0, 1.0]);
-        session.run(0);
-        losses.push(session.f32(names::LOSS)[0].to_bits());
+        let labels: Vec<u8> = (0..labels).map(|_| stream.below(classes) as u8).collect();
+        session.set(names::LABELS, &labels).unwrap();
+        session.set(names::RNG, &[7, 0, count, 0]).unwrap();
+        session.set(names::HYPER, &[1e-3f32, 0.0, 0.0, 1.0]).unwrap();
+        session.run(0).unwrap();
+        losses.push(session.get::<f32>(names::LOSS).unwrap()[0].to_bits());
     }
     let kept = [Role::Parameter, Role::Running, Role::OptimizerState].into_iter();
     let ids: Vec<_> = kept.flat_map(|role| graphs[0].with_role(role)).collect();
-    let bits = |name: &str| session.f32(name).iter().map(|x| x.to_bits()).collect();
+    let mut bits = |name: &str| session.get::<f32>(name).unwrap().iter().map(|x| x.to_bits()).collect();
     let mut state: Vec<(String, Vec<u32>)> =
         ids.iter().map(|&id| (graphs[0].value(id).name.clone(), bits(&graphs[0].value(id).name))).collect();
     state.push(("losses".to_owned(), losses));
@@ -121,7 +123,7 @@ fn the_arena_has_exactly_the_planned_bytes() {
                 .map(|rematerialise| {
                     let fitted = budget::fit(&graphs, options(), unlimited(rematerialise)).unwrap();
                     let planned = fitted.plan.total;
-                    let session = Session::bind_planned(&fitted.graphs, fitted.plan, Threads::new(2)).unwrap();
+                    let session = session::bind_planned(&fitted.graphs, fitted.plan, Threads::new(2)).unwrap();
                     assert_eq!(session.arena_bytes(), planned, "{architecture}, batch {batch}, {rematerialise}");
                     checked += 1;
                     planned
@@ -196,7 +198,7 @@ fn a_budget_gets_the_cheapest_level_that_fits() {
 fn a_refusal_names_runs_that_really_fit() {
     let training = step(Architecture::default(), 8, 2, [48, 64, 64]);
     let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
-    let least = budget::fit(&run.graphs_for(options().target).unwrap(), options(), unlimited(Rematerialise::Full))
+    let least = budget::fit(&run.graphs_for(options().processor).unwrap(), options(), unlimited(Rematerialise::Full))
         .unwrap()
         .plan
         .total;
@@ -206,18 +208,19 @@ fn a_refusal_names_runs_that_really_fit() {
         assert!(alternatives.len() >= 3, "{alternatives:?}");
         for (change, needs) in &alternatives {
             let (mut other, mut budget) = (run, budget);
-            let number = change.rsplit(' ').next().unwrap();
-            match change.split(' ').next().unwrap() {
-                "--rematerialise" => budget.rematerialise = number.parse().unwrap(),
-                "--precision" => other.training.network.precision = Precision::Fp16,
-                "--train-batch-size" => other.training.batch = number.parse().unwrap(),
-                "--unet-resize-factor" => other.training.network.resize_factor = number.parse().unwrap(),
+            let plain = change.trim_matches('`');
+            let (setting, number) = plain.split_once(" = ").unwrap_or((plain, ""));
+            match setting {
+                "rematerialise" => budget.rematerialise = number.parse().unwrap(),
+                "precision" => other.training.network.precision = Precision::Fp16,
+                "train_batch_size" => other.training.batch = number.parse().unwrap(),
+                "unet_resize_factor" => other.training.network.resize_factor = number.parse().unwrap(),
                 extents => {
                     let axes: Vec<usize> = extents.split('x').map(|axis| axis.parse().unwrap()).collect();
                     other.training.extent = [axes[2], axes[1], axes[0]];
                 }
             }
-            let fitted = budget::fit(&other.graphs_for(options().target).unwrap(), options(), budget).unwrap();
+            let fitted = budget::fit(&other.graphs_for(options().processor).unwrap(), options(), budget).unwrap();
             assert_eq!(fitted.plan.total, *needs, "{change}");
             assert!(*needs <= bytes, "{change}");
         }

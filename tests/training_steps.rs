@@ -4,6 +4,7 @@ use std::{cell::Cell, path::Path, time::Duration};
 
 use gyrus::{
     Error, Result,
+    checkpoint::Checkpoint,
     cpu::{Isa, Threads},
     data::{
         augment::{Augment, Augmentation},
@@ -14,12 +15,11 @@ use gyrus::{
         validate::{Expectation, survey},
     },
     demo::synthesize,
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{Architecture, Precision, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::{
         Ending, RunOptions, TrainConfig, Trainer,
-        checkpoint::Checkpoint,
         figures::{EpochFigures, Figures},
         observer::Observer,
         schedule::{self, Schedule},
@@ -188,7 +188,7 @@ fn config(architecture: Architecture) -> TrainConfig {
         schedule: Schedule {
             lr: 0.003,
             warmup_steps: 2,
-            rule: schedule::Rule::Polynomial { power: 0.9, end: 1e-5, steps: STEPS as u64 },
+            rule: schedule::Decay::Polynomial { power: 0.9, end: 1e-5, steps: STEPS as u64 },
         },
         early_stop: None,
         augmentation: Augment::Full.settings(),

@@ -24,7 +24,7 @@ impl fmt::Display for Missing {
     }
 }
 
-pub(crate) fn summarise(refused: &[Refused]) -> Vec<Missing> {
+pub(crate) fn summarise<'a>(refused: impl IntoIterator<Item = &'a Refused>) -> Vec<Missing> {
     let mut forms: BTreeMap<&str, Missing> = BTreeMap::new();
     for one in refused {
         let entry = forms.entry(&one.form).or_insert_with(|| Missing {
@@ -49,7 +49,7 @@ pub fn coverage(ptx: &str) -> Result<Vec<Missing>, LoadError> {
         Ok(next)
     });
     match decoded {
-        Ok(_) => Ok(Vec::new()),
+        Ok(decoded) => Ok(summarise(decoded.refused.values().flatten())),
         Err(LoadError::Unsupported(list)) => Ok(list),
         Err(other) => Err(other),
     }

@@ -51,6 +51,8 @@ pub struct Device {
     memory: GlobalMemory,
     /// Tells the race records of one launch from those of the last.
     epoch: u8,
+    /// What kernels have printed.
+    printed: String,
 }
 
 impl Device {
@@ -60,7 +62,7 @@ impl Device {
             config.threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         }
         let memory = GlobalMemory::new(config.global_memory);
-        Device { config, memory, epoch: 0 }
+        Device { config, memory, epoch: 0, printed: String::new() }
     }
 
     /// Its configuration.
@@ -177,6 +179,22 @@ impl Device {
         Ok((0..bytes).find(|&i| !allocation.is_written(offset + i)))
     }
 
+    /// The number of bytes of a range that nothing has written: what NVIDIA's `initcheck` would report if the range were
+    /// copied to the host.
+    ///
+    /// # Errors
+    ///
+    /// The range is not inside one allocation.
+    pub fn count_unwritten(&self, at: DevicePointer, bytes: u64) -> Result<u64, MemoryError> {
+        let (allocation, offset) = self.range(at, bytes)?;
+        Ok(allocation.count_unwritten(offset, bytes))
+    }
+
+    /// What kernels have printed since the last call, launch by launch, and within a launch CTA by CTA.
+    pub fn take_printed(&mut self) -> String {
+        std::mem::take(&mut self.printed)
+    }
+
     /// Runs a kernel to its end. `arguments` holds the bytes of each parameter in order.
     ///
     /// # Errors
@@ -255,16 +273,21 @@ impl Device {
             shared_bytes: kernel.static_shared + launch.dynamic_shared,
             seed: self.config.seed,
             step_limit: self.config.step_limit,
+            time_limit: self.config.time_limit,
+            begun: std::time::Instant::now(),
             multiprocessors: self.config.multiprocessors,
+            tensor_cores: self.config.tensor_cores,
             threads: self.config.threads,
         };
-        let counters = execute::run(&run)?;
+        let (result, printed) = execute::run(&run);
+        self.printed += &printed;
+        let counters = result?;
         for range in &launch.must_write {
             self.must_write(function, range, |_, _| ())?;
             let size = range.end - range.start;
             if let Ok(Some(first)) = self.first_unwritten(DevicePointer(range.start), size) {
                 let (allocation, offset) = self.range(DevicePointer(range.start), size).expect("checked before");
-                let count = (0..size).filter(|&i| !allocation.is_written(offset + i)).count();
+                let count = allocation.count_unwritten(offset, size);
                 let message = format!("`{}`: {count} of {size} bytes, the first at offset {first}", range.name);
                 return Err(self.fault(function, FaultKind::NotWritten, message));
             }

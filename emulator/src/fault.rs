@@ -21,7 +21,10 @@ pub enum FaultKind {
     SharedRace,
     /// Two CTAs of one launch touch the same global byte, one writing, with no synchronisation.
     GlobalRace,
-    /// An access to bytes that an unfinished asynchronous copy reads or writes.
+    /// A read through the read-only cache (`ld.global.nc`, `__ldg`) of bytes that the same launch has written.
+    StaleRead,
+    /// An access to bytes that an unfinished asynchronous copy reads or writes, or the end of a CTA before a bulk store has read
+    /// its shared memory.
     AsyncInFlight,
     /// A read through the asynchronous proxy (`wgmma`, bulk copies) of shared memory that plain stores wrote, without
     /// `fence.proxy.async` between.
@@ -40,6 +43,8 @@ pub enum FaultKind {
     Deadlock,
     /// The step limit was reached.
     StepLimit,
+    /// The time limit was reached.
+    TimeLimit,
     /// `trap` or a failed device assertion.
     Trap,
     /// An operand value that PTX leaves undefined, for example a malformed descriptor.
@@ -58,6 +63,7 @@ impl FaultKind {
             FaultKind::Uninitialised => "read of uninitialised memory",
             FaultKind::SharedRace => "shared-memory race",
             FaultKind::GlobalRace => "global-memory race",
+            FaultKind::StaleRead => "read-only read of written memory",
             FaultKind::AsyncInFlight => "access to an unfinished asynchronous copy",
             FaultKind::ProxyFence => "missing proxy fence",
             FaultKind::BarrierDivergence => "barrier divergence",
@@ -67,6 +73,7 @@ impl FaultKind {
             FaultKind::NotWritten => "output not written",
             FaultKind::Deadlock => "deadlock",
             FaultKind::StepLimit => "step limit reached",
+            FaultKind::TimeLimit => "time limit reached",
             FaultKind::Trap => "trap",
             FaultKind::BadOperand => "bad operand",
         }
@@ -126,6 +133,17 @@ pub(crate) struct Problem {
     pub kind: FaultKind,
     pub lane: u32,
     pub message: String,
+}
+
+/// A plain read of what atomics of other threads write. It is harmless where the thread goes on to exchange the word, and
+/// so learns whether it has read the latest value; otherwise it is a race.
+#[derive(Debug)]
+pub(crate) struct Suspect {
+    pub lane: usize,
+    pub address: u64,
+    /// The instruction that reads; filled in by whoever knows.
+    pub at: u32,
+    pub problem: Box<Problem>,
 }
 
 pub(crate) type Checked<T = ()> = Result<T, Box<Problem>>;

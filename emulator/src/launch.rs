@@ -1,5 +1,9 @@
 //! What a launch may be told: limits, checks, geometry, declared ranges.
 
+use std::time::Duration;
+
+use crate::tensor::TensorCores;
+
 /// Which checks run. Bounds, use after free, alignment, barriers and member masks are always checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
@@ -43,6 +47,8 @@ pub struct Config {
     pub seed: Option<u64>,
     /// Warp instructions that one CTA may execute before the launch is stopped.
     pub step_limit: u64,
+    /// Time after which a launch is stopped, wherever it is: results never depend on it otherwise.
+    pub time_limit: Option<Duration>,
     /// Bytes of global memory.
     pub global_memory: u64,
     /// Bytes of shared memory per CTA, static and dynamic together.
@@ -51,20 +57,25 @@ pub struct Config {
     pub multiprocessors: u32,
     /// The newest target that is accepted, for example 90 for `sm_90a`.
     pub compute_capability: u32,
+    /// How tensor cores add up; [`TensorCores::of`] has the way of a compute capability.
+    pub tensor_cores: TensorCores,
 }
 
 impl Default for Config {
-    /// A device of compute capability 9.0 with 227 KiB of shared memory per CTA and 16 GiB of global memory.
+    /// A device of compute capability 9.0 with 227 KiB of shared memory per CTA and 16 GiB of global memory, whose tensor
+    /// cores add in the fastest way rather than in that of a GPU.
     fn default() -> Self {
         Config {
             threads: 0,
             checks: Checks::ALL,
             seed: None,
             step_limit: 1 << 36,
+            time_limit: None,
             global_memory: 16 << 30,
             shared_memory: 227 << 10,
             multiprocessors: 132,
             compute_capability: 90,
+            tensor_cores: TensorCores::default(),
         }
     }
 }

@@ -111,3 +111,4 @@ pub use device::{Device, DevicePointer, MemoryError};
 pub use fault::{Fault, FaultKind, Site};
 pub use launch::{Access, Checks, Config, LaunchConfig};
 pub use module::{Function, LoadError, Module};
+pub use tensor::{Input, TensorCores};

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::coverage::Missing;
-use crate::decode::{Kernel, Layout, Parameter, Refusal, constant_bytes, decode_kernel};
+use crate::coverage::{Missing, summarise};
+use crate::decode::{
+    CODE_WINDOW, Functions, Kernel, Layout, Parameter, Refusal, Refused, constant_bytes, decode_kernel,
+};
 use crate::memory::GlobalMemory;
 use crate::syntax::{self, FunctionKind, Item, Space, SyntaxError, Variable};
 
@@ -16,7 +18,7 @@ pub enum LoadError {
     Syntax(SyntaxError),
     /// The module is made for a newer device than this one.
     Target(String),
-    /// Instruction forms or features that the emulator lacks, each named.
+    /// Instruction forms or features that the emulator lacks, each named, in every kernel of the module.
     Unsupported(Vec<Missing>),
     /// Well-formed text that makes no sense; PTX line and reason.
     Malformed(u32, String),
@@ -48,6 +50,8 @@ impl std::error::Error for LoadError {}
 #[derive(Clone)]
 pub struct Module {
     kernels: BTreeMap<String, Arc<Kernel>>,
+    /// What the kernels use that are not among these.
+    missing: BTreeMap<String, Vec<Missing>>,
     variables: HashMap<String, (u64, u64)>,
 }
 
@@ -63,7 +67,12 @@ impl Module {
         self.kernels.get(name).map(|kernel| Function { kernel: kernel.clone() })
     }
 
-    /// Names of all kernels, sorted.
+    /// What a kernel uses that the emulator lacks: such a kernel cannot be run, but the others of its module can.
+    pub fn missing(&self, name: &str) -> Option<&[Missing]> {
+        self.missing.get(name).map(Vec::as_slice)
+    }
+
+    /// Names of all kernels that can be run, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.kernels.keys().map(String::as_str)
     }
@@ -134,6 +143,14 @@ fn target_number(target: &str) -> Option<u32> {
     digits.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
 }
 
+/// What a module's text became.
+pub(crate) struct Decoded {
+    kernels: BTreeMap<String, Arc<Kernel>>,
+    /// Kernels that use what the emulator lacks.
+    pub refused: BTreeMap<String, Vec<Refused>>,
+    variables: HashMap<String, (u64, u64)>,
+}
+
 /// A module before its variables have addresses.
 pub(crate) struct Prepared {
     tree: syntax::Module,
@@ -161,15 +178,27 @@ impl Prepared {
     }
 
     /// Places the variables by `place` (name, bytes, whether constant) and decodes all kernels.
-    #[allow(clippy::type_complexity)]
     pub(crate) fn decode(
         &self,
         mut place: impl FnMut(&Variable, &[u8]) -> Result<u64, LoadError>,
-    ) -> Result<(BTreeMap<String, Arc<Kernel>>, HashMap<String, (u64, u64)>), LoadError> {
+    ) -> Result<Decoded, LoadError> {
         let mut symbols: HashMap<String, u64> = HashMap::new();
         let mut placed = HashMap::new();
         let mut globals: HashMap<String, (Space, u64)> = HashMap::new();
         let mut shared = Vec::new();
+        let mut functions = Functions::default();
+        for item in &self.tree.items {
+            if let Item::Function(function) = item
+                && function.kind == FunctionKind::Func
+                && function.body.is_some()
+            {
+                let address = CODE_WINDOW + 16 * (functions.by_name.len() as u64 + 1);
+                functions.by_name.insert(&function.name, function);
+                symbols.insert(function.name.clone(), address);
+                globals.insert(function.name.clone(), (Space::Global, address));
+            }
+        }
+        self.tree.items.iter().for_each(|item| functions.note_pointers(item));
         for variable in self.variables() {
             if variable.space == Space::Shared {
                 shared.push(variable);
@@ -193,40 +222,43 @@ impl Prepared {
             globals.insert(variable.name.clone(), (variable.space, address));
         }
         let mut kernels = BTreeMap::new();
-        let mut refused = Vec::new();
+        let mut refused = BTreeMap::new();
         for item in &self.tree.items {
             let Item::Function(function) = item else { continue };
             if function.kind != FunctionKind::Entry || function.body.is_none() {
                 continue;
             }
-            match decode_kernel(function, &shared, &globals, &self.files) {
+            match decode_kernel(function, &shared, &globals, &functions, &self.files) {
                 Ok(kernel) => {
                     kernels.insert(function.name.clone(), Arc::new(kernel));
                 }
-                Err(list) => refused.extend(list),
+                Err(list) => {
+                    refused.insert(function.name.clone(), list);
+                }
             }
         }
-        if let Some(first) = refused.iter().find(|r| matches!(r.refusal, Refusal::Malformed(_))) {
+        if let Some(first) = refused.values().flatten().find(|r| matches!(r.refusal, Refusal::Malformed(_))) {
             let Refusal::Malformed(reason) = &first.refusal else { unreachable!("just matched") };
             return Err(LoadError::Malformed(first.line, format!("{}: {reason}", first.form)));
         }
-        if !refused.is_empty() {
-            return Err(LoadError::Unsupported(crate::coverage::summarise(&refused)));
-        }
-        Ok((kernels, placed))
+        Ok(Decoded { kernels, refused, variables: placed })
     }
 
     pub(crate) fn load(&self, memory: &mut GlobalMemory, capability: u32) -> Result<Module, LoadError> {
         if self.target > capability {
             return Err(LoadError::Target(self.tree.target.join(", ")));
         }
-        let (kernels, variables) = self.decode(|variable, bytes| {
+        let Decoded { kernels, refused, variables } = self.decode(|variable, bytes| {
             let constant = variable.space == Space::Const;
             let base = memory.allocate(bytes.len().max(1) as u64, constant).map_err(|_| LoadError::OutOfMemory)?;
             let (allocation, offset) = memory.locate(base, bytes.len() as u64).ok_or(LoadError::OutOfMemory)?;
             allocation.write(offset, bytes);
             Ok(base)
         })?;
-        Ok(Module { kernels, variables })
+        if kernels.is_empty() && !refused.is_empty() {
+            return Err(LoadError::Unsupported(summarise(refused.values().flatten())));
+        }
+        let missing = refused.iter().map(|(name, list)| (name.clone(), summarise(list))).collect();
+        Ok(Module { kernels, missing, variables })
     }
 }

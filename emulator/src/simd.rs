@@ -8,7 +8,9 @@ mod tests;
 use crate::memory::W;
 use crate::numeric::Rounding;
 use crate::numeric::single::{Single, canonical};
-use crate::tensor::{Left, Multiply, PendingMatrix, Right, Scratch, Sums, accumulate};
+use crate::tensor::{
+    self, Factors, LANES, Left, Multiply, PendingMatrix, Right, Rule, Scratch, Sums, TensorCores, accumulate,
+};
 
 /// A fused multiply-add of 32 lanes, rounded once to nearest, NaN canonical.
 pub(crate) type Fma = Box<dyn Fn(&W, &W, &W) -> W + Send + Sync>;
@@ -70,7 +72,11 @@ pub(crate) fn prefetch<T>(place: &T) {
 }
 
 /// `mma.sync` on the registers of a warp.
-pub(crate) fn product(multiply: &Multiply, scratch: &mut Scratch, w: &mut [W]) {
+pub(crate) fn product(multiply: &Multiply, cores: TensorCores, scratch: &mut Scratch, w: &mut [W]) {
+    if cores != TensorCores::Sequential {
+        let rule = Rule { cores, input: multiply.input, half: multiply.half };
+        return multiply.apply(scratch, w, |_, a, b, c, k| accumulate_groups(&rule, a, b, c, k));
+    }
     #[cfg(target_arch = "x86_64")]
     if !multiply.half && has_avx512() {
         // SAFETY: the host has AVX-512F, as just asked.
@@ -154,8 +160,51 @@ fn accumulate_avx2(packed: usize, a: &Left, b: &Right, c: &mut Sums, k: usize) {
     }
 }
 
+/// `tensor::accumulate_groups`.
+fn accumulate_groups(rule: &Rule, a: &Left, b: &Right, c: &mut Sums, k: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if has_fma() {
+        // SAFETY: the host has AVX2, as just asked.
+        return unsafe { accumulate_groups_avx2(rule, a, b, c, k) };
+    }
+    tensor::accumulate_groups(rule, a, b, c, k);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn accumulate_groups_avx2(rule: &Rule, a: &Left, b: &Right, c: &mut Sums, k: usize) {
+    tensor::accumulate_groups(rule, a, b, c, k);
+}
+
+/// `tensor::add_group`.
+pub(crate) fn add_group(rule: &Rule, terms: &[Factors], sums: &mut [f32; LANES]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_fma() {
+        // SAFETY: the host has AVX2, as just asked.
+        return unsafe { add_group_avx2(rule, terms, sums) };
+    }
+    tensor::add_group(rule, terms, sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn add_group_avx2(rule: &Rule, terms: &[Factors], sums: &mut [f32; LANES]) {
+    tensor::add_group(rule, terms, sums);
+}
+
 /// Eight columns of a `wgmma`, added to the registers of a warp.
-pub(crate) fn block(product: &PendingMatrix, block: usize, columns: &[W; 2], scratch: &mut Scratch, w: &mut [W]) {
+pub(crate) fn block(
+    product: &PendingMatrix,
+    block: usize,
+    columns: &[W; 2],
+    cores: TensorCores,
+    scratch: &mut Scratch,
+    w: &mut [W],
+) {
+    if cores != TensorCores::Sequential {
+        let rule = Rule { cores, input: product.input(), half: product.is_half() };
+        return product.block(block, columns, scratch, w, |_, a, b, c, k| accumulate_groups(&rule, a, b, c, k));
+    }
     #[cfg(target_arch = "x86_64")]
     if !product.is_half() && has_avx512() {
         // SAFETY: the host has AVX-512F, as just asked.

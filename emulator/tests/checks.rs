@@ -203,6 +203,24 @@ fn any_order_of_blocks_and_warps_gives_the_same_result() {
 }
 
 #[test]
+fn bytes_that_a_copy_to_the_host_would_take_unwritten_are_counted() {
+    let mut device = Device::new(Config::default());
+    let at = device.allocate(64).unwrap();
+    let count = |device: &Device, offset, bytes| device.count_unwritten(at.offset(offset), bytes).unwrap();
+    assert_eq!(count(&device, 0, 64), 64);
+    // Bytes 5 to 21: neither end on a word.
+    device.copy_to_device(at.offset(5), &[1; 17]).unwrap();
+    let is_written = |i: u64| (5..22).contains(&i);
+    for start in 0..30 {
+        for end in start..40 {
+            let expected = (start..end).filter(|&i| !is_written(i)).count() as u64;
+            assert_eq!(count(&device, start, end - start), expected, "{start}..{end}");
+        }
+    }
+    assert!(device.count_unwritten(at, 65).is_err());
+}
+
+#[test]
 #[cfg_attr(debug_assertions, ignore = "unoptimised builds touch all of it")]
 fn an_arena_costs_only_what_is_used() {
     let resident = || {

@@ -169,3 +169,19 @@ fn registers_of_a_product_that_nothing_has_waited_for_are_out_of_reach() {
         assert_eq!(fault.kind, FaultKind::AsyncInFlight, "{broken}: {fault}");
     }
 }
+
+#[test]
+fn a_dimension_of_extent_one_may_have_stride_zero() {
+    let map = |dims: Vec<u64>, stride: u64| TensorMap {
+        element: Element::F32,
+        address: 1 << 20,
+        dims,
+        strides: vec![stride, 1024],
+        box_dims: vec![4, 1, 1],
+        swizzle: Swizzle::None,
+        nan_fill: false,
+    };
+    assert!(map(vec![16, 1, 4], 0).encode().is_ok());
+    assert!(map(vec![16, 2, 4], 0).encode().is_err());
+    assert!(map(vec![16, 1, 4], 8).encode().is_err());
+}

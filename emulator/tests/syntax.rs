@@ -113,3 +113,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn declarations_need_no_space_between_their_directives() {
+    let text = |gap: &str| {
+        format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible{gap}.entry k(.param{gap}.u64 to) {{
+            .reg{gap}.b32 a; .reg{gap}.b64 y; .shared{gap}.align 4{gap}.b8 s[4];
+            ld.param.u64 y, [to]; mov.b32 a, 7; {{.reg{gap}.b32 a; mov.b32 a, s; st.shared.b32 [a], a;}}
+            st.global.b32 [y], a; ret; }}"
+        )
+    };
+    assert_eq!(shape(&syntax::parse(&text("")).unwrap()), shape(&syntax::parse(&text(" ")).unwrap()));
+    assert_eq!(coverage(&text("")).unwrap(), []);
+}
+
+#[test]
+fn modifiers_stand_where_libraries_put_them() {
+    for form in [
+        "atom.add.acquire.gpu.s32 a, [y], b;",
+        "atom.acquire.gpu.add.s32 a, [y], b;",
+        "atom.cas.acq_rel.cta.b32 a, [y], b, c;",
+        "atom.exch.release.sys.b32 a, [y], b;",
+        "atom.global.max.relaxed.gpu.s32 a, [y], b;",
+        "red.add.release.gpu.global.u32 [y], b;",
+        "vote.ballot.sync.b32 a, p, 0xffffffff;",
+        "vote.sync.ballot.b32 a, p, 0xffffffff;",
+        "ld.acquire.gpu.global.b32 a, [y];",
+        "st.release.gpu.b32 [y], a;",
+    ] {
+        let text = format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 to) {{
+            .reg .b32 a, b, c; .reg .b64 y; .reg .pred p; {form} ret; }}"
+        );
+        assert_eq!(coverage(&text).unwrap(), [], "{form}");
+    }
+}

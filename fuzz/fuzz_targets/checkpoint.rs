@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use gyrus::train::checkpoint::Checkpoint;
+use gyrus::checkpoint::Checkpoint;
 use libfuzzer_sys::fuzz_target;
 
 // As given, and with the length and checksum made right, or the checksum would stop everything at the gate.

@@ -1,4 +1,4 @@
-//! Any text is a dataset inside its folder or a one-line error. `cargo +nightly fuzz run dataset_json`
+//! Any text is a dataset inside its folder or a one-line error. `scripts/fuzz 60 dataset_json`
 #![no_main]
 
 use std::path::{Component, Path};

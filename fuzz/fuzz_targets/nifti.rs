@@ -1,4 +1,4 @@
-//! Any bytes are an image or a one-line error. `cargo +nightly fuzz run nifti fuzz/corpus/nifti tests/fixtures/nifti`
+//! Any bytes are an image or a one-line error. `scripts/fuzz 60 nifti`
 #![no_main]
 
 use std::path::Path;

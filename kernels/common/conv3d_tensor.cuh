@@ -22,7 +22,8 @@
 #include "wgrad.cuh"
 
 #define CONV3D_CORRELATE(TYPE, EXTENT, WIDTH)                                                        \
-    extern "C" __global__ void __launch_bounds__(Warps<WIDTH>::THREADS, RESIDENT / Warps<WIDTH>::THREADS) \
+    extern "C" __global__ void                                                                       \
+        __launch_bounds__(Warps<WIDTH>::THREADS, (CorrelateShared<TYPE, EXTENT, WIDTH, Parts::TENSORS>::RESIDENT_CTAS)) \
         conv3d_correlate_##EXTENT##x##EXTENT##x##EXTENT##_k##WIDTH##_##TYPE(                         \
             const __grid_constant__ CorrelateArguments g) {                                          \
         CORRELATE<TYPE, EXTENT, WIDTH, Parts::TENSORS, Parts::TENSORS>(g);                           \
@@ -32,7 +33,8 @@
     CONV3D_CORRELATE(TYPE, EXTENT, 16)                                                                               \
     CONV3D_CORRELATE(TYPE, EXTENT, 32)                                                                               \
     CONV3D_CORRELATE(TYPE, EXTENT, 64)                                                                               \
-    extern "C" __global__ void __launch_bounds__(WgradWarps<EXTENT>::THREADS, WGRAD_RESIDENT / WgradWarps<EXTENT>::THREADS)     \
+    extern "C" __global__ void                                                                                       \
+        __launch_bounds__(WgradWarps<EXTENT>::THREADS, (WgradShared<TYPE, EXTENT, Parts::TENSORS>::RESIDENT_CTAS))   \
         conv3d_wgrad_##EXTENT##x##EXTENT##x##EXTENT##_##TYPE(const __grid_constant__ WgradArguments g) {             \
         wgrad<TYPE, EXTENT, Parts::TENSORS>(g);                                                                      \
     }

@@ -19,12 +19,14 @@
 #include "wgrad.cuh"
 
 #define CONV_TRANSPOSE3D_FPROP(TYPE, WIDTH)                                                               \
-    extern "C" __global__ void __launch_bounds__(Warps<WIDTH>::THREADS, RESIDENT / Warps<WIDTH>::THREADS) \
+    extern "C" __global__ void                                                                            \
+        __launch_bounds__(Warps<WIDTH>::THREADS, (CorrelateShared<TYPE, 1, WIDTH, Parts::TENSORS>::RESIDENT_CTAS)) \
         conv_transpose3d_fprop_k##WIDTH##_##TYPE(const __grid_constant__ CorrelateArguments g) {          \
         correlate<TYPE, 1, WIDTH, Parts::TENSORS, Parts::TAPS>(g);                                        \
     }
 #define CONV_TRANSPOSE3D_DGRAD(TYPE, WIDTH)                                                               \
-    extern "C" __global__ void __launch_bounds__(Warps<WIDTH>::THREADS, RESIDENT / Warps<WIDTH>::THREADS) \
+    extern "C" __global__ void                                                                            \
+        __launch_bounds__(Warps<WIDTH>::THREADS, (CorrelateShared<TYPE, 1, WIDTH, Parts::TAPS>::RESIDENT_CTAS)) \
         conv_transpose3d_dgrad_k##WIDTH##_##TYPE(const __grid_constant__ CorrelateArguments g) {          \
         correlate<TYPE, 1, WIDTH, Parts::TAPS, Parts::TENSORS>(g);                                        \
     }
@@ -37,7 +39,8 @@
         conv_transpose3d_pack_dgrad_filter_##TYPE(const __grid_constant__ PackFilterArguments g) {            \
         pack_filter<Parts::TAPS, Parts::TENSORS>(g);                                                          \
     }                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(WgradWarps<1>::THREADS, WGRAD_RESIDENT / WgradWarps<1>::THREADS)        \
+    extern "C" __global__ void                                                                            \
+        __launch_bounds__(WgradWarps<1>::THREADS, (WgradShared<TYPE, 1, Parts::TAPS>::RESIDENT_CTAS))             \
         conv_transpose3d_wgrad_##TYPE(const __grid_constant__ WgradArguments g) {                             \
         wgrad<TYPE, 1, Parts::TAPS>(g);                                                                       \
     }                                                                                                         \

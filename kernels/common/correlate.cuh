@@ -15,9 +15,23 @@
 
 constexpr int CHUNK_PIECES = 2;  // sixteen channels: the summed axis of one product
 
-// Threads that a multiprocessor should hold: 512 of up to 128 registers. compute_75 addresses with more of them, and its 64 KB
-// of shared memory hold two tiles anyway. Without a number ptxas squeezes for more threads and spills.
+// Threads that a multiprocessor should hold: 512 of up to 128 registers, if its shared memory holds as many CTAs. compute_75
+// addresses with more of them, and its 64 KB of shared memory hold two tiles anyway. Without a number ptxas squeezes for more
+// threads and spills.
 constexpr int RESIDENT = COPIES_ARE_ASYNCHRONOUS ? 512 : 256;
+
+// What a CTA keeps in shared memory.
+template <typename T, int EXTENT, int WIDTH, Parts SOURCES>
+struct CorrelateShared {
+    static constexpr int BOX_D = TILE_D + EXTENT - 1, BOX_H = TILE_H + EXTENT - 1, BOX_W = TILE_W + EXTENT - 1;
+    using Halo = Box<T, SOURCES, BOX_D, BOX_H, BOX_W, CHUNK_PIECES, Warps<WIDTH>::THREADS>;
+    // With one tap a chunk is multiplied sooner than the next arrives, so it is fetched ahead. With 27 the other CTAs of
+    // the multiprocessor fill the gap, and more of them fit with one buffer.
+    static constexpr int BUFFERS = EXTENT == 1 && COPIES_ARE_ASYNCHRONOUS ? 2 : 1;
+    static constexpr int COLUMN_ROWS = EXTENT * CHUNK_PIECES * WIDTH;
+    static constexpr int BYTES = 16 * (BUFFERS * Halo::ROWS + 2 * COLUMN_ROWS);
+    static constexpr int RESIDENT_CTAS = resident_ctas(RESIDENT / Warps<WIDTH>::THREADS, BYTES);
+};
 
 // Fragments of A for one column of taps: the rows of a plane, each with its pieces.
 template <int ROWS, int PIECES, int ROW_BYTES, int PIECE_BYTES>
@@ -100,12 +114,10 @@ __device__ __forceinline__ void multiply_column(TileSums<WIDTH>& sums, unsigned 
 template <typename T, int EXTENT, int WIDTH, Parts SOURCES, Parts RESULTS>
 __device__ __forceinline__ void correlate(const CorrelateArguments& g) {
     constexpr int THREADS = Warps<WIDTH>::THREADS, WIDTH_EACH = Warps<WIDTH>::WIDTH_EACH;
-    constexpr int BOX_D = TILE_D + EXTENT - 1, BOX_H = TILE_H + EXTENT - 1, BOX_W = TILE_W + EXTENT - 1;
-    using Halo = Box<T, SOURCES, BOX_D, BOX_H, BOX_W, CHUNK_PIECES, THREADS>;
-    // With one tap a chunk is multiplied sooner than the next arrives, so it is fetched ahead. With 27 the other CTAs of
-    // the multiprocessor fill the gap, and more of them fit with one buffer.
-    constexpr int BUFFERS = EXTENT == 1 && COPIES_ARE_ASYNCHRONOUS ? 2 : 1;
-    constexpr int COLUMNS = EXTENT * EXTENT, COLUMN_ROWS = EXTENT * CHUNK_PIECES * WIDTH;
+    using Shared = CorrelateShared<T, EXTENT, WIDTH, SOURCES>;
+    using Halo = typename Shared::Halo;
+    constexpr int BOX_H = Shared::BOX_H, BOX_W = Shared::BOX_W, BUFFERS = Shared::BUFFERS;
+    constexpr int COLUMNS = EXTENT * EXTENT, COLUMN_ROWS = Shared::COLUMN_ROWS;
     __shared__ uint4 halo[BUFFERS][Halo::ROWS];
     __shared__ uint4 filter[2][COLUMN_ROWS];
 

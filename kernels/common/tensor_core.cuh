@@ -81,6 +81,23 @@ constexpr bool COPIES_ARE_ASYNCHRONOUS = false;
 constexpr bool COPIES_ARE_ASYNCHRONOUS = true;
 #endif
 
+// Bytes of shared memory of a multiprocessor, for all its CTAs: of the generation with the least of those that run this code.
+// What is compiled for 8.0 runs on 8.6, 8.9 and 12.0 as well, which have 100 KB where 8.0 has 164.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int SHARED_BYTES = 64 << 10;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
+constexpr int SHARED_BYTES = 228 << 10;
+#else
+constexpr int SHARED_BYTES = 100 << 10;
+#endif
+
+// CTAs that a multiprocessor is told to hold: as many as are wanted, or as shared memory holds; the system takes 1 KB for each
+// beside its `bytes`. To promise more would give ptxas fewer registers for nothing. tests/compiled_kernels.rs looks after it.
+constexpr int resident_ctas(int wanted, int bytes) {
+    const int most = SHARED_BYTES / (bytes + 1024);
+    return wanted < most ? wanted : most;
+}
+
 // Sixteen bytes from global to shared memory, or zeros. `from` must be an address of the tensor in either case.
 __device__ __forceinline__ void copy_row(uint4* to, const void* from, bool exists) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800

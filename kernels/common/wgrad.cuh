@@ -37,8 +37,24 @@ struct WgradWarps {
     static constexpr int THREADS = EXTENT * CHANNELS * RESULTS * WARP;
 };
 
-// Threads that a multiprocessor should hold: 384 of up to 168 registers, of which 72 are sums.
+// Threads that a multiprocessor should hold: 384 of up to 168 registers, of which 72 are sums; if its shared memory holds as
+// many CTAs.
 constexpr int WGRAD_RESIDENT = 384;
+
+// What a CTA keeps in shared memory.
+template <typename T, int EXTENT, Parts RESULTS>
+struct WgradShared {
+    using Shares = WgradWarps<EXTENT>;
+    static constexpr int BOX_D = WGRAD_TILE_D + EXTENT - 1, BOX_H = WGRAD_TILE_H + EXTENT - 1;
+    static constexpr int BOX_W = WGRAD_TILE_W + EXTENT - 1;
+    static constexpr int X_PIECES = Shares::CHANNELS * WARP_CHANNELS / PIECE;
+    static constexpr int DY_PIECES = Shares::RESULTS * WARP_RESULTS / PIECE;
+    using Halo = Box<T, Parts::TENSORS, BOX_D, BOX_H, BOX_W, X_PIECES, Shares::THREADS>;
+    using Gradient = Box<T, RESULTS, WGRAD_TILE_D, WGRAD_TILE_H, WGRAD_TILE_W, DY_PIECES, Shares::THREADS>;
+    static constexpr int BUFFERS = COPIES_ARE_ASYNCHRONOUS ? 2 : 1;
+    static constexpr int BYTES = 16 * BUFFERS * (Halo::ROWS + Gradient::ROWS);
+    static constexpr int RESIDENT_CTAS = resident_ctas(WGRAD_RESIDENT / Shares::THREADS, BYTES);
+};
 
 // ROWS rows of eight voxels, each with two pieces, turned about: rows[row][piece].
 template <int ROWS, int ROW_BYTES, int PIECE_BYTES>
@@ -61,13 +77,13 @@ __device__ __forceinline__ void load_turned(unsigned (&rows)[ROWS][2], unsigned 
 template <typename T, int EXTENT, Parts RESULTS>
 __device__ __forceinline__ void wgrad(const WgradArguments& g) {
     using Shares = WgradWarps<EXTENT>;
-    constexpr int THREADS = Shares::THREADS, BEFORE = (EXTENT - 1) / 2;
-    constexpr int BOX_D = WGRAD_TILE_D + EXTENT - 1, BOX_H = WGRAD_TILE_H + EXTENT - 1, BOX_W = WGRAD_TILE_W + EXTENT - 1;
-    constexpr int X_PIECES = Shares::CHANNELS * WARP_CHANNELS / PIECE, DY_PIECES = Shares::RESULTS * WARP_RESULTS / PIECE;
+    using Shared = WgradShared<T, EXTENT, RESULTS>;
+    using Halo = typename Shared::Halo;
+    using Gradient = typename Shared::Gradient;
+    constexpr int BEFORE = (EXTENT - 1) / 2, BUFFERS = Shared::BUFFERS;
+    constexpr int BOX_H = Shared::BOX_H, BOX_W = Shared::BOX_W;
+    constexpr int X_PIECES = Shared::X_PIECES, DY_PIECES = Shared::DY_PIECES;
     constexpr int ROWS = WGRAD_TILE_H + EXTENT - 1, BLOCKS = WARP_RESULTS / PIECE;
-    using Halo = Box<T, Parts::TENSORS, BOX_D, BOX_H, BOX_W, X_PIECES, THREADS>;
-    using Gradient = Box<T, RESULTS, WGRAD_TILE_D, WGRAD_TILE_H, WGRAD_TILE_W, DY_PIECES, THREADS>;
-    constexpr int BUFFERS = COPIES_ARE_ASYNCHRONOUS ? 2 : 1;
     __shared__ uint4 halo[BUFFERS][Halo::ROWS];
     __shared__ uint4 gradient[BUFFERS][Gradient::ROWS];
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::flags::{in_flags, sentence};
 use crate::{
     Error, Result,
     cpu::{Isa, memory::available},
@@ -92,7 +93,7 @@ fn details(device: &Value) -> String {
 /// The cause and the advice, without the option that was not given.
 fn reason(error: Error) -> String {
     match error {
-        Error::Usage { cause, advice, .. } => format!("{cause} ({advice})"),
-        other => other.to_string(),
+        Error::Usage { cause, advice, .. } => in_flags(&format!("{cause} ({advice})")),
+        other => sentence(&other),
     }
 }

@@ -1,15 +1,14 @@
 //! `gyrus evaluate`: scores of label maps against the truth.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::device::check_threads;
+use super::given::Given;
 use crate::{
     Result,
-    data::dataset::Dataset,
-    evaluate::folders::{Unpredicted, evaluate_pairs, match_folders},
     files::{self, Existing},
+    run::{self, EvaluateRecipe},
 };
 
 /// Score a folder of label maps against a folder of true ones: Dice, HD95, surface Dice, volumes.
@@ -53,20 +52,20 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
-    check_threads("--threads", options.threads)?;
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    given.remark(&[("overwrite", options.csv.is_none(), "only --csv writes a file")]);
     let existing = if options.overwrite { Existing::Replace } else { Existing::Keep };
     if let (Some(path), Existing::Keep) = (&options.csv, existing) {
         files::refuse_existing(path)?;
     }
-    let labels = match &options.dataset {
-        Some(root) => Some(Dataset::open(root)?.labels).filter(|labels| !labels.is_empty()),
-        None => None,
-    };
-    let unpredicted = if options.only_predicted { Unpredicted::LeaveOut } else { Unpredicted::Refuse };
-    let pairs = match_folders(&options.predictions, &options.truth, unpredicted)?;
-    let threads = NonZeroUsize::new(options.threads);
-    let report = evaluate_pairs(&pairs, labels, options.tolerance, threads, &|| ())?;
+    let report = run::evaluate(&EvaluateRecipe {
+        predictions: options.predictions,
+        truth: options.truth,
+        tolerance: options.tolerance,
+        dataset: options.dataset,
+        only_predicted: options.only_predicted,
+        threads: options.threads,
+    })?;
     if let Some(path) = &options.csv {
         files::write(path, existing, |writer| writer.write_all(report.csv().as_bytes()))?;
     }

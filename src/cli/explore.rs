@@ -4,12 +4,13 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Args;
 
-use super::device::check_threads;
+use super::given::Given;
 use crate::{
     Result,
     data::dataset::Dataset,
     explore::explore,
     files::{self, Existing},
+    run::check_threads,
 };
 
 /// Show sizes, spacing, intensities and label shares of a dataset, per case and overall.
@@ -37,8 +38,9 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
-    check_threads("--threads", options.threads)?;
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    check_threads("threads", options.threads)?;
+    given.remark(&[("overwrite", options.html.is_none(), "only --html writes a file")]);
     let existing = if options.overwrite { Existing::Replace } else { Existing::Keep };
     if let (Some(path), Existing::Keep) = (&options.html, existing) {
         files::refuse_existing(path)?;

@@ -2,14 +2,15 @@
 
 use clap::Args;
 
-use crate::{Result, graph::fuse::Fuse, train::budget::Merged};
+use super::choice::choice;
+use crate::{Result, fuse::Fuse, train::budget::Merged};
 
 /// Whether operations are merged.
 #[derive(Debug, Args)]
 pub struct FuseOptions {
     /// Merge normalisation, concatenation, ReLU and sums into the operations beside them: auto (where the device can) or
     /// none. Results agree to rounding
-    #[arg(long, value_enum, default_value_t = Fuse::Auto, value_name = "WHEN", help_heading = "Device")]
+    #[arg(long, value_parser = choice::<Fuse>(), default_value = "auto", value_name = "WHEN", help_heading = "Device")]
     pub fuse: Fuse,
 }
 

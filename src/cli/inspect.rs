@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{Error, Result, formats, train::checkpoint::Checkpoint};
+use crate::{Error, Result, checkpoint::Checkpoint, formats};
 
 /// Show what an image or a checkpoint holds.
 ///

@@ -4,24 +4,30 @@
 mod output;
 
 mod bench;
+mod choice;
 mod demo;
 mod device;
 mod devices;
 mod evaluate;
 mod explore;
+mod flags;
 mod fuse;
+mod given;
 mod inspect;
 mod memory;
 mod options;
 mod plan;
 mod predict;
+mod preset;
+mod progress;
 mod selftest;
 mod train;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::given::Given;
 use crate::Result;
 
 /// 3-D U-Net training and inference for medical images.
@@ -48,39 +54,54 @@ enum Command {
 
 /// Runs the command line; returns the process's exit status. Errors become one line on standard error.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let command = match parse(arguments) {
-        Ok(command) => command,
+    let parsed = match parse(arguments) {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are no errors; everything else is bad usage. Nothing can be done if printing fails.
             let _ = error.print();
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
-    match run(command) {
+    match run(parsed) {
         Ok(()) => 0,
         Err(error) => {
-            note!("error: {error}");
+            note!("error: {}", flags::sentence(&error));
             error.exit_code()
         }
     }
 }
 
-fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    Gyrus::try_parse_from(arguments.into_iter().map(kebab_case)).map(|parsed| parsed.command)
+/// A command, and which of its options were typed.
+#[derive(Debug)]
+struct Parsed {
+    command: Command,
+    given: Given,
 }
 
-fn run(command: Command) -> Result<()> {
+/// The command line as clap knows it, with the defaults of presets.
+fn command_line() -> clap::Command {
+    Gyrus::command().mut_subcommand("train", preset::with_presets)
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
+    let matches = command_line().try_get_matches_from(arguments.into_iter().map(kebab_case))?;
+    let given = matches.subcommand().map_or_else(Given::default, |(_, matches)| Given::of(matches));
+    let Gyrus { command } = Gyrus::from_arg_matches(&matches)?;
+    Ok(Parsed { command, given })
+}
+
+fn run(Parsed { command, given }: Parsed) -> Result<()> {
     match command {
-        Command::Train(options) => train::run(*options),
-        Command::Predict(options) => predict::run(options),
-        Command::Evaluate(options) => evaluate::run(options),
-        Command::Explore(options) => explore::run(options),
-        Command::Plan(options) => plan::run(options),
+        Command::Train(options) => train::run(*options, &given),
+        Command::Predict(options) => predict::run(options, &given),
+        Command::Evaluate(options) => evaluate::run(options, &given),
+        Command::Explore(options) => explore::run(options, &given),
+        Command::Plan(options) => plan::run(options, &given),
         Command::Inspect(options) => inspect::run(options),
         Command::Demo(options) => demo::run(options),
-        Command::Bench(options) => bench::run(options),
+        Command::Bench(options) => bench::run(options, &given),
         Command::Devices(options) => devices::run(options),
-        Command::Selftest(options) => selftest::run(options),
+        Command::Selftest(options) => selftest::run(options, &given),
     }
 }
 
@@ -95,13 +116,11 @@ fn kebab_case(argument: OsString) -> OsString {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Gyrus::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]

@@ -1,21 +1,18 @@
-//! Options that several commands share: the network, the extents, durations.
+//! Options that several commands share: the network, its extents, the optimizer.
 
-use std::time::Duration;
+use clap::{ArgAction, Args};
 
-use clap::Args;
-
+use super::{choice::choice, given::Idle};
 use crate::{
-    Result,
-    nn::{Architecture, Precision, UNetConfig},
-    ops::{dice::LossKind, optimizer::Rule},
-    train::config,
+    nn::Architecture,
+    run::{NetworkRecipe, OptimizerName, OptimizerRecipe},
 };
 
 /// The network and its extents.
 #[derive(Debug, Args)]
 pub struct NetworkOptions {
     /// One of four U-Nets
-    #[arg(long, value_enum, default_value_t, help_heading = "Network")]
+    #[arg(long, value_parser = choice::<Architecture>(), default_value = "conv3dtranspose_batchnormalization", value_name = "NAME", help_heading = "Network")]
     pub model_architecture: Architecture,
 
     /// Divides all numbers of filters (64, 128, 256, 512, 1024)
@@ -52,68 +49,41 @@ pub struct NetworkOptions {
 }
 
 impl NetworkOptions {
-    /// The network in this precision, for this many channels and classes unless the options say otherwise.
-    pub fn network(&self, precision: Option<Precision>, channels: Option<usize>, classes: Option<usize>) -> UNetConfig {
-        UNetConfig {
-            architecture: self.model_architecture,
-            resize_factor: self.unet_resize_factor,
-            dropout_rate: self.unet_dropout_rate,
-            channels: self.num_channels.or(channels).unwrap_or(4),
-            classes: self.num_classes.or(classes).unwrap_or(4),
+    /// The settings.
+    pub fn recipe(&self) -> NetworkRecipe {
+        NetworkRecipe {
+            model_architecture: self.model_architecture,
+            unet_resize_factor: self.unet_resize_factor,
+            unet_dropout_rate: self.unet_dropout_rate,
             head_filters: self.head_filters,
-            precision: precision.unwrap_or_default(),
+            num_classes: self.num_classes,
+            num_channels: self.num_channels,
+            mri_height: self.mri_height,
+            mri_width: self.mri_width,
+            mri_depth: self.mri_depth,
         }
     }
 
-    /// Extents [D, H, W]: the file's axes in memory order.
-    pub fn extent(&self) -> [usize; 3] {
-        [self.mri_depth, self.mri_width, self.mri_height]
+    /// What has no effect beside the other options.
+    pub fn idle(&self) -> Vec<Idle> {
+        let is_normalized = self.model_architecture.is_normalized();
+        vec![("unet-dropout-rate", is_normalized, "the batch-normalization architectures have no dropout")]
     }
-}
-
-/// The loss by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[clap(rename_all = "snake_case")]
-pub enum LossName {
-    /// 1 - D, D being the mean soft Dice coefficient.
-    Dice,
-    /// log(cosh(1 - D)).
-    LogDice,
-}
-
-impl From<LossName> for LossKind {
-    fn from(name: LossName) -> Self {
-        match name {
-            LossName::Dice => Self::Dice,
-            LossName::LogDice => Self::LogDice,
-        }
-    }
-}
-
-/// The optimizer by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum OptimizerName {
-    /// Stochastic gradient descent with momentum.
-    Sgd,
-    /// Adam.
-    Adam,
-    /// Adam with Nesterov momentum.
-    Nadam,
 }
 
 /// The optimizer's options.
 #[derive(Debug, Args)]
 pub struct OptimizerOptions {
     /// How weights are updated
-    #[arg(long, value_enum, default_value_t = OptimizerName::Adam, help_heading = "Optimizer")]
+    #[arg(long, value_parser = choice::<OptimizerName>(), default_value = "adam", help_heading = "Optimizer")]
     pub optimizer: OptimizerName,
 
     /// SGD looks ahead
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimizer")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Optimizer")]
     pub use_nesterov_sgd: bool,
 
     /// Adam's second moment may only grow
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimizer")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Optimizer")]
     pub use_amsgrad_adam: bool,
 
     /// Momentum of SGD
@@ -130,43 +100,51 @@ pub struct OptimizerOptions {
 }
 
 impl OptimizerOptions {
-    /// The update rule.
-    pub fn rule(&self) -> Rule {
-        let (beta1, beta2, epsilon) = (0.9, 0.999, self.epsilon);
-        match self.optimizer {
-            OptimizerName::Sgd => Rule::Sgd { momentum: self.momentum, nesterov: self.use_nesterov_sgd },
-            OptimizerName::Adam => Rule::Adam { beta1, beta2, epsilon, amsgrad: self.use_amsgrad_adam },
-            OptimizerName::Nadam => Rule::Nadam { beta1, beta2, epsilon },
+    /// The settings.
+    pub fn recipe(&self) -> OptimizerRecipe {
+        OptimizerRecipe {
+            optimizer: self.optimizer,
+            use_nesterov_sgd: self.use_nesterov_sgd,
+            use_amsgrad_adam: self.use_amsgrad_adam,
+            momentum: self.momentum,
+            epsilon: self.epsilon,
+            clip_value: self.clip_value,
         }
     }
 
-    /// Checks the numbers.
-    ///
-    /// # Errors
-    /// Naming the option that does not work.
-    pub fn check(&self) -> Result<()> {
-        config::check_optimizer(&self.rule(), self.clip_value)
+    /// What has no effect beside the other options.
+    pub fn idle(&self) -> Vec<Idle> {
+        let (is_sgd, is_adam) = (self.optimizer == OptimizerName::Sgd, self.optimizer == OptimizerName::Adam);
+        let has_no_momentum = is_sgd && self.momentum == 0.0;
+        vec![
+            ("momentum", !is_sgd, "only --optimizer sgd takes it"),
+            ("use-nesterov-sgd", self.use_nesterov_sgd && !is_sgd, "only --optimizer sgd takes it"),
+            (
+                "use-nesterov-sgd",
+                self.use_nesterov_sgd && has_no_momentum,
+                "without momentum there is nothing to look at",
+            ),
+            ("use-amsgrad-adam", self.use_amsgrad_adam && !is_adam, "only --optimizer adam takes it"),
+            ("epsilon", is_sgd, "only --optimizer adam and nadam take it"),
+        ]
     }
 }
 
-/// A duration such as `90`, `90s`, `15m` or `2h`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let refuse = || "give seconds, or a number with s, m or h".to_owned();
-    let (number, unit) = match text.char_indices().last() {
-        Some((at, 's')) => (&text[..at], 1.0),
-        Some((at, 'm')) => (&text[..at], 60.0),
-        Some((at, 'h')) => (&text[..at], 3600.0),
-        _ => (text, 1.0),
-    };
-    let number: f64 = number.parse().map_err(|_| refuse())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|_| refuse())
+/// `true` or `false`, in capitals or not, as Python writes them too.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("give true or false".to_owned()),
+    }
 }
 
-/// Axes as letters, such as `HW`; the order D, H, W of the result is that of tensors.
+/// Axes as letters, such as `HW`: H is the file's first axis, as in `--mri-height`, W its second, D its third. The result
+/// is in the order of tensors, the file's last axis first.
 pub fn axes(text: &str) -> Result<[bool; 3], String> {
     let mut axes = [false; 3];
     for letter in text.chars().filter(|letter| *letter != ',') {
-        let axis = "DHW".find(letter.to_ascii_uppercase()).ok_or("give any of the letters D, H, W")?;
+        let axis = "DWH".find(letter.to_ascii_uppercase()).ok_or("give any of the letters D, H, W")?;
         axes[axis] = true;
     }
     Ok(axes)
@@ -174,33 +152,50 @@ pub fn axes(text: &str) -> Result<[bool; 3], String> {
 
 /// Like [`axes`], or `true` for all of them and `false` for none.
 pub fn mirrored_axes(text: &str) -> Result<[bool; 3], String> {
-    match text {
-        "true" => Ok([true; 3]),
-        "false" => Ok([false; 3]),
-        letters => axes(letters).map_err(|advice| format!("{advice}, or true for all of them, or false")),
-    }
+    let letters = || axes(text).map_err(|advice| format!("{advice}, or true for all of them, or false"));
+    boolean(text).map_or_else(|_| letters(), |all| Ok([all; 3]))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Parsed {
+        #[command(flatten)]
+        network: NetworkOptions,
+    }
 
     #[test]
     fn axes_are_letters_in_any_order_and_true_is_all_of_them() {
-        assert_eq!(axes("H"), Ok([false, true, false]));
-        assert_eq!(axes("w,d"), Ok([true, false, true]));
+        assert_eq!(axes("w,d"), Ok([true, true, false]));
         assert_eq!(mirrored_axes("DHW"), mirrored_axes("true"));
+        assert_eq!(mirrored_axes("DHW"), mirrored_axes("True"));
         assert_eq!(mirrored_axes("false"), Ok([false; 3]));
         assert!(axes("X").is_err() && axes("true").is_err() && mirrored_axes("yes").is_err());
     }
 
     #[test]
-    fn durations_have_units_and_nonsense_is_refused() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
-        for nonsense in ["", "m", "-1s", "1d", "1e30h", "NaN"] {
-            assert!(duration(nonsense).is_err(), "{nonsense}");
+    fn letters_name_the_axes_whose_extents_have_the_same_initial() {
+        // H once meant the file's second axis, although --mri-height is the first.
+        for letter in ["H", "W", "D"] {
+            let extents = [("D", "mri-depth"), ("W", "mri-width"), ("H", "mri-height")]
+                .map(|(axis, option)| [format!("--{option}"), if axis == letter { "32" } else { "16" }.to_owned()]);
+            let words = ["options".to_owned()].into_iter().chain(extents.into_iter().flatten());
+            let recipe = Parsed::try_parse_from(words).unwrap().network.recipe();
+            assert_eq!(axes(letter).unwrap(), recipe.extent().map(|extent| extent == 32), "{letter}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_written_as_in_rust_or_python() {
+        for (text, value) in [("true", true), ("True", true), ("TRUE", true), ("false", false), ("False", false)] {
+            assert_eq!(boolean(text), Ok(value), "{text}");
+        }
+        for text in ["", "yes", "1", "0", "tru", " true"] {
+            assert!(boolean(text).is_err(), "{text}");
         }
     }
 }

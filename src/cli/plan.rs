@@ -6,30 +6,21 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    device::{Device, DeviceOptions},
+    choice::choice,
+    device::DeviceOptions,
     fuse::{FuseOptions, print_merged},
+    given::{Given, Idle},
     memory::MemoryOptions,
-    options::{LossName, NetworkOptions, OptimizerOptions},
+    options::{NetworkOptions, OptimizerOptions},
 };
 use crate::{
-    Error, Result,
+    Result,
     files::{self, Existing},
-    nn::{Precision, StepConfig},
-    ops::optimizer::Optimizer,
-    plan::{
-        self, Report,
-        budget::{self, Fitted},
-        cards::{self, Card},
-        page,
-        roofline::Rates,
-        timeline::Timeline,
-    },
+    ops::dice::LossKind,
+    plan::{Report, budget::Fitted, cards, page},
+    run::{self, PlanRecipe, Planned},
     size,
-    train::budget::{Limit, Run},
 };
-
-/// The budget when none is given: the memory of a large desktop GPU.
-const BUDGET: usize = 24 << 30;
 
 /// Show parameters, work and memory of a training step for any extents: exactly what training will allocate.
 ///
@@ -58,12 +49,12 @@ pub struct Options {
 
     /// Plan for a GPU that need not be here: its name (rtx3090, h200, ...; a wrong one lists all) or the bytes that it has
     /// free (11GiB). Without it the layout is that of the CPU device
-    #[arg(long, value_parser = target, value_name = "NAME|SIZE", help_heading = "Device")]
-    card: Option<CardName>,
+    #[arg(long, value_parser = card, value_name = "NAME|SIZE", help_heading = "Device")]
+    card: Option<String>,
 
     /// The loss
-    #[arg(long, value_enum, default_value_t = LossName::LogDice)]
-    loss: LossName,
+    #[arg(long, value_parser = choice::<LossKind>(), default_value = "log_dice")]
+    loss: LossKind,
 
     /// Samples per training step
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -86,132 +77,85 @@ pub struct Options {
     svg: Option<PathBuf>,
 }
 
-/// The GPU that a plan is for.
-#[derive(Clone, Copy, Debug)]
-enum CardName {
-    /// One of the table.
-    Known(Card),
-    /// Any, with this many bytes free.
-    Bytes(usize),
-}
-
-fn target(text: &str) -> Result<CardName, String> {
-    match size::parse(text) {
-        Ok(bytes) => Ok(CardName::Bytes(bytes)),
-        Err(_) => cards::find(text).map(CardName::Known),
-    }
-}
-
-impl CardName {
-    fn free_bytes(&self) -> usize {
-        match self {
-            Self::Known(card) => card.free_bytes(),
-            Self::Bytes(bytes) => *bytes,
-        }
-    }
-
-    fn rates(&self) -> Option<&Rates> {
-        match self {
-            Self::Known(card) => Some(&card.rates),
-            Self::Bytes(_) => None,
-        }
-    }
-
-    fn name(&self) -> Option<&'static str> {
-        match self {
-            Self::Known(card) => Some(card.name),
-            Self::Bytes(_) => None,
-        }
-    }
+/// Checks the name of a card while the line is parsed, where the table of names is at hand.
+fn card(text: &str) -> Result<String, String> {
+    size::parse(text).map(drop).or_else(|_| cards::find(text).map(drop)).map(|()| text.to_owned())
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
-    let network = options.network.network(options.device.precision, None, None);
-    let extent = options.network.extent();
-    network.check(extent)?;
-    network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
-    network.check_batch("--val-batch-size", options.val_batch_size, extent)?;
-    options.optimizer.check()?;
-    let training = StepConfig {
-        network,
-        batch: options.train_batch_size,
-        extent,
-        loss: options.loss.into(),
-        optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
-    };
-    let run = Run { training, validation_batch: options.val_batch_size, fuse: options.fuse.fuse };
-    let (layout, limit) = options.target()?;
-    let rates = options.card.as_ref().and_then(CardName::rates);
-    let chosen = run.fit(layout, limit)?;
-    let graphs = run.graphs_for(layout.target)?;
-    let levels = budget::levels(&graphs, layout, options.memory.offload(), &rates.copied().unwrap_or_default());
-    let merged = run.merged(layout)?;
-    let report = Report::new(&chosen.graphs, &chosen.plan, 0);
-    let timeline = Timeline::new(&chosen.graphs, &chosen.plan, 0);
-
-    let [depth, width, height] = extent;
-    let title = format!(
-        "{}, factor {}, {height}x{width}x{depth}, batch {}",
-        network.architecture, network.resize_factor, training.batch
-    );
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    given.remark(&options.idle());
+    let planned = run::plan(&options.recipe())?;
+    let rates = planned.rates();
+    let Planned { title, chosen, levels, report, merged, timeline, .. } = &planned;
     if let Some(path) = &options.svg {
-        files::write(path, Existing::Replace, |file| file.write_all(timeline.svg(&title).as_bytes()))?;
+        files::write(path, Existing::Replace, |file| file.write_all(timeline.svg(title).as_bytes()))?;
     }
     if let Some(path) = &options.html {
-        let page = page::html(&title, &report, &chosen, &levels, &timeline, rates);
+        let page = page::html(title, report, chosen, levels, timeline, rates);
         files::write(path, Existing::Replace, |file| file.write_all(page.as_bytes()))?;
     }
     if options.json {
-        let mut value = serde_json::to_value(&report).expect("plain data");
-        value["total_bytes"] = chosen.plan.total.into();
-        value["budget_bytes"] = limit.budget.bytes.into();
-        value["card"] = options.card.as_ref().and_then(CardName::name).into();
-        value["rematerialised"] = level_json(&chosen);
-        value["merged"] = serde_json::to_value(&merged).expect("plain data");
-        let line = |level: &Fitted| {
-            let mut line = level_json(level);
-            line["total_bytes"] = level.plan.total.into();
-            line["flops"] = level.work.flops.into();
-            line["roofline_seconds"] = rates.map(|rates| rates.step_seconds(level)).into();
-            line["chosen"] = is_same(level, &chosen).into();
-            line
-        };
-        value["levels"] = levels.iter().map(line).collect();
-        value["timeline"] = serde_json::to_value(&timeline).expect("plain data");
-        super::output::print_json(&value)?;
-        return Ok(());
+        return super::output::print_json(&json(&planned));
     }
-    print_table(&report, chosen.plan.total)?;
-    print_merged(&merged)?;
-    print_levels(&levels, &chosen, rates)
+    print_table(report, chosen.plan.total)?;
+    print_merged(merged)?;
+    print_levels(&planned)
 }
 
 impl Options {
-    /// What is planned for, and what there is.
-    fn target(&self) -> Result<(plan::Options, Limit)> {
-        let Some(card) = &self.card else {
-            let mut device = self.device.open()?;
-            self.memory.check(&device.runs_on)?;
-            let limit = match device.device {
-                Device::Cuda(_) => self.memory.of_device(&mut device.runs_on)?,
-                _ => self.memory.chosen(BUDGET),
-            };
-            return Ok((device.runs_on.options(), limit));
-        };
-        self.device.check()?;
-        if self.device.device == Device::Cpu {
-            return Err(Error::usage("--card", "contradicts --device cpu", "leave one of them out"));
+    fn recipe(&self) -> PlanRecipe {
+        PlanRecipe {
+            network: self.network.recipe(),
+            optimizer: self.optimizer.recipe(),
+            device: self.device.recipe(),
+            memory: self.memory.recipe(None),
+            card: self.card.clone(),
+            loss: self.loss,
+            train_batch_size: self.train_batch_size,
+            val_batch_size: self.val_batch_size,
+            fuse: self.fuse.fuse,
         }
-        if let CardName::Known(card) = card
-            && card.compute < 80
-            && self.device.precision == Some(Precision::Bf16)
-        {
-            let cause = format!("{} does not compute in bf16", card.name);
-            return Err(Error::usage("--precision", cause, "use --precision fp16"));
-        }
-        Ok((plan::Options::for_gpu(), self.memory.of_card(card.free_bytes())))
     }
+
+    /// What has no effect beside the other options.
+    fn idle(&self) -> Vec<Idle> {
+        let mut rows = vec![
+            ("device", self.card.is_some(), "--card plans for a GPU that need not be here"),
+            ("threads", self.card.is_some(), "--card plans for a GPU that need not be here"),
+        ];
+        // Options as those of a training that is planned, so that its command line need not be rewritten.
+        let numbers = ["unet-dropout-rate", "momentum", "epsilon", "clip-value"].map(|option| (option, true));
+        let switches = [("use-nesterov-sgd", self.optimizer.use_nesterov_sgd)];
+        rows.extend(
+            numbers
+                .into_iter()
+                .chain(switches)
+                .map(|(option, is_idle)| (option, is_idle, "neither memory nor work depend on it")),
+        );
+        rows.extend(self.optimizer.idle().into_iter().filter(|(option, ..)| *option == "use-amsgrad-adam"));
+        rows
+    }
+}
+
+fn json(planned: &Planned) -> serde_json::Value {
+    let mut value = serde_json::to_value(&planned.report).expect("plain data");
+    value["total_bytes"] = planned.chosen.plan.total.into();
+    value["budget_bytes"] = planned.budget.into();
+    value["card"] = planned.card.map(|card| card.name).into();
+    value["rematerialised"] = level_json(&planned.chosen);
+    value["merged"] = serde_json::to_value(&planned.merged).expect("plain data");
+    let line = |level: &Fitted| {
+        let mut line = level_json(level);
+        line["total_bytes"] = level.plan.total.into();
+        line["flops"] = level.work.flops.into();
+        line["roofline_seconds"] = planned.rates().map(|rates| rates.step_seconds(level)).into();
+        line["chosen"] = planned.is_chosen(level).into();
+        line
+    };
+    value["levels"] = planned.levels.iter().map(line).collect();
+    value["timeline"] = serde_json::to_value(&planned.timeline).expect("plain data");
+    value
 }
 
 fn level_json(level: &Fitted) -> serde_json::Value {
@@ -223,12 +167,9 @@ fn level_json(level: &Fitted) -> serde_json::Value {
     })
 }
 
-fn is_same(level: &Fitted, chosen: &Fitted) -> bool {
-    (level.plan.total, level.work, level.plan.staged) == (chosen.plan.total, chosen.work, chosen.plan.staged)
-}
-
 /// What less memory costs: one line per level of rematerialisation.
-fn print_levels(levels: &[Fitted], chosen: &Fitted, rates: Option<&Rates>) -> Result<()> {
+fn print_levels(planned: &Planned) -> Result<()> {
+    let rates = planned.rates();
     let time = |text: String| if rates.is_some() { format!(" {text:>14}") } else { String::new() };
     say!("");
     say!(
@@ -240,7 +181,7 @@ fn print_levels(levels: &[Fitted], chosen: &Fitted, rates: Option<&Rates>) -> Re
         "extra FLOP %",
         "extra bytes %"
     );
-    for level in levels {
+    for level in &planned.levels {
         let milliseconds = rates.map_or(0.0, |rates| 1e3 * rates.step_seconds(level));
         say!(
             "{:<28} {:<6} {:>9.0}{} {:>14.2} {:>14.2}{}",
@@ -250,7 +191,7 @@ fn print_levels(levels: &[Fitted], chosen: &Fitted, rates: Option<&Rates>) -> Re
             time(format!("{milliseconds:.1}")),
             level.extra_flops_percent(),
             level.extra_traffic_percent(),
-            if is_same(level, chosen) { "  <- chosen" } else { "" },
+            if planned.is_chosen(level) { "  <- chosen" } else { "" },
         );
     }
     if rates.is_some() {

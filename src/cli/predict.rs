@@ -1,26 +1,21 @@
 //! `gyrus predict`: label maps for new images.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{
-    device::{Device, DeviceOptions},
+    device::DeviceOptions,
+    given::{Given, Idle},
     memory::HostMemoryOptions,
     options::mirrored_axes,
+    progress::Terminal,
 };
 use crate::{
-    Error, Result,
-    cpu::memory,
-    data::dataset::{Case, Dataset, case_name, images_in},
-    files,
-    formats::{self, Header, Store},
-    infer::{self, Predictor},
-    size::{self, bytes},
-    train::trainer::BEST,
+    Result,
+    run::{self, MemoryRecipe, PredictRecipe},
+    session::Device,
+    size,
 };
 
 /// Label images with a trained network.
@@ -88,137 +83,42 @@ pub struct Options {
     host: HostMemoryOptions,
 }
 
-/// The folder of the probabilities, within that of the label maps.
-const PROBABILITIES: &str = "probabilities";
-
-/// One image and where its results go.
-struct Job {
-    case: Case,
-    labels: PathBuf,
-    probabilities: PathBuf,
-}
-
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
-    let jobs = options.jobs()?;
-    let device = options.device.open()?;
-    let infer_options = infer::Options {
-        overlap: options.overlap,
-        mirror: options.mirror,
-        precision: options.device.precision,
-        memory_budget: options.memory_budget,
-        ..infer::Options::default()
-    };
-    let is_on_host = !matches!(device.device, Device::Cuda(_));
-    let mut predictor = Predictor::load(&checkpoint_path(&options.model_path), infer_options, device.runs_on)?;
-    note!("device: {}", device.description);
-    let host = options.host.bytes(if is_on_host { predictor.arena_bytes() } else { 0 });
-    for job in &jobs {
-        let header = formats::read_header(&job.case.image)?;
-        options.require(&predictor, &header, host, &job.case.name)?;
-    }
-    // Every image is read before the first is labelled, so that the last one cannot end the command when the others are
-    // written. Beside the network's work that is little.
-    let store = Store::beside(&options.output);
-    let examined = jobs.iter().map(|job| predictor.examine(&job.case.image, &store)).collect::<Result<Vec<_>>>()?;
-    let folder = if options.probabilities { options.output.join(PROBABILITIES) } else { options.output.clone() };
-    std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
-    for (index, (job, examined)) in jobs.iter().zip(&examined).enumerate() {
-        let windows = predictor.runs(examined.header.grid.extents);
-        note!("{}/{} {} ({windows} windows)", index + 1, jobs.len(), job.case.name);
-        let probabilities = options.probabilities.then_some(&*job.probabilities);
-        predictor.predict_file(&job.case.image, examined, &store, &job.labels, probabilities)?;
-    }
-    let planned = examined.iter().map(|examined| predictor.host_memory(&examined.header).peak()).max().unwrap_or(0);
-    if let Some(peak) = memory::peak() {
-        note!(
-            "memory: at most {} in use; planned were {} and the network's {}",
-            bytes(peak),
-            bytes(planned),
-            bytes(predictor.arena_bytes())
-        );
-    }
-    say!("{} label maps in {}", jobs.len(), options.output.display());
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    given.remark(&options.idle(options.device.device.resolve().0));
+    let output = options.output.clone();
+    let predicted = run::predict(&options.recipe(), &mut Terminal::default())?;
+    say!("{} label maps in {}", predicted.label_maps.len(), output.display());
     Ok(())
 }
 
 impl Options {
-    /// Refuses an image that takes more host memory than there is, with what would fit.
-    fn require(&self, predictor: &Predictor, header: &Header, budget: usize, name: &str) -> Result<()> {
-        let needs = predictor.host_memory(header);
-        if needs.peak() <= budget {
-            return Ok(());
+    fn recipe(self) -> PredictRecipe {
+        PredictRecipe {
+            model_path: self.model_path,
+            images: self.images,
+            dataset: self.dataset,
+            fold: self.fold,
+            folds: self.folds,
+            seed: self.seed,
+            splits: self.splits,
+            output: self.output,
+            overwrite: self.overwrite,
+            probabilities: self.probabilities,
+            overlap: self.overlap,
+            mirror: self.mirror,
+            device: self.device.recipe(),
+            memory: MemoryRecipe {
+                memory_budget: self.memory_budget,
+                host_memory_budget: self.host.host_memory_budget,
+                ..MemoryRecipe::default()
+            },
         }
-        let plain = predictor.host_memory_unmirrored(header).peak();
-        let advice = if self.mirror.contains(&true) && plain <= budget {
-            format!("--mirror false fits in {}", bytes(plain))
-        } else {
-            format!("--host-memory-budget {} is enough", bytes(needs.peak().next_multiple_of(1 << 20)))
-        };
-        Err(needs.refusal(header, budget, name, advice))
     }
 
-    /// All images with their outputs, checked before anything is computed or written.
-    fn jobs(&self) -> Result<Vec<Job>> {
-        let mut jobs: Vec<Job> = Vec::new();
-        for case in self.cases()? {
-            let file_name = case.image.file_name().unwrap_or_default().to_owned();
-            let job = Job {
-                labels: self.output.join(&file_name),
-                // In a folder of their own, so that the folder of label maps can be evaluated as it is.
-                probabilities: self.output.join(PROBABILITIES).join(&file_name),
-                case,
-            };
-            jobs.push(job);
-        }
-        // By sorted sets, as a folder may hold thousands of images.
-        let images: BTreeSet<PathBuf> = jobs.iter().filter_map(|job| job.case.image.canonicalize().ok()).collect();
-        let mut outputs = BTreeSet::new();
-        for job in &jobs {
-            for path in std::iter::once(&job.labels).chain(self.probabilities.then_some(&job.probabilities)) {
-                if !outputs.insert(path) {
-                    let cause = format!("{} would be the output of two images", path.display());
-                    return Err(Error::input(&job.case.image, cause, "predict them into different folders"));
-                }
-                if path.canonicalize().is_ok_and(|path| images.contains(&path)) {
-                    let cause = format!("{} would replace an image", path.display());
-                    return Err(Error::input(&job.case.image, cause, "choose another --output"));
-                }
-                if !self.overwrite {
-                    files::refuse_existing(path)?;
-                }
-            }
-        }
-        Ok(jobs)
+    /// What has no effect beside the other options, on this device.
+    fn idle(&self, device: Device) -> Vec<Idle> {
+        let dealt = ["folds", "seed"].map(|option| (option, self.splits.is_some(), "--splits deals the cases"));
+        dealt.into_iter().chain(DeviceOptions::idle(device)).collect()
     }
-
-    fn cases(&self) -> Result<Vec<Case>> {
-        if let Some(root) = &self.dataset {
-            let dataset = Dataset::open(root)?;
-            let split = match &self.splits {
-                Some(file) => dataset.split_by_file(file, self.fold)?,
-                None => dataset.fold(self.fold, self.folds, self.seed)?,
-            };
-            return Ok(split.validation);
-        }
-        let mut cases = Vec::new();
-        for path in &self.images {
-            if path.is_dir() {
-                cases.extend(images_in(path)?);
-                continue;
-            }
-            let name = path.file_name().and_then(|name| name.to_str()).and_then(case_name);
-            let Some(name) = name else {
-                let cause = format!("not a {} file", formats::endings());
-                return Err(Error::input(path, cause, "give images, or a folder of them"));
-            };
-            cases.push(Case { name: name.to_owned(), image: path.clone(), label: None });
-        }
-        Ok(cases)
-    }
-}
-
-/// The checkpoint itself, or the best one of a run's folder.
-pub fn checkpoint_path(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(BEST) } else { path.to_owned() }
 }

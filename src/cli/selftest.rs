@@ -16,14 +16,15 @@ use serde_json::json;
 
 use super::{
     device::{DeviceOptions, counted},
+    given::Given,
     output::SaveOptions,
 };
 use crate::{
     Error, Result,
-    machine::Machine,
+    machine::{Machine, TensorCores},
     ops::{case::Case, catalogue},
-    selftest::{Cpu, Device, Gpu, Outcome, Single, judge, steps},
-    session::RunsOn,
+    selftest::{Cpu, Gpu, Outcome, Runner, Single, judge, steps},
+    session::Target,
 };
 
 /// Compare this device with the definitions of all operations, in double precision.
@@ -57,17 +58,19 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
     let opened = options.device.open()?;
+    given.remark(&[("precision", true, "all formats are tested")]);
+    given.remark(&DeviceOptions::idle(opened.device));
     let (device, name) = (opened.device.to_string(), opened.description);
     note!("{name}");
     let start = Instant::now();
     let is_wanted = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
     let cases: Vec<Case> =
-        catalogue().into_iter().filter(|case| is_wanted(&case.name) && !(options.quick && case.timed)).collect();
-    let outcomes = match opened.runs_on {
-        RunsOn::Cpu(threads) => judge_all(&cases, &mut Cpu(threads.count()))?,
-        RunsOn::Machine(machine) => on_machine(&cases, machine, is_wanted("steps"))?,
+        catalogue().into_iter().filter(|case| is_wanted(&case.name) && !(options.quick && case.large)).collect();
+    let outcomes = match opened.target {
+        Target::Cpu(threads) => judge_all(&cases, &mut Cpu(threads.count()))?,
+        Target::Machine(machine) => on_machine(&cases, machine, is_wanted("steps"))?,
     };
     if outcomes.is_empty() {
         return Err(Error::usage("--filter", "no case has such a name", "leave it out to run all"));
@@ -119,7 +122,7 @@ fn on_machine(cases: &[Case], machine: Box<dyn Machine>, with_steps: bool) -> Re
 
 /// Judges all cases, in their order. The definitions are slow plain loops, so that all cores of the host compute them,
 /// while the device runs one case at a time.
-fn judge_all(cases: &[Case], device: &mut (dyn Device + Send)) -> Result<Vec<Outcome>> {
+fn judge_all(cases: &[Case], device: &mut (dyn Runner + Send)) -> Result<Vec<Outcome>> {
     let (cases, without_kernel): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| device.can_run(case));
     if !without_kernel.is_empty() {
         let kinds: BTreeSet<String> =
@@ -167,12 +170,16 @@ fn judge_all(cases: &[Case], device: &mut (dyn Device + Send)) -> Result<Vec<Out
 
 /// One worker's way to the device that all share.
 struct Turn<'a, 'd> {
-    device: &'a Mutex<&'d mut (dyn Device + Send)>,
+    device: &'a Mutex<&'d mut (dyn Runner + Send)>,
     /// That the device took.
     seconds: f64,
 }
 
-impl Device for Turn<'_, '_> {
+impl Runner for Turn<'_, '_> {
+    fn tensor_cores(&self) -> TensorCores {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).tensor_cores()
+    }
+
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
@@ -228,7 +235,7 @@ mod tests {
     /// The CPU, but every second case is off, and every third writes outside its operands.
     struct Faulty(usize);
 
-    impl Device for Faulty {
+    impl Runner for Faulty {
         fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
             self.0 += 1;
             let mut results = Cpu(1).run(single)?;
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn wrong_cases_are_counted_and_the_others_still_run() {
         // Large enough for a single draw each, so that a case is one run.
-        let cases: Vec<Case> = catalogue().into_iter().filter(|case| case.timed).take(6).collect();
+        let cases: Vec<Case> = catalogue().into_iter().filter(|case| case.large).take(6).collect();
         let outcomes = judge_all(&cases, &mut Faulty(0)).unwrap();
         assert_eq!(outcomes.len(), 6);
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_good()).count(), 2);

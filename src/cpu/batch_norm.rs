@@ -1,5 +1,7 @@
 //! Batch norm's backward pass over N D H W C tensors of any [`Element`] type with what follows it, in one walk: bound by memory.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{

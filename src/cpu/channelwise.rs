@@ -2,6 +2,8 @@
 //!
 //! Tensors of one call have the same number of elements, of any [`Element`] type; coefficients are fp32, one per channel.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{

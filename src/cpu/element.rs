@@ -1,6 +1,8 @@
 //! What an activation's elements are: fp32, bfloat16 or IEEE half. Arithmetic is always in fp32: elements widen when they
 //! are loaded, exactly, and round when they are stored, to nearest even.
 
+#![allow(unsafe_code)]
+
 use half::{bf16, f16};
 
 use super::simd::Simd;

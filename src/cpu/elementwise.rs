@@ -2,6 +2,8 @@
 //!
 //! Tensors of one call have the same number of elements, of any [`Element`] type; sums are in fp32, rounded once.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{

@@ -1,5 +1,6 @@
 //! Threads, SIMD and blocking for the CPU device. Ignorant of operations and graphs.
 //!
+//! - [`Arena`], [`CpuCall`]: the one allocation, and what an operation sees of it while it runs.
 //! - [`Threads`]: a pool that runs indexed tasks; it also says which instruction set the kernels use.
 //! - [`Convolution`], [`TransposedConvolution`]: fprop, dgrad and wgrad without an im2col copy.
 //!
@@ -9,7 +10,9 @@
 
 #![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike on both sides of an assignment")]
 
+mod arena;
 pub mod batch_norm;
+mod call;
 pub mod channelwise;
 mod conv;
 mod element;
@@ -22,6 +25,8 @@ mod simd;
 mod statistics;
 mod threads;
 
+pub use arena::Arena;
+pub use call::{CpuCall, Frame, Placed};
 pub use conv::{Convolution, Epilogue, Gradient, Input, TransposedConvolution};
 pub use element::Element;
 pub(crate) use element::with_element;

@@ -1,5 +1,7 @@
 //! What this machine can do right now: the yardsticks that benchmarks are read against.
 
+#![allow(unsafe_code)]
+
 use std::{hint::black_box, time::Instant};
 
 use super::{

@@ -2,6 +2,8 @@
 //!
 //! Elements are of any [`Element`] type; `fine` is the N D H W C tensor of twice the extents `coarse` along D, H and W.
 
+#![allow(unsafe_code)]
+
 mod fused;
 mod norm;
 

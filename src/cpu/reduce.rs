@@ -3,6 +3,8 @@
 //! Voxels are cut into slices by their number alone. Within a slice, runs of 64 voxels are summed in fp32 and added to the slice's sum;
 //! the slices' sums are added in slice order in double precision. So no fp32 sum is longer than a few dozen terms.
 
+#![allow(unsafe_code)]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{

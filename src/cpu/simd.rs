@@ -3,6 +3,8 @@
 //! A kernel is written once, generic over [`Simd`], as a [`Kernel`] whose `run` is inlined into a function compiled for
 //! the chosen instruction set ([`dispatch`]). So no kernel exists in copies, and no build flag is needed.
 
+#![allow(unsafe_code)]
+
 use half::{bf16, f16};
 
 use super::element::Element;

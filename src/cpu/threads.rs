@@ -4,6 +4,8 @@
 //! task; the swap fails when the run is over or another has begun, so a late worker can never touch a job that is gone.
 //! The caller works too, then waits until as many tasks are done as there are. Nobody waits for a sleeping worker.
 
+#![allow(unsafe_code)]
+
 use std::{
     any::Any,
     cell::Cell,

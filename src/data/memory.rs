@@ -98,7 +98,7 @@ impl Largest {
 
 fn refused(what: &str, least: usize, budget: usize) -> Error {
     let cause = format!("memory: {what} cases needs {}, the host budget is {}", bytes(least), bytes(budget));
-    Error::Memory { cause, advice: "raise --host-memory-budget, or crop the images".to_owned() }
+    Error::Memory { cause, advice: "raise `host_memory_budget`, or crop the images".to_owned() }
 }
 
 impl From<&LoaderSettings> for LoaderShape {

@@ -2,7 +2,7 @@
 //!
 //! Each case shows a bright ellipsoid-like body that a dark one bites into, both barely visible against noise and a
 //! smooth bias field. Single voxels say little (no intensity threshold comes near a good Dice), neighbourhoods say
-//! enough, so a small U-Net learns it in a minute. The voxels are anisotropic and the affine is rotated and reflected,
+//! enough, so a small U-Net learns it quickly. The voxels are anisotropic and the affine is rotated and reflected,
 //! so that whoever confuses axes or drops geometry sees it here.
 
 mod phantom;
@@ -32,7 +32,7 @@ pub const EXTENTS: [usize; 3] = phantom::EXTENTS;
 /// A folder that exists and is not empty; no cases or more than 9999; the operating system's.
 pub fn synthesize(folder: &Path, seed: u64, cases: usize) -> Result<Dataset> {
     if !(1..=9999).contains(&cases) {
-        return Err(Error::usage("--cases", format!("{cases} cases"), "give a number from 1 to 9999"));
+        return Err(Error::usage("cases", format!("{cases} cases"), "give a number from 1 to 9999"));
     }
     if folder.exists() && fs::read_dir(folder).map_err(|source| Error::io(folder, source))?.next().is_some() {
         return Err(Error::input(folder, "exists and is not empty", "give a new folder, or remove this one"));

@@ -104,7 +104,7 @@ pub fn evaluate_pairs(
     progress: &(dyn Fn() + Sync),
 ) -> Result<Report> {
     if !(tolerance_mm >= 0.0 && tolerance_mm.is_finite()) {
-        return Err(Error::usage("--tolerance", format!("{tolerance_mm} mm"), "give a distance of 0 mm or more"));
+        return Err(Error::usage("tolerance", format!("{tolerance_mm} mm"), "give a distance of 0 mm or more"));
     }
     if labels.as_ref().is_some_and(|labels| labels.len() < 2) {
         return Err(Error::usage("labels", "no foreground class", "name the background and at least one class"));

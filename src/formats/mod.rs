@@ -1,14 +1,14 @@
 //! Files that hold volumes, of whatever format. Nothing outside this folder knows one by its name.
 //!
-//! A format is a folder here and a line in the table of this file (or a call of [`register`], for one that lives
-//! elsewhere): a [`Format`] makes a [`Reader`] of bytes and a [`Writer`] for a grid. Everything else is done once for all of
-//! them: gzip, numbers of any type and byte order, label maps, slices, damage that is found, files that appear whole or not
-//! at all.
+//! A format is a folder here and a line in `BUILT_IN` (or a call of [`register`], for one that lives elsewhere): a
+//! [`Format`] makes a [`Reader`] of bytes and a [`Writer`] for a grid. Everything else is done once for all of them: gzip,
+//! numbers of any type and byte order, label maps, slices, damage that is found, files that appear whole or not at all.
 //!
 //! Files are read by what they hold and written by what they are called. Voxels come and go as `[channel, z, y, x]`
 //! row-major; the network's D, H, W are z, y, x.
 
 mod header;
+pub mod memory;
 mod nifti;
 mod raw;
 mod read;

@@ -9,7 +9,7 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{START, endings, header::Header};
+use super::{START, endings, header::Header, memory};
 use crate::{Error, Result};
 
 /// Bytes per piece: large enough to amortise a call, small enough to stay in the second-level cache.
@@ -45,7 +45,7 @@ impl Stream for BufReader<File> {
     }
 }
 
-impl Stream for Cursor<&[u8]> {
+impl<T: AsRef<[u8]>> Stream for Cursor<T> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         self.set_position(self.position().saturating_add(bytes));
         Ok(())
@@ -84,11 +84,15 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Opens a file.
+    /// Opens a file, or what is [held in memory](super::memory) under this path.
     ///
     /// # Errors
     /// What is not a file; the operating system's.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(bytes) = memory::find(path) {
+            let length = bytes.len() as u64;
+            return Ok(Self::new(path, Box::new(Cursor::new(bytes)), length));
+        }
         let problem = |source| Error::io(path, source);
         // Asked before opening: opening a named pipe would wait for a writer.
         let metadata = fs::metadata(path).map_err(problem)?;

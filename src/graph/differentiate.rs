@@ -1,15 +1,22 @@
 //! Reverse-mode differentiation: walks the tape backwards and lets every operation record its derivative.
 
-use super::{Backward, Role, Stage, Tape, ValueId};
-use crate::{Result, ops::elementwise::Add};
+use std::sync::Arc;
+
+use super::{Backward, Op, Role, Stage, Tape, ValueId};
+use crate::Result;
 
 /// Records the gradients of the parameters, given the gradient of some outputs: `seeds` pairs a value with the value
 /// that holds its gradient. Returns (parameter, gradient) in the parameters' order of creation; each gradient becomes
-/// a persistent value named `gradient.<parameter>`. Parameters that do not reach a seed are left out.
+/// a persistent value named `gradient.<parameter>`. Parameters that do not reach a seed are left out. Where a value has several
+/// readers, the operation `sum` adds their gradients.
 ///
 /// # Errors
 /// If an operation on the way has no derivative.
-pub fn differentiate(tape: &mut Tape, seeds: &[(ValueId, ValueId)]) -> Result<Vec<(ValueId, ValueId)>> {
+pub fn differentiate(
+    tape: &mut Tape,
+    seeds: &[(ValueId, ValueId)],
+    sum: &Arc<dyn Op>,
+) -> Result<Vec<(ValueId, ValueId)>> {
     tape.set_stage(Stage::Backward);
     let parameters = tape.graph().with_role(Role::Parameter);
     let needs = reached_from(tape, &parameters);
@@ -33,7 +40,7 @@ pub fn differentiate(tape: &mut Tape, seeds: &[(ValueId, ValueId)]) -> Result<Ve
                 // A value with several readers gets the sum, in the order in which the walk meets them.
                 Some(other) => {
                     let name = format!("{}.gradient_sum", tape.graph().value(input).name);
-                    tape.record1(name, Add, &[other, gradient])?
+                    tape.record_dyn(name, sum.clone(), &[other, gradient])?[0]
                 }
             };
             gradients[input.0] = Some(sum);

@@ -5,19 +5,15 @@
 
 mod backward;
 mod differentiate;
-pub mod fuse;
 mod node;
 mod op;
 pub mod reference;
-pub mod rematerialise;
 mod split;
 mod tape;
 
 pub use backward::Backward;
 pub use differentiate::differentiate;
-pub use fuse::fuse;
 pub use node::{Graph, Node, NodeId, Role, Stage, Value, ValueId};
-pub use op::{CpuTarget, Op};
-pub use rematerialise::rematerialise;
+pub use op::Op;
 pub use split::split_optimizer;
 pub use tape::Tape;

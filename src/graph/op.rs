@@ -2,15 +2,11 @@
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
-use super::{Backward, ValueId, reference::Dense};
-use crate::{Error, Result, machine::lower::Lower, session::CpuCall, tensor::Spec};
-
-/// What the planner must know about the CPU device to size a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuTarget {
-    /// Worker threads, the caller included.
-    pub threads: usize,
-}
+use super::{
+    Backward, ValueId,
+    reference::{Dense, Products},
+};
+use crate::{Error, Result, cpu::CpuCall, machine::lower::Lower, tensor::Spec};
 
 /// One operation: shapes, memory, cost, derivative, definition and CPU implementation.
 ///
@@ -47,7 +43,7 @@ pub trait Op: Debug + Send + Sync + Any {
 
     /// How a node of this operation computes its first output again, bit for bit, when its operands and its small results
     /// are still there: an operation with one output, and its operands. An operation that is not listed here and has one
-    /// output is repeated as it is. See [`mod@super::rematerialise`].
+    /// output is repeated as it is. See [`crate::rematerialise`].
     fn again(&self, _inputs: &[ValueId], _outputs: &[ValueId]) -> Option<(Arc<dyn Op>, Vec<ValueId>)> {
         None
     }
@@ -62,8 +58,8 @@ pub trait Op: Debug + Send + Sync + Any {
         inputs.iter().chain(outputs).map(|spec| spec.bytes() as u64).sum()
     }
 
-    /// Bytes of scratch memory that [`Self::run_cpu`] needs.
-    fn cpu_workspace(&self, _inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    /// Bytes of scratch memory that [`Self::run_cpu`] needs on so many threads.
+    fn cpu_workspace(&self, _inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         0
     }
 
@@ -79,6 +75,18 @@ pub trait Op: Debug + Send + Sync + Any {
         self.reference32(inputs, outputs)
     }
 
+    /// The yardstick on a GPU whose tensor cores add the products up: the same plain loops, with their sums of products taken
+    /// group by group. Only operations that tensor cores compute differ from [`Op::reference32_of`].
+    fn reference_on(
+        &self,
+        _products: Products,
+        inputs: &[Dense<f32>],
+        specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference32_of(inputs, specs, outputs)
+    }
+
     /// Computes the outputs on the CPU. Allocates nothing.
     fn run_cpu(&self, call: &CpuCall<'_>);
 
@@ -87,7 +95,7 @@ pub trait Op: Debug + Send + Sync + Any {
     /// # Errors
     /// If there is no kernel for these operands.
     fn launches(&self, cx: &mut Lower<'_>) -> Result<()> {
-        let cause = format!("{} has no GPU kernel yet; use --device cpu", self.kind());
+        let cause = format!("{} has no GPU kernel yet; use `device = cpu`", self.kind());
         Err(Error::shape(cx.name(), cause))
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fmt::Debug, ops};
 
+use ptx_emulator::{Input, TensorCores};
+
 use super::{Graph, ValueId};
 use crate::tensor::{DType, Shape, Spec, Volume};
 
@@ -197,16 +199,68 @@ pub fn round_to(dtype: DType, value: f32) -> f32 {
     }
 }
 
+/// How products of 16-bit numbers are added up where tensor cores do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Products {
+    /// The generation.
+    pub cores: TensorCores,
+    /// The type of the factors.
+    pub dtype: DType,
+}
+
+impl Products {
+    /// For operands of these specs; none if no tensor core has to do with them.
+    fn of(cores: TensorCores, specs: &[Spec]) -> Option<Self> {
+        let dtype = specs.iter().map(|spec| spec.dtype).find(|dtype| matches!(dtype, DType::Bf16 | DType::F16))?;
+        (cores != TensorCores::Sequential).then_some(Self { cores, dtype })
+    }
+
+    /// The number format, as the emulated GPU calls it.
+    pub fn format(self) -> Input {
+        if self.dtype == DType::F16 { Input::F16 } else { Input::Bf16 }
+    }
+
+    /// Calls the definition of an operation that is part of another one.
+    pub fn call(self, op: &dyn super::Op, inputs: &[Dense<f32>], outputs: &[Spec]) -> Vec<Dense<f32>> {
+        all_stored(op.reference_on(self, inputs, &[], outputs), outputs)
+    }
+}
+
 /// Runs every node of the graph. `sources` holds the values that no node makes; the result holds all values.
 ///
 /// # Panics
 /// If a source is missing.
 pub fn evaluate<T: Precision>(graph: &Graph, sources: HashMap<ValueId, Dense<T>>) -> HashMap<ValueId, Dense<T>> {
+    evaluate_by(graph, sources, T::call_of)
+}
+
+/// [`evaluate`] in single precision, as straightforward computations on a GPU would: products of 16-bit numbers are added as
+/// its tensor cores add them.
+///
+/// # Panics
+/// If a source is missing.
+pub fn evaluate_on(
+    cores: TensorCores,
+    graph: &Graph,
+    sources: HashMap<ValueId, Dense<f32>>,
+) -> HashMap<ValueId, Dense<f32>> {
+    evaluate_by(graph, sources, |op, inputs, specs, outputs| match Products::of(cores, specs) {
+        Some(products) => all_stored(op.reference_on(products, inputs, specs, outputs), outputs),
+        None => f32::call_of(op, inputs, specs, outputs),
+    })
+}
+
+/// Runs every node by a call of its operation with operands, their specs, and those of the results.
+fn evaluate_by<T: Precision>(
+    graph: &Graph,
+    sources: HashMap<ValueId, Dense<T>>,
+    call: impl Fn(&dyn super::Op, &[Dense<T>], &[Spec], &[Spec]) -> Vec<Dense<T>>,
+) -> HashMap<ValueId, Dense<T>> {
     let mut known = sources;
     for node in &graph.nodes {
         let inputs: Vec<Dense<T>> = node.inputs.iter().map(|id| known[id].clone()).collect();
         let specs = graph.specs(&node.outputs);
-        let outputs = T::call_of(&*node.op, &inputs, &graph.specs(&node.inputs), &specs);
+        let outputs = call(&*node.op, &inputs, &graph.specs(&node.inputs), &specs);
         assert_eq!(outputs.len(), specs.len(), "{}: number of outputs", node.name);
         for ((&id, output), spec) in node.outputs.iter().zip(outputs).zip(specs) {
             assert_eq!(output.shape, spec.shape, "{}: extents of an output", node.name);

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::{
-    HostMemory, Options, Predictor, Volume, WindowRunner,
+    HostMemory, PredictOptions, Predictor, Segmentation, WindowRunner,
     blend::{decide, not_finite},
     segment_stream,
 };
@@ -43,7 +43,7 @@ impl Predictor {
 
     /// The same without mirrored copies.
     pub fn host_memory_unmirrored(&self, header: &Header) -> HostMemory {
-        let options = Options { mirror: [false; 3], ..self.options().clone() };
+        let options = PredictOptions { mirror: [false; 3], ..self.options().clone() };
         HostMemory::of(header, self.preprocessing(), self.classes(), &options, self.loading_bytes())
     }
 
@@ -124,7 +124,7 @@ impl Predictor {
     /// At the image's own resolution, window by window.
     fn slide(&mut self, header: &Header, read: &mut ReadSlice<'_>, sink: &mut TakeSlice<'_>) -> Result<()> {
         let channels = header.channels;
-        let volume = Volume { extent: header.grid.shape(), channels, classes: self.classes() };
+        let volume = Segmentation { extent: header.grid.shape(), channels, classes: self.classes() };
         let [_, y, x] = volume.extent;
         let (patch, options) = (self.preprocessing().extent, self.options().clone());
         let mut slice = vec![0.0; y * x * channels];

@@ -1,6 +1,6 @@
 //! How many bytes of host memory labelling an image takes, known before it starts.
 
-use super::{Options, Volume, stream};
+use super::{PredictOptions, Segmentation, stream};
 use crate::{
     Error,
     data::preprocess::{Fit, Preprocessing},
@@ -26,11 +26,11 @@ impl HostMemory {
         header: &Header,
         preprocessing: &Preprocessing,
         classes: usize,
-        options: &Options,
+        options: &PredictOptions,
         loading: usize,
     ) -> Self {
         let (channels, patch) = (header.channels, preprocessing.extent);
-        let volume = Volume { extent: header.grid.shape(), channels, classes };
+        let volume = Segmentation { extent: header.grid.shape(), channels, classes };
         let [_, height, width] = volume.extent;
         let slice = height * width;
         let float = size_of::<f32>();

@@ -17,8 +17,8 @@ pub use blend::{Accumulator, Slice, gaussian};
 pub use files::Examined;
 pub use memory::HostMemory;
 pub use mirror::{flip, flips};
-pub use predictor::{Prediction, Predictor};
-pub use stream::{Volume, segment_stream};
+pub use predictor::Predictor;
+pub use stream::{Segmentation, segment_stream};
 pub use windows::{padding_before, starts, windows};
 
 use crate::{Error, Result, nn::Precision};
@@ -29,20 +29,9 @@ pub type Network<'a> = dyn FnMut(&[f32], &mut [f32]) -> Result<()> + 'a;
 /// Whoever takes the finished slices.
 pub type Sink<'a> = dyn FnMut(Slice) -> Result<()> + 'a;
 
-/// A volume to segment: D H W C, the channel innermost, already normalised.
-#[derive(Clone, Copy, Debug)]
-pub struct Image<'a> {
-    /// Voxels.
-    pub voxels: &'a [f32],
-    /// Extents D, H, W.
-    pub extent: [usize; 3],
-    /// Channels.
-    pub channels: usize,
-}
-
 /// How a volume is covered, and what the network computes in.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Options {
+pub struct PredictOptions {
     /// The share of a window's extent by which neighbours overlap at least; in [0, 1). nnU-Net's is 0.5.
     pub overlap: f64,
     /// The axes D, H, W to mirror: every combination is predicted and averaged, 2^n runs of the network.
@@ -55,20 +44,20 @@ pub struct Options {
     pub memory_budget: Option<usize>,
 }
 
-impl Default for Options {
+impl Default for PredictOptions {
     fn default() -> Self {
         Self { overlap: 0.5, mirror: [false; 3], fill: 0.0, precision: None, memory_budget: None }
     }
 }
 
-impl Options {
+impl PredictOptions {
     /// Checks the numbers.
     ///
     /// # Errors
     /// [`Error::Usage`] that names the option.
     pub fn validate(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.overlap) {
-            return Err(Error::usage("--overlap", format!("{} cannot work", self.overlap), "give 0 or more, below 1"));
+            return Err(Error::usage("overlap", format!("{} cannot work", self.overlap), "give 0 or more, below 1"));
         }
         if !self.fill.is_finite() {
             return Err(Error::usage("padding value", format!("{} cannot work", self.fill), "give a finite number"));
@@ -80,37 +69,6 @@ impl Options {
     pub fn runs(&self, extent: [usize; 3], patch: [usize; 3]) -> usize {
         windows(extent, patch, self.overlap).len() * flips(self.mirror).len()
     }
-}
-
-/// Segments a volume, slice by slice.
-///
-/// `network` gets a window `[D, H, W, C]` of extents `patch` and fills in probabilities `[D, H, W, classes]`; with one
-/// class that is the foreground's probability. `sink` gets every slice of the volume once, in order of D.
-///
-/// # Errors
-/// [`Error::Shape`] when extents do not fit each other or the network's probabilities are not finite,
-/// [`Error::Usage`] for options that cannot work, and whatever `network` or `sink` return.
-pub fn segment(
-    image: &Image,
-    classes: usize,
-    patch: [usize; 3],
-    options: &Options,
-    network: &mut Network,
-    sink: &mut Sink,
-) -> Result<()> {
-    let &Image { voxels, extent, channels } = image;
-    let volume = Volume { extent, channels, classes };
-    volume.check(patch)?;
-    if stream::elements(extent, channels) != Some(voxels.len()) {
-        let cause = format!("{} voxels for extents {extent:?} x {channels}", voxels.len());
-        return Err(Error::shape("segmentation", cause));
-    }
-    let mut slices = voxels.chunks_exact(extent[1] * extent[2] * channels);
-    let mut read = |out: &mut [f32]| {
-        out.copy_from_slice(slices.next().expect("no more slices than there are"));
-        Ok(())
-    };
-    segment_stream(volume, patch, options, &mut read, network, sink)
 }
 
 /// Buffers for one window and its mirrored copies.
@@ -127,7 +85,7 @@ struct WindowRunner {
 }
 
 impl WindowRunner {
-    fn new(channels: usize, classes: usize, patch: [usize; 3], options: &Options) -> Self {
+    fn new(channels: usize, classes: usize, patch: [usize; 3], options: &PredictOptions) -> Self {
         let voxels: usize = patch.iter().product();
         let flips = flips(options.mirror);
         let copies = usize::from(flips.len() > 1);
@@ -144,7 +102,7 @@ impl WindowRunner {
     }
 
     /// Bytes of its buffers.
-    fn bytes_for(channels: usize, classes: usize, patch: [usize; 3], options: &Options) -> usize {
+    fn bytes_for(channels: usize, classes: usize, patch: [usize; 3], options: &PredictOptions) -> usize {
         let copies = if options.mirror.contains(&true) { 2 } else { 1 };
         patch.iter().product::<usize>() * (channels + classes) * copies * size_of::<f32>()
     }

@@ -1,11 +1,11 @@
 //! Segments a volume that enters slice by slice: windows are cut from a ring of slices, as many as a window is deep.
 
-use super::{Accumulator, Network, Options, Sink, WindowRunner, windows, windows::overlap};
+use super::{Accumulator, Network, PredictOptions, Sink, WindowRunner, windows, windows::overlap};
 use crate::{Error, Result};
 
 /// What is known of a volume before its voxels come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Volume {
+pub struct Segmentation {
     /// Extents D, H, W.
     pub extent: [usize; 3],
     /// Channels.
@@ -14,7 +14,7 @@ pub struct Volume {
     pub classes: usize,
 }
 
-impl Volume {
+impl Segmentation {
     /// Whether it can be segmented with windows of these extents.
     ///
     /// # Errors
@@ -43,14 +43,18 @@ pub(super) fn elements(extent: [usize; 3], channels: usize) -> Option<usize> {
 /// Whoever provides slices `[H, W, C]` in order of D, already normalised: fills in the next one.
 pub type Feed<'a> = dyn FnMut(&mut [f32]) -> Result<()> + 'a;
 
-/// [`super::segment`] for a volume that need not be in memory: the same bits.
+/// Segments a volume, slice by slice; it need not be in memory.
+///
+/// `network` gets a window `[D, H, W, C]` of extents `patch` and fills in probabilities `[D, H, W, classes]`; with one
+/// class that is the foreground's probability. `sink` gets every slice of the volume once, in order of D.
 ///
 /// # Errors
-/// As [`super::segment`], and whatever `read` returns.
+/// [`Error::Shape`] when extents do not fit each other or the network's probabilities are not finite,
+/// [`Error::Usage`] for options that cannot work, and whatever `read`, `network` or `sink` return.
 pub fn segment_stream(
-    volume: Volume,
+    volume: Segmentation,
     patch: [usize; 3],
-    options: &Options,
+    options: &PredictOptions,
     read: &mut Feed,
     network: &mut Network,
     sink: &mut Sink,
@@ -70,7 +74,7 @@ pub fn segment_stream(
 }
 
 /// Bytes that [`segment_stream`] takes: a function of the window and of the extents across D.
-pub(super) fn bytes(volume: Volume, patch: [usize; 3], options: &Options) -> usize {
+pub(super) fn bytes(volume: Segmentation, patch: [usize; 3], options: &PredictOptions) -> usize {
     let slices = patch[0].min(volume.extent[0]);
     slices * volume.extent[1] * volume.extent[2] * volume.channels * size_of::<f32>()
         + Accumulator::bytes_for(volume.extent, patch, volume.classes)
@@ -78,13 +82,13 @@ pub(super) fn bytes(volume: Volume, patch: [usize; 3], options: &Options) -> usi
 }
 
 /// Bytes of a window, its answer and their mirrored copies.
-pub(super) fn window_bytes(volume: Volume, patch: [usize; 3], options: &Options) -> usize {
+pub(super) fn window_bytes(volume: Segmentation, patch: [usize; 3], options: &PredictOptions) -> usize {
     WindowRunner::bytes_for(volume.channels, volume.classes, patch, options)
 }
 
 /// The slices that the windows at hand need.
 struct Ring {
-    volume: Volume,
+    volume: Segmentation,
     patch: [usize; 3],
     /// Slice `d` of the volume lies at `d % slices`.
     slices: usize,
@@ -94,7 +98,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(volume: Volume, patch: [usize; 3]) -> Self {
+    fn new(volume: Segmentation, patch: [usize; 3]) -> Self {
         let slices = patch[0].min(volume.extent[0]);
         let values = vec![0.0; slices * volume.extent[1] * volume.extent[2] * volume.channels];
         Self { volume, patch, slices, values, have: 0 }
@@ -117,7 +121,7 @@ impl Ring {
 
     /// Copies the window that begins at `start` of the padded volume.
     fn cut(&self, start: [usize; 3], fill: f32, window: &mut [f32]) {
-        let Volume { extent: [_, _, width], channels: c, .. } = self.volume;
+        let Segmentation { extent: [_, _, width], channels: c, .. } = self.volume;
         let [d, h, w] = [0, 1, 2].map(|axis| overlap(self.volume.extent[axis], self.patch[axis], start[axis]));
         if w.count < self.patch[2] || h.count < self.patch[1] || d.count < self.patch[0] {
             window.fill(fill);

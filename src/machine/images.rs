@@ -35,7 +35,7 @@ pub fn find(family: &str, compute: u32) -> Result<&'static Image> {
         } else {
             format!("no kernels of {family} for compute capability {}.{}", compute / 10, compute % 10)
         };
-        Error::usage("--device", cause, "run scripts/setup-cuda and build again, or use --device cpu")
+        Error::usage("device", cause, "run scripts/setup-cuda and build again, or use `device = cpu`")
     })
 }
 

@@ -1,12 +1,12 @@
 //! What an operation sees while it turns itself into launches.
 //!
-//! Lowering is a pure function of specs and addresses. The planner runs it without addresses, to learn how much scratch
-//! memory the operation wants; the session runs it again with the planned ones. So no operation states its workspace twice.
+//! Lowering is a pure function of specs and addresses. This context knows nothing of operations: whoever lowers one makes it,
+//! hands it over, and takes the launches out.
 
 use std::sync::Arc;
 
 use super::{Access, Arguments, Kernel, Launch};
-use crate::{Error, Result, graph::Op, tensor::Spec};
+use crate::{Error, Result, tensor::Spec};
 
 /// The most CTAs of a kernel whose threads stride over all elements: enough to fill any GPU several times over, few enough
 /// that starting them costs nothing.
@@ -36,72 +36,26 @@ pub struct Lower<'a> {
     padding: Vec<Access>,
 }
 
-/// The launches of a node, with everything they may touch.
-///
-/// # Errors
-/// If the operation has no kernel for these operands.
-pub fn launches(
-    op: &dyn Op,
-    name: &str,
-    inputs: &[Operand],
-    outputs: &[Operand],
-    workspace: u64,
-) -> Result<Vec<Launch>> {
-    let mut cx = Lower::new(name, inputs, outputs, workspace);
-    op.launches(&mut cx)?;
-    let access: Arc<[Access]> = cx.access().into();
-    for launch in &mut cx.launches {
-        launch.access = access.clone();
-    }
-    Ok(cx.launches)
-}
-
-/// Why the operation has no kernel for these operands; none if it has.
-///
-/// # Panics
-/// If the operation refuses the operands themselves.
-pub fn refusal(op: &dyn Op, inputs: &[Spec]) -> Option<Error> {
-    let outputs = op.infer(inputs).unwrap_or_else(|cause| panic!("{}: {cause}", op.kind()));
-    let (inputs, outputs) = (placed(inputs), placed(&outputs));
-    op.launches(&mut Lower::new(op.kind(), &inputs, &outputs, 0)).err()
-}
-
-/// The least compute capability (times ten) of a GPU that can run the operation on these operands; none if none can.
-///
-/// # Panics
-/// If the operation refuses the operands themselves.
-pub fn least_compute(op: &dyn Op, inputs: &[Spec]) -> Option<u32> {
-    let outputs = op.infer(inputs).unwrap_or_else(|cause| panic!("{}: {cause}", op.kind()));
-    let (inputs, outputs) = (placed(inputs), placed(&outputs));
-    let mut cx = Lower::new(op.kind(), &inputs, &outputs, 0);
-    op.launches(&mut cx).ok()?;
-    cx.launches.iter().map(|launch| launch.compute).max()
-}
-
-/// Operands at addresses that no rule about alignment or neighbourhood can object to.
-fn placed(specs: &[Spec]) -> Vec<Operand> {
-    let mut next = 0;
-    let operand = |&spec: &Spec| {
-        let address = next;
-        next += (spec.bytes() as u64).next_multiple_of(crate::plan::ALIGNMENT as u64);
-        Operand { spec, address }
-    };
-    specs.iter().map(operand).collect()
-}
-
-/// Scratch bytes that the operation wants on a GPU; none if it has no kernel, which binding will report.
-pub fn workspace_bytes(op: &dyn Op, inputs: &[Spec], outputs: &[Spec]) -> usize {
-    let (inputs, outputs) = (placed(inputs), placed(outputs));
-    let mut cx = Lower::new("", &inputs, &outputs, 0);
-    match op.launches(&mut cx) {
-        Ok(()) => cx.workspace_bytes,
-        Err(_) => 0,
-    }
-}
-
 impl<'a> Lower<'a> {
-    fn new(name: &'a str, inputs: &'a [Operand], outputs: &'a [Operand], workspace: u64) -> Self {
+    /// A context for one node; the workspace begins at this address.
+    pub fn new(name: &'a str, inputs: &'a [Operand], outputs: &'a [Operand], workspace: u64) -> Self {
         Self { name, inputs, outputs, workspace, workspace_bytes: 0, launches: Vec::new(), padding: Vec::new() }
+    }
+
+    /// The launches, with everything they may touch.
+    pub fn finish(self) -> Vec<Launch> {
+        let access: Arc<[Access]> = self.access().into();
+        self.launches.into_iter().map(|launch| Launch { access: access.clone(), ..launch }).collect()
+    }
+
+    /// The launches so far. What they may touch is filled in by [`Self::finish`].
+    pub fn launched(&self) -> &[Launch] {
+        &self.launches
+    }
+
+    /// Scratch bytes that were asked for so far.
+    pub fn workspace_bytes(&self) -> usize {
+        self.workspace_bytes
     }
 
     /// The node's name.
@@ -179,29 +133,5 @@ impl<'a> Lower<'a> {
         list.sort_by_key(|access| (access.address, access.bytes));
         list.dedup();
         list
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::{self, case::Case};
-
-    #[test]
-    fn every_case_of_the_catalogue_has_launches_inside_its_operands() {
-        for case in ops::catalogue().into_iter().filter(Case::has_gpu_kernel) {
-            let specs = case.specs();
-            let outputs = case.op.infer(&specs).unwrap();
-            let operand = |(index, &spec): (usize, &Spec)| Operand { spec, address: (index as u64 + 1) << 32 };
-            let inputs: Vec<Operand> = specs.iter().enumerate().map(operand).collect();
-            let outputs: Vec<Operand> = outputs.iter().enumerate().map(|(i, spec)| operand((i + 100, spec))).collect();
-            let list = launches(&*case.op, &case.name, &inputs, &outputs, 1 << 60).unwrap();
-            assert!(!list.is_empty(), "{}: no launch", case.name);
-            assert!(
-                list.iter().all(|launch| !launch.access.is_empty()),
-                "{}: a launch that touches nothing",
-                case.name
-            );
-        }
     }
 }

@@ -10,13 +10,17 @@ mod launch;
 pub mod lower;
 mod null;
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
 pub use cuda::{Cuda, devices, driver_version};
 pub use emulated::{Emulated, Tally};
 pub(crate) use launch::arguments;
 pub use launch::{Access, Arguments, Field, Kernel, KernelAbi, Launch};
 pub use null::Null;
+pub use ptx_emulator::TensorCores;
 
 use crate::{Error, Result};
 
@@ -53,6 +57,11 @@ pub struct Recording(pub(crate) usize);
 pub trait Machine: Debug + Send {
     /// What it is.
     fn capabilities(&self) -> &Capabilities;
+
+    /// How its tensor cores add: as those of its compute capability, unless it says otherwise.
+    fn tensor_cores(&self) -> TensorCores {
+        TensorCores::of(self.capabilities().compute)
+    }
 
     /// Makes the kernels of a family known, from PTX text. A family is loaded once.
     ///
@@ -134,6 +143,11 @@ pub trait Machine: Debug + Send {
         self.upload(address, bytes)
     }
 
+    /// What its kernels have done, if it counts. The counters outlive the machine.
+    fn tally(&self) -> Option<Arc<Mutex<Tally>>> {
+        None
+    }
+
     /// Puts a time stamp into the stream.
     ///
     /// # Errors
@@ -151,7 +165,7 @@ pub trait Machine: Debug + Send {
     }
 }
 
-/// What a user can name after `--device`: the name, and what it is or why it cannot be used.
+/// What a user can name as a device: the name, and what it is or why it cannot be used.
 pub fn list() -> Vec<(String, Result<Capabilities>)> {
     let mut list = Vec::new();
     match devices() {
@@ -171,7 +185,7 @@ pub fn check_usable(gpu: &Capabilities) -> Result<()> {
         return images::check(gpu.compute);
     }
     let cause = format!("{} has compute capability {}", gpu.name, gpu.compute_capability());
-    Err(Error::usage("--device cuda", cause, "kernels are made for 7.5 and newer: use --device cpu"))
+    Err(Error::usage("device = cuda", cause, "kernels are made for 7.5 and newer: use `device = cpu`"))
 }
 
 /// The number of the first GPU that there are kernels for.
@@ -180,7 +194,7 @@ pub fn check_usable(gpu: &Capabilities) -> Result<()> {
 /// Why there is none.
 pub fn first_usable() -> Result<usize> {
     let found = devices()?;
-    let mut refusal = Error::usage("--device cuda", "the NVIDIA driver knows no GPU", "use --device cpu");
+    let mut refusal = Error::usage("device = cuda", "the NVIDIA driver knows no GPU", "use `device = cpu`");
     for (ordinal, gpu) in found.iter().enumerate() {
         match check_usable(gpu) {
             Ok(()) => return Ok(ordinal),
@@ -188,37 +202,4 @@ pub fn first_usable() -> Result<usize> {
         }
     }
     Err(refusal)
-}
-
-/// The machine of this name: `cuda`, `cuda:N` or `emulated`.
-///
-/// # Errors
-/// If there is none of this name, or it cannot be opened.
-pub fn open(name: &str) -> Result<Box<dyn Machine>> {
-    let ordinal = match name.split_once(':') {
-        None if name == "cuda" => Some(0),
-        Some(("cuda", number)) => number.parse().ok(),
-        _ => None,
-    };
-    match ordinal {
-        Some(ordinal) => Ok(Box::new(Cuda::open(ordinal)?)),
-        None if name == "emulated" => Ok(Box::new(Emulated::default())),
-        None => Err(Error::usage("--device", format_args!("{name} is no GPU"), "use cuda, cuda:N or emulated")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_listed_machine_opens_and_others_are_refused_by_name() {
-        for (name, found) in list() {
-            match found {
-                Ok(capabilities) => assert_eq!(open(&name).unwrap().capabilities(), &capabilities),
-                Err(_) => assert_eq!(open(&name).unwrap_err().exit_code(), 2),
-            }
-        }
-        assert!(open("cuda:x").unwrap_err().to_string().contains("cuda:x is no GPU"));
-    }
 }

@@ -16,25 +16,21 @@ const MOST_CHANNELS: usize = 4096;
 const MOST_VOXELS: usize = 1 << 32;
 
 /// How the decoder enlarges, and how blocks are regularised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
 pub enum Architecture {
     /// Nearest upsampling with a 2x2x2 convolution; dropout behind levels 4 and 5.
     #[serde(rename = "upsampling_dropout")]
     UpsamplingDropout,
     /// Transposed convolution; dropout behind levels 4 and 5.
     #[serde(rename = "conv3dtranspose_dropout")]
-    #[clap(name = "conv3dtranspose_dropout")]
     Conv3dTransposeDropout,
     /// Nearest upsampling with a 2x2x2 convolution; batch normalisation behind every activation.
     #[serde(rename = "upsampling_batchnormalization")]
-    #[clap(name = "upsampling_batchnormalization")]
     UpsamplingBatchNormalization,
     /// Transposed convolution; batch normalisation behind every activation.
     #[default]
     #[serde(rename = "conv3dtranspose_batchnormalization")]
-    #[clap(name = "conv3dtranspose_batchnormalization")]
     Conv3dTransposeBatchNormalization,
 }
 
@@ -76,7 +72,7 @@ pub struct UNetConfig {
     pub architecture: Architecture,
     /// Divides all numbers of filters but the head's.
     pub resize_factor: usize,
-    /// Of the dropout architectures.
+    /// Of the dropout architectures; above 0 and below 1 in a run.
     pub dropout_rate: f32,
     /// Channels of the images.
     pub channels: usize,
@@ -131,32 +127,32 @@ impl UNetConfig {
         let is_empty = || self.up_filters().into_iter().chain(self.filters()).any(|filters| filters == 0);
         if self.resize_factor == 0 || is_empty() {
             let cause = format!("{} leaves layers without filters", self.resize_factor);
-            return Err(Error::usage("--unet-resize-factor", cause, "choose 1 to 32"));
+            return Err(Error::usage("unet_resize_factor", cause, "choose 1 to 32"));
         }
         if !(1..=MOST_CHANNELS).contains(&self.channels) {
             let cause = format!("{} channels", self.channels);
-            return Err(Error::usage("--num-channels", cause, format!("give 1 to {MOST_CHANNELS}")));
+            return Err(Error::usage("num_channels", cause, format!("give 1 to {MOST_CHANNELS}")));
         }
         if self.head_filters > MOST_CHANNELS {
             let cause = format!("{} filters", self.head_filters);
-            return Err(Error::usage("--head-filters", cause, format!("give at most {MOST_CHANNELS}")));
+            return Err(Error::usage("head_filters", cause, format!("give at most {MOST_CHANNELS}")));
         }
         if !(2..=256).contains(&self.classes) {
             let cause = format!("{} classes", self.classes);
-            return Err(Error::usage("--num-classes", cause, "give 2 to 256, background included"));
+            return Err(Error::usage("num_classes", cause, "give 2 to 256, background included"));
         }
         if !(0.0..1.0).contains(&self.dropout_rate) {
-            let cause = format!("{} is not a share below 1", self.dropout_rate);
-            return Err(Error::usage("--unet-dropout-rate", cause, "give a number in [0, 1)"));
+            let cause = format!("{} is no share between 0 and 1", self.dropout_rate);
+            return Err(Error::usage("unet_dropout_rate", cause, "give a number above 0 and below 1"));
         }
-        for (extent, option) in extent.into_iter().zip(["--mri-depth", "--mri-width", "--mri-height"]) {
+        for (extent, option) in extent.into_iter().zip(["mri_depth", "mri_width", "mri_height"]) {
             if extent == 0 || extent % 16 != 0 {
                 let (below, above) = (extent / 16 * 16, (extent / 16).saturating_add(1).saturating_mul(16));
                 let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
                 return Err(Error::usage(option, format!("{extent} is no multiple of 16"), advice));
             }
         }
-        check_voxels("--mri-depth, --mri-width, --mri-height", 1, extent)
+        check_voxels("mri_depth, mri_width, mri_height", 1, extent)
     }
 
     /// Checks a number of samples of these extents.
@@ -189,7 +185,7 @@ mod tests {
         let config = UNetConfig::default();
         assert!(config.check([160, 240, 240]).is_ok());
         let error = config.check([155, 240, 240]).unwrap_err().to_string();
-        assert_eq!(error, "--mri-depth: 155 is no multiple of 16 (try 144 or 160)");
+        assert_eq!(error, "mri_depth: 155 is no multiple of 16 (try 144 or 160)");
         assert!(UNetConfig { resize_factor: 64, ..config }.check([16; 3]).is_err());
     }
 
@@ -199,13 +195,13 @@ mod tests {
         let config = UNetConfig { resize_factor: 1, channels, classes: 256, head_filters, ..UNetConfig::default() };
         let largest = [1024, 2048, 2048];
         config.check(largest).unwrap();
-        config.check_batch("--train-batch-size", 1, largest).unwrap();
+        config.check_batch("train_batch_size", 1, largest).unwrap();
         let huge = usize::MAX / 16 * 16;
         for extent in [[huge; 3], [huge, 16, 16], [usize::MAX; 3], [2048; 3]] {
             assert_eq!(config.check(extent).unwrap_err().exit_code(), 2, "{extent:?}");
         }
         for batch in [0, 2, usize::MAX] {
-            assert!(config.check_batch("--train-batch-size", batch, largest).is_err(), "{batch}");
+            assert!(config.check_batch("train_batch_size", batch, largest).is_err(), "{batch}");
         }
         assert!(UNetConfig { channels: usize::MAX, ..config }.check([16; 3]).is_err());
         assert!(UNetConfig { head_filters: usize::MAX, ..config }.check([16; 3]).is_err());

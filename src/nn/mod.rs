@@ -11,5 +11,5 @@ pub use architecture::{Architecture, UNetConfig};
 pub use init::initial_parameters;
 pub use precision::Precision;
 pub use raw::feed_raw;
-pub use step::{Program, StepConfig, names, record_prediction, record_training, record_validation};
+pub use step::{StepConfig, names, record_prediction, record_training, record_validation};
 pub use unet::{Mode, UNet};

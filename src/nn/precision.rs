@@ -8,9 +8,8 @@ use crate::tensor::DType;
 
 /// The format of activations and of their gradients. Parameters and their gradients, optimizer state, statistics and the
 /// loss are fp32 always, and so is every sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision.
     #[default]

@@ -12,9 +12,8 @@ use crate::{
 /// the rest. Images and labels are now what [`Form::Raw`](crate::data::loader::Form::Raw) says, and a row of numbers for each
 /// case comes with them. A graph without labels stays as it is.
 ///
-/// Nothing but the augmentation reads the batch, so the host may write the next one from then on
-/// ([`crate::session::DeviceSession::write_ahead`]), though the first convolution's filter gradient reads the images at the
-/// very end of a step. In fp32 that costs the bytes of one batch; rematerialisation takes them back when memory is short.
+/// Nothing but the augmentation reads the batch, so the host may write the next one from then on, though the first
+/// convolution's filter gradient reads the images at the very end of a step. In fp32 that costs the bytes of one batch; rematerialisation takes them back when memory is short.
 pub fn feed_raw(graph: Graph) -> Graph {
     let find = |[images, labels, numbers]: [&'static str; 3]| Some((graph.find(images)?, graph.find(labels)?, numbers));
     let found = [names::TRAINING_BATCH, names::VALIDATION_BATCH].into_iter().find_map(find);

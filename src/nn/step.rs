@@ -1,5 +1,7 @@
 //! The three graphs of a program: a training step, a validation pass, a prediction.
 
+use std::sync::Arc;
+
 use super::{Mode, UNet, UNetConfig};
 use crate::{
     Result,
@@ -8,6 +10,7 @@ use crate::{
         activation::{Sigmoid, Softmax},
         dice::{DiceLoss, LossKind},
         dropout,
+        elementwise::Add,
         non_finite::NonFinite,
         optimizer::{self, Optimizer},
     },
@@ -69,13 +72,6 @@ pub struct StepConfig {
     pub optimizer: Optimizer,
 }
 
-/// The graphs over one set of parameters, in the order in which a session knows them.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// The graphs.
-    pub graphs: Vec<Graph>,
-}
-
 impl StepConfig {
     fn images(&self) -> Volume {
         Volume { n: self.batch, extent: self.extent, c: self.network.channels }
@@ -102,7 +98,7 @@ pub fn record_training(config: &StepConfig) -> Result<Graph> {
 
     tape.set_stage(Stage::Loss);
     let loss = record_loss(&mut tape, config, [logits, labels, weights], names::LOSS, names::SUMS)?;
-    let pairs = differentiate(&mut tape, &[(loss, scale)])?;
+    let pairs = differentiate(&mut tape, &[(loss, scale)], &(Arc::new(Add) as _))?;
 
     tape.set_stage(Stage::Optimizer);
     let mut operands = vec![hyper];

@@ -1,11 +1,11 @@
-//! A shape of an operation worth testing and timing.
+//! A shape of an operation worth testing.
 
 use std::sync::Arc;
 
 use crate::{
     cpu::{Element, with_element},
     graph::Op,
-    machine::lower,
+    lowering,
     random::Stream,
     tensor::{DType, Shape, Spec},
 };
@@ -49,8 +49,8 @@ pub struct Case {
     pub op: Arc<dyn Op>,
     /// Its operands, in its order.
     pub operands: Vec<Operand>,
-    /// Whether it is big enough for timing to mean anything.
-    pub timed: bool,
+    /// Whether it is as large as in a real network: too large for machines that execute every instruction in software.
+    pub large: bool,
     /// Outputs through which gradients flow.
     pub seeded: Vec<usize>,
     /// Whether mixed precision has the same case with 16-bit activations.
@@ -119,7 +119,7 @@ impl Case {
         let shapes: Vec<String> = operands.iter().take(3).map(|operand| operand.spec.shape.to_string()).collect();
         let more = if operands.len() > 3 { " ..." } else { "" };
         let name = format!("{op:?} {}{more}", shapes.join(" "));
-        Self { name, op: Arc::new(op), operands, timed: false, seeded: vec![0], narrows: true }
+        Self { name, op: Arc::new(op), operands, large: false, seeded: vec![0], narrows: true }
     }
 
     /// The same case with the extents of every operand in its name, where the first few do not tell cases apart.
@@ -128,9 +128,9 @@ impl Case {
         Self { name: format!("{:?} {}", self.op, shapes.join(" ")), ..self }
     }
 
-    /// The same case, to be timed as well.
-    pub fn timed(self) -> Self {
-        Self { timed: true, ..self }
+    /// The same case, known to be a large one.
+    pub fn large(self) -> Self {
+        Self { large: true, ..self }
     }
 
     /// The same case for an operation through which no gradient flows.
@@ -165,7 +165,7 @@ impl Case {
 
     /// Whether a GPU can run the case.
     pub fn has_gpu_kernel(&self) -> bool {
-        lower::refusal(&*self.op, &self.specs()).is_none()
+        lowering::refusal(&*self.op, &self.specs()).is_none()
     }
 
     /// Specs of the operands.

@@ -1,7 +1,7 @@
 //! The operations, one folder each: shapes, memory, cost and derivative in `mod.rs`; the definition as plain loops in
-//! `reference.rs`; the CPU implementation in `cpu.rs`; shapes worth testing and timing in `cases.rs`.
+//! `reference.rs`; the CPU implementation in `cpu.rs`; shapes worth testing in `cases.rs`.
 //!
-//! Adding an operation is a folder and a line in [`catalogue`]: tests and benches iterate the catalogue.
+//! Adding an operation is a folder and a line in [`catalogue`]: tests iterate the catalogue.
 
 pub mod activation;
 pub mod augment;
@@ -22,6 +22,7 @@ pub mod max_pool;
 pub mod max_pool_fused;
 pub mod non_finite;
 pub mod optimizer;
+mod products;
 pub mod relu;
 mod slices;
 pub mod sources;

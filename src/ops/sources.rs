@@ -6,9 +6,8 @@
 
 use super::{activation, vector};
 use crate::{
-    cpu::{Element, Input},
+    cpu::{CpuCall, Element, Input},
     graph::reference::{Dense, Precision},
-    session::CpuCall,
     tensor::{DType, Spec, Volume},
 };
 

@@ -2,8 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{MemoryPlan, Options, Target, ladder, ladder::Level, plan, roofline::Rates};
-use crate::graph::{Graph, rematerialise::Forgotten, split_optimizer};
+use serde::{Deserialize, Serialize};
+
+use super::{MemoryPlan, Options, ladder, ladder::Level, plan, roofline::Rates};
+use crate::{
+    graph::{Graph, split_optimizer},
+    lowering::Processor,
+    rematerialise::Forgotten,
+};
 
 /// How much may be computed again.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,7 +26,8 @@ pub enum Rematerialise {
 }
 
 /// What may live on the host between the steps in which it is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Offload {
     /// Optimizer state, if that is faster than computing again what would not fit beside it. Never on the CPU.
     #[default]
@@ -132,7 +139,7 @@ fn percent(with: u64, without: u64) -> f64 {
 /// # Panics
 /// Without a graph. If optimizer state is to be on the host and the host is where the program runs.
 pub fn fit(graphs: &[Graph], options: Options, budget: Budget) -> Result<Fitted, Box<TooMuch>> {
-    let may_offload = options.target == Target::Gpu;
+    let may_offload = options.processor == Processor::Gpu;
     assert!(may_offload || budget.offload != Offload::Optimizer, "the CPU's state is on the host as it is");
     let elsewhere = || {
         let (graphs, options) = offloaded(graphs, options);
@@ -201,7 +208,7 @@ pub fn levels(graphs: &[Graph], options: Options, offload: Offload, rates: &Rate
     if offload != Offload::Optimizer {
         all = levels_here(graphs, options);
     }
-    if offload == Offload::Optimizer || (offload == Offload::Auto && options.target == Target::Gpu) {
+    if offload == Offload::Optimizer || (offload == Offload::Auto && options.processor == Processor::Gpu) {
         let (graphs, options) = offloaded(graphs, options);
         all.extend(levels_here(&graphs, options));
     }

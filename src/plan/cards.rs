@@ -1,7 +1,8 @@
 //! Cards by name, so that a run can be planned for one that nobody here owns.
 //!
 //! Memory is what the driver reports, in MiB; rates are the vendors' dense peaks. Tensor rates are those of 16-bit operands
-//! with fp32 sums, which consumer cards run at half the rate that their boxes advertise.
+//! with fp32 sums, which GeForce cards run at half the rate that their boxes advertise. The TITAN RTX is no GeForce: it runs
+//! them at the full one.
 
 use super::roofline::Rates;
 
@@ -63,7 +64,7 @@ pub const CARDS: &[Card] = &[
     card("rtx5090", 120, 32_607, [104.8, 209.5, 1792.0]),
     card("rtxa6000", 86, 49_140, [38.7, 154.8, 768.0]),
     card("t4", 75, 15_360, [8.1, 65.0, 320.0]),
-    card("titan-rtx", 75, 24_220, [16.3, 65.0, 672.0]),
+    card("titan-rtx", 75, 24_220, [16.3, 130.5, 672.0]),
     card("v100", 70, 32_510, [15.7, 125.0, 900.0]),
 ];
 
@@ -114,6 +115,15 @@ mod tests {
             let balance = card.rates.tensor / card.rates.bandwidth;
             assert!((15.0..420.0).contains(&balance), "{}: {balance}", card.name);
             assert!(card.rates.fp32 <= card.rates.tensor && card.free_bytes() > 7 << 30, "{}", card.name);
+        }
+    }
+
+    #[test]
+    fn the_least_time_of_a_titan_rtx_is_not_that_of_a_card_with_half_its_rate() {
+        // A multiprocessor of 7.5 does 64 multiply-adds in fp32 and 512 of 16-bit products per cycle.
+        let full = |card: &Card| (card.rates.tensor / card.rates.fp32 / 8.0).mul_add(10.0, 0.5) as u32;
+        for (name, tenths) in [("titan-rtx", 10), ("t4", 10), ("rtx2080ti", 5)] {
+            assert_eq!(full(&find(name).unwrap()), tenths, "{name}");
         }
     }
 }

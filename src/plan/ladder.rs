@@ -6,8 +6,8 @@
 //! measure is a *soft peak*, the sum over all nodes of a high power of the bytes alive there.
 
 use super::{Options, lifetime};
-use crate::graph::{
-    Graph, Node,
+use crate::{
+    graph::{Graph, Node},
     rematerialise::{Candidate, Forgotten, Reuse, candidates, rematerialise},
 };
 

@@ -1,9 +1,9 @@
 //! Which transient bytes must exist when.
 
-use super::{Options, Target, align};
+use super::Options;
 use crate::{
     graph::{Graph, ValueId},
-    machine::lower,
+    tensor::align,
 };
 
 /// A run of transient bytes with one lifetime: a value, several that hand the same bytes on, or a node's workspace.
@@ -67,10 +67,7 @@ pub(super) fn buffers(graph: &Graph, options: Options) -> Vec<Buffer> {
             buffer_of[output.0] = Some(buffer);
         }
         let (inputs, outputs) = (graph.specs(&node.inputs), graph.specs(&node.outputs));
-        let workspace = match options.target {
-            Target::Cpu(cpu) => node.op.cpu_workspace(&inputs, &outputs, cpu),
-            Target::Gpu => lower::workspace_bytes(&*node.op, &inputs, &outputs),
-        };
+        let workspace = options.processor.workspace_bytes(&*node.op, &inputs, &outputs);
         if workspace > 0 {
             buffers.push(fresh(Vec::new(), Some(index), workspace, options, index, index));
         }

@@ -25,45 +25,16 @@ pub use report::{LayerLine, Report, RoleLine};
 pub use verify::verify;
 
 use crate::{
-    graph::{CpuTarget, Graph, Role, ValueId},
-    tensor::Spec,
+    graph::{Graph, Role, ValueId},
+    lowering::Processor,
+    tensor::{Place, Spec, align},
 };
-
-/// A range of bytes in the arena.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// First byte.
-    pub offset: usize,
-    /// Number of bytes, without padding.
-    pub bytes: usize,
-}
-
-impl Place {
-    /// One past the last byte.
-    pub fn end(&self) -> usize {
-        self.offset + self.bytes
-    }
-
-    /// Whether two ranges share a byte.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.bytes > 0 && other.bytes > 0 && self.offset < other.end() && other.offset < self.end()
-    }
-}
-
-/// Who runs the program: operations want different scratch memory on a CPU and on a GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// This CPU.
-    Cpu(CpuTarget),
-    /// Any GPU.
-    Gpu,
-}
 
 /// How to lay out.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The device whose workspaces are planned.
-    pub target: Target,
+    /// The processor whose workspaces are planned.
+    pub processor: Processor,
     /// Bytes left free behind every range, so that tests can see who writes past the end.
     pub guard: usize,
     /// Whether outputs may take over the bytes of inputs that die.
@@ -75,12 +46,12 @@ pub struct Options {
 impl Options {
     /// The usual layout for this number of threads.
     pub fn for_threads(threads: usize) -> Self {
-        Self { target: Target::Cpu(CpuTarget { threads }), guard: 0, in_place: true, offload: false }
+        Self { processor: Processor::Cpu { threads }, guard: 0, in_place: true, offload: false }
     }
 
     /// The usual layout for a GPU, real or emulated: the same for all of them.
     pub fn for_gpu() -> Self {
-        Self { target: Target::Gpu, guard: 0, in_place: true, offload: false }
+        Self { processor: Processor::Gpu, guard: 0, in_place: true, offload: false }
     }
 }
 
@@ -154,14 +125,6 @@ impl MemoryPlan {
     pub fn is_staged(&self, value: &Persistent) -> bool {
         self.staged.is_some() && value.place.offset >= self.persistent_bytes
     }
-}
-
-/// Every range starts at a multiple of this: a cache line, and more than any vector load asks for.
-pub const ALIGNMENT: usize = 64;
-
-/// Rounds up to [`ALIGNMENT`].
-pub fn align(bytes: usize) -> usize {
-    bytes.next_multiple_of(ALIGNMENT)
 }
 
 /// Lays out a program.

@@ -73,7 +73,7 @@ mod tests {
         #[test]
         fn buffers_alive_together_never_share_bytes(list in prop::collection::vec((1usize..2000, 0usize..20, 0usize..20), 0..40)) {
             let buffers: Vec<_> =
-                list.iter().map(|&(bytes, a, b)| buffer(crate::plan::align(bytes), a.min(b), a.max(b))).collect();
+                list.iter().map(|&(bytes, a, b)| buffer(crate::tensor::align(bytes), a.min(b), a.max(b))).collect();
             let (offsets, total) = place(&buffers);
             for (i, a) in buffers.iter().enumerate() {
                 prop_assert!(offsets[i] + a.bytes <= total);

@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use super::{MemoryPlan, Place, ladder};
-use crate::graph::{Graph, Stage};
+use super::{MemoryPlan, ladder};
+use crate::{
+    graph::{Graph, Stage},
+    tensor::Place,
+};
 
 /// One node on the time axis.
 #[derive(Clone, Debug, Serialize)]

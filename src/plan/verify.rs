@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{ALIGNMENT, EntryPlan, MemoryPlan, Persistent, Place};
-use crate::graph::{Graph, Role, ValueId};
+use super::{EntryPlan, MemoryPlan, Persistent};
+use crate::{
+    graph::{Graph, Role, ValueId},
+    tensor::{ALIGNMENT, Place},
+};
 
 /// Who wrote each byte last, as disjoint ranges: start -> (end, owner).
 #[derive(Default)]

@@ -7,13 +7,14 @@ use crate::{
     cpu::Threads,
     graph::{
         Graph, Role, Tape, ValueId,
-        reference::{Dense, Precision, evaluate},
+        reference::{Dense, Precision, evaluate, evaluate_on},
     },
-    machine::{Machine, lower},
+    lowering,
+    machine::{Machine, TensorCores},
     ops::{case::Case, elementwise::Axpy},
-    plan::{self, MemoryPlan, Options, Place},
-    session::{DeviceSession, Session},
-    tensor::{DType, Spec},
+    plan::{self, MemoryPlan, Options},
+    session::{self, Program, Target},
+    tensor::{DType, Place, Spec},
 };
 
 /// Bytes behind every range that nobody may touch.
@@ -43,12 +44,17 @@ pub struct Single {
 }
 
 /// What runs a graph with guard bytes behind every range.
-pub trait Device {
+pub trait Runner {
     /// The results of the node as numbers, in its order.
     ///
     /// # Errors
     /// If the device fails; [`Error::Shape`] if the node wrote outside its operands, after which the device can go on.
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>>;
+
+    /// How it adds products of 16-bit numbers up: one after the other in fp32, unless it has tensor cores.
+    fn tensor_cores(&self) -> TensorCores {
+        TensorCores::Sequential
+    }
 
     /// Whether the device has an implementation for the case.
     fn can_run(&self, _case: &Case) -> bool {
@@ -117,60 +123,94 @@ impl Single {
 
     /// The results by definition, in this precision.
     pub fn reference<T: Precision>(&self) -> Vec<Vec<f64>> {
+        self.results_of(evaluate::<T>(&self.graph, self.sources_in()))
+    }
+
+    /// The results of plain loops in single precision, on these tensor cores.
+    pub fn reference_on(&self, cores: TensorCores) -> Vec<Vec<f64>> {
+        self.results_of(evaluate_on(cores, &self.graph, self.sources_in()))
+    }
+
+    fn sources_in<T: Precision>(&self) -> HashMap<ValueId, Dense<T>> {
         let convert =
             |dense: &Dense<f64>| Dense { shape: dense.shape, data: dense.data.iter().map(|&x| T::of(x)).collect() };
-        let known = evaluate(&self.graph, self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect());
+        self.sources.iter().map(|(&id, dense)| (id, convert(dense))).collect()
+    }
+
+    fn results_of<T: Precision>(&self, known: HashMap<ValueId, Dense<T>>) -> Vec<Vec<f64>> {
         self.results.iter().map(|id| known[id].data.iter().map(|x| x.f64()).collect()).collect()
     }
 }
 
-impl Device for Cpu {
+impl Runner for Cpu {
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let graphs = std::slice::from_ref(&single.graph);
         let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_threads(self.0) });
-        let mut session = Session::bind_planned(graphs, plan.clone(), Threads::new(self.0))?;
+        let mut program = session::bind_planned(graphs, plan.clone(), Threads::new(self.0))?;
         // Everything starts as the canary: reading what was never written shows as nonsense, writing outside as a hole.
-        session.arena_bytes_mut().fill(CANARY);
-        for (name, spec, data) in single.operands() {
-            session.bytes_mut(name).copy_from_slice(&encode(spec, data));
-        }
-        session.run(0);
-        single.check_holes(&plan, session.arena_bytes_mut())?;
-        let results = single.results.iter();
-        Ok(results.map(|&id| decode(single.spec(id), session.bytes_mut(single.name(id)))).collect())
+        fill(&mut *program, Place { offset: 0, bytes: plan.total })?;
+        let (results, guards) = single.run_bound(&mut *program, &holes(&plan))?;
+        guards.iter().try_for_each(|bytes| single.check_hole(bytes))?;
+        Ok(results)
     }
 }
 
-impl Device for Gpu {
+impl Runner for Gpu {
+    fn tensor_cores(&self) -> TensorCores {
+        self.0.as_ref().map_or(TensorCores::Sequential, |machine| machine.tensor_cores())
+    }
+
     fn can_run(&self, case: &Case) -> bool {
         let has = self.0.as_ref().map_or(0, |machine| machine.capabilities().compute);
-        lower::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
+        lowering::least_compute(&*case.op, &case.specs()).is_some_and(|needs| needs <= has)
     }
 
     fn run(&mut self, single: &Single) -> Result<Vec<Vec<f64>>> {
         let graphs = std::slice::from_ref(&single.graph);
         let plan = plan::plan(graphs, Options { guard: GUARD, ..Options::for_gpu() });
         let machine = self.0.take().expect("a machine that failed is not used again");
-        let mut session = DeviceSession::bind_planned(graphs, plan.clone(), machine)?;
+        let mut program = session::bind_planned(graphs, plan.clone(), machine)?;
         // Only holes and results start as the canary: the emulator itself sees reads of what nobody wrote.
-        holes(&plan).into_iter().try_for_each(|hole| session.fill(hole, CANARY))?;
+        let holes = holes(&plan);
+        holes.iter().try_for_each(|&hole| fill(&mut *program, hole))?;
         for value in plan.persistent.iter().filter(|value| value.role == "outputs") {
-            session.fill(value.place, CANARY)?;
+            fill(&mut *program, value.place)?;
         }
-        for (name, spec, data) in single.operands() {
-            session.write(name, &encode(spec, data))?;
+        let (results, guards) = single.run_bound(&mut *program, &holes)?;
+        if let Target::Machine(machine) = program.release()? {
+            self.0 = Some(machine);
         }
-        session.run(0)?;
-        let arena = session.read_arena()?;
-        let read = |&id: &ValueId| Ok(decode(single.spec(id), &session.read::<u8>(single.name(id))?));
-        let results = single.results.iter().map(read).collect::<Result<_>>()?;
-        self.0 = Some(session.release()?);
-        single.check_holes(&plan, &arena)?;
+        guards.iter().try_for_each(|bytes| single.check_hole(bytes))?;
         Ok(results)
     }
 }
 
+/// The results of a graph, each as numbers.
+type Numbers = Vec<Vec<f64>>;
+
+/// Fills bytes of an arena with the canary.
+fn fill(program: &mut dyn Program, place: Place) -> Result<()> {
+    program.upload(place, &vec![CANARY; place.bytes])
+}
+
 impl Single {
+    /// Runs the graph; its results as numbers, and the bytes of these places afterwards. Not of the whole arena: what no node
+    /// writes is nobody's to read, and NVIDIA's initcheck would report it.
+    fn run_bound(&self, program: &mut dyn Program, guards: &[Place]) -> Result<(Numbers, Vec<Vec<u8>>)> {
+        for (name, spec, data) in self.operands() {
+            program.write(program.bytes(name)?, &encode(spec, data))?;
+        }
+        program.run(0)?;
+        let mut guard = |&place: &Place| {
+            let mut bytes = vec![0; place.bytes];
+            program.download(place, &mut bytes).map(|()| bytes)
+        };
+        let guards = guards.iter().map(&mut guard).collect::<Result<_>>()?;
+        let read = |&id: &ValueId| Ok(decode(self.spec(id), &program.read(program.bytes(self.name(id))?)?));
+        let results = self.results.iter().map(read).collect::<Result<_>>()?;
+        Ok((results, guards))
+    }
+
     fn name(&self, id: ValueId) -> &str {
         &self.graph.value(id).name
     }
@@ -183,12 +223,12 @@ impl Single {
         self.sources.iter().map(|(&id, dense)| (self.name(id), self.spec(id), dense.data.as_slice()))
     }
 
-    fn check_holes(&self, plan: &MemoryPlan, arena: &[u8]) -> Result<()> {
-        let is_touched = |hole: &Place| arena[hole.offset..hole.end()].iter().any(|&byte| byte != CANARY);
-        match holes(plan).iter().find(|hole| is_touched(hole)) {
-            None => Ok(()),
-            Some(_) => Err(Error::shape(self.graph.nodes[self.node].op.kind(), "wrote outside its operands")),
+    /// Checks that bytes of nobody are as they were before.
+    fn check_hole(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.iter().all(|&byte| byte == CANARY) {
+            return Ok(());
         }
+        Err(Error::shape(self.graph.nodes[self.node].op.kind(), "wrote outside its operands"))
     }
 }
 

@@ -6,21 +6,21 @@ use std::{collections::HashMap, panic::resume_unwind, thread, time::Instant};
 use super::{Outcome, distance, encode};
 use crate::{
     Result,
+    fuse::Fuse,
     graph::{
         Graph, Role, Value, ValueId,
-        fuse::Fuse,
-        reference::{self, Dense, evaluate},
+        reference::{self, Dense, evaluate, evaluate_on},
     },
-    machine::{Machine, lower},
+    lowering::{self, Processor},
+    machine::{Machine, TensorCores},
     nn::{Architecture, Precision, StepConfig, UNetConfig, initial_parameters, names},
     ops::{
         augment,
         dice::LossKind,
         optimizer::{Optimizer, Rule},
     },
-    plan::Target,
     random::Stream,
-    session::DeviceSession,
+    session::{self, Target},
     tensor::{DType, Spec},
     train::budget::Run,
 };
@@ -70,7 +70,7 @@ impl Steps {
         let optimizer = Optimizer { rule: Rule::Sgd { momentum: 0.9, nesterov: true }, clip: 50.0 };
         let training = StepConfig { network, batch: 1, extent: [16; 3], loss: LossKind::LogDice, optimizer };
         let run = Run { training, validation_batch: 1, fuse: Fuse::Auto };
-        let (recorded, graph) = (run.graphs()?.swap_remove(0), run.graphs_for(Target::Gpu)?.swap_remove(0));
+        let (recorded, graph) = (run.graphs()?.swap_remove(0), run.graphs_for(Processor::Gpu)?.swap_remove(0));
         let mut initial = initially(&recorded, 3);
         initial.insert(names::CLASS_WEIGHTS.to_owned(), vec![0.5, 1.0, 2.0]);
         // Small steps: the coarsest level has one voxel, and without a variance to divide by, gradients are huge.
@@ -98,44 +98,54 @@ impl Steps {
     /// # Errors
     /// If the machine fails.
     pub fn run(&self, start: Start, machine: Box<dyn Machine>) -> Result<(Box<dyn Machine>, State)> {
-        let mut session = DeviceSession::bind(std::slice::from_ref(&self.graph), machine)?;
+        let mut program = session::bind(std::slice::from_ref(&self.graph), machine)?;
         for (name, data) in &self.initial {
-            session.write(name, &encode(self.spec(name), data))?;
+            program.write(program.bytes(name)?, &encode(self.spec(name), data))?;
         }
         // The images are what the definition reads: nothing is to be done to them.
-        if session.has(names::NUMBERS) {
+        if program.has(names::NUMBERS) {
             let volume = self.spec(names::IMAGES).shape.volume().expect("images have five axes");
-            session.write(names::NUMBERS, &augment::layout(volume).identity(volume.extent).repeat(volume.n))?;
+            program.set(names::NUMBERS, &augment::layout(volume).identity(volume.extent).repeat(volume.n))?;
         }
         let is_volume = |name: &str| name == names::IMAGES || name == names::LABELS;
         let is_ahead = |name: &str| start == Start::Ahead && is_volume(name);
         for (step, batch) in self.batches.iter().enumerate() {
             for (name, data) in batch {
-                let bytes = encode(self.spec(name), data);
+                let (slot, bytes) = (program.bytes(name)?, encode(self.spec(name), data));
                 match is_ahead(name) {
-                    false => session.write(name, &bytes)?,
-                    true if step == 0 => session.write_ahead(name, &bytes)?,
+                    false => program.write(slot, &bytes)?,
+                    true if step == 0 => program.write_ahead(slot, &bytes)?,
                     true => {}
                 }
             }
             match start {
-                Start::Launched => session.run(0)?,
-                Start::Captured | Start::Ahead => session.run_captured(0)?,
+                Start::Launched => program.run(0)?,
+                Start::Captured | Start::Ahead => program.run_captured(0)?,
             }
             for (name, data) in self.batches.iter().skip(step + 1).take(1).flatten() {
                 if is_ahead(name) {
-                    session.write_ahead(name, &encode(self.spec(name), data))?;
+                    program.write_ahead(program.bytes(name)?, &encode(self.spec(name), data))?;
                 }
             }
         }
         let names: Vec<String> = self.kept().map(|value| value.name.clone()).collect();
-        let state = names.into_iter().map(|name| Ok((name.clone(), session.read::<f32>(&name)?)));
+        let state = names.into_iter().map(|name| Ok((name.clone(), program.get::<f32>(&name)?)));
         let state = state.collect::<Result<State>>()?;
-        Ok((session.release()?, state))
+        match program.release()? {
+            Target::Machine(machine) => Ok((machine, state)),
+            Target::Cpu(_) => unreachable!("it was bound to a machine"),
+        }
     }
 
     /// The steps by definition: the fp32 values that survive them.
     pub fn by_definition<T: reference::Precision>(&self) -> HashMap<String, Vec<f64>> {
+        self.by_evaluating::<T>(evaluate)
+    }
+
+    fn by_evaluating<T: reference::Precision>(
+        &self,
+        evaluate: impl Fn(&Graph, HashMap<ValueId, Dense<T>>) -> HashMap<ValueId, Dense<T>>,
+    ) -> HashMap<String, Vec<f64>> {
         let mut known: HashMap<ValueId, Dense<T>> = HashMap::new();
         let dense = |name: &str, data: &[f64]| {
             let data = data.iter().map(|&x| T::of(x)).collect();
@@ -168,11 +178,11 @@ impl Steps {
 
     /// How near a run came to the truth, by the rule, as a share of the largest number of each role: a tensor whose true
     /// value is nothing has no scale of its own. Share, error and what is allowed, of the worst role. What the state lacks
-    /// is not looked at.
-    pub fn judge(&self, state: &State) -> (f64, f64, f64) {
+    /// is not looked at. Plain loops run on these tensor cores.
+    pub fn judge(&self, state: &State, cores: TensorCores) -> (f64, f64, f64) {
         let (truth, plain) = thread::scope(|scope| {
             let truth = scope.spawn(|| self.by_definition::<f64>());
-            let plain = self.by_definition::<f32>();
+            let plain = self.by_evaluating(|graph, sources| evaluate_on(cores, graph, sources));
             (truth.join().unwrap_or_else(|panic| resume_unwind(panic)), plain)
         });
         let widen = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
@@ -220,7 +230,7 @@ impl Steps {
     /// Whether a GPU of this compute capability (times ten) has all kernels.
     fn runs_on(&self, compute: u32) -> bool {
         self.graph.nodes.iter().all(|node| {
-            lower::least_compute(&*node.op, &self.graph.specs(&node.inputs)).is_some_and(|needs| needs <= compute)
+            lowering::least_compute(&*node.op, &self.graph.specs(&node.inputs)).is_some_and(|needs| needs <= compute)
         })
     }
 }
@@ -259,7 +269,7 @@ pub fn run(mut machine: Box<dyn Machine>, observe: &mut dyn FnMut(&Outcome)) -> 
         let launched;
         (machine, launched) = steps.run(Start::Launched, machine)?;
         let seconds = begin.elapsed().as_secs_f64();
-        let (share, error, allowed) = steps.judge(&launched);
+        let (share, error, allowed) = steps.judge(&launched, machine.tensor_cores());
         let case = |how: &str| format!("steps {architecture}{how} {precision}");
         observe(&Outcome { case: case(""), share, error, allowed, seconds });
         if architecture != Architecture::default() {

@@ -1,168 +1,226 @@
 //! Executes a planned program: binds it to one arena, then only runs.
 
-mod arena;
-mod call;
-mod device;
-mod executor;
+mod cpu;
+mod machine;
 mod memory;
 mod offload;
-pub mod roofline;
+mod slot;
+mod target;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Debug};
 
-use self::{arena::Arena, call::BoundNode};
+use self::{cpu::CpuProgram, machine::MachineProgram};
+pub use self::{
+    slot::{Directory, Scalar, Slot},
+    target::{Device, Target},
+};
 use crate::{
     Result,
-    cpu::{Threads, memory::available},
     graph::Graph,
-    plan::{self, MemoryPlan, Options, Place},
-    tensor::{DType, Spec},
+    plan::{self, MemoryPlan},
+    tensor::{Place, Spec},
 };
-pub use call::CpuCall;
-pub use device::DeviceSession;
-pub use executor::{Executor, RunsOn};
 
-/// A program on the CPU device: its arena and its bound nodes. Nothing is allocated after [`Session::bind`].
-#[derive(Debug)]
-pub struct Session {
-    threads: Threads,
-    arena: Arena,
-    plan: MemoryPlan,
-    entries: Vec<Vec<BoundNode>>,
-    directory: HashMap<String, (Spec, Place)>,
+/// A program bound to an arena, on the CPU or on a machine. Nothing is allocated after [`bind`].
+///
+/// Values are reached through a [`Slot`]: looked up by name once, when the program has been bound. Graphs are named by their
+/// position in the program, their *entry*.
+///
+/// A machine may still be busy when a run returns; reading a value waits for it.
+pub trait Program: Debug + Send {
+    /// The layout in force.
+    fn plan(&self) -> &MemoryPlan;
+
+    /// The persistent values by name.
+    fn directory(&self) -> &Directory;
+
+    /// Runs a graph, operation by operation. If optimizer state is on the host, the first graph is followed by the optimizer,
+    /// and this waits for its end.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn run(&mut self, entry: usize) -> Result<()>;
+
+    /// Like [`Self::run`], with the same bits, by the shortest way: a machine makes a recording at the first call and starts
+    /// all kernels at once from then on.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn run_captured(&mut self, entry: usize) -> Result<()> {
+        self.run(entry)
+    }
+
+    /// Runs a graph part by part and calls `observe` for each: position of its node, what ran (the kernel, or the kind of
+    /// operation), seconds by the clock of whoever ran it. Says whether there is a clock; without, nothing is observed.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn run_timed(&mut self, entry: usize, observe: &mut dyn FnMut(usize, &'static str, f64)) -> Result<bool>;
+
+    /// Seconds that so many captured runs take, one after the other; none if there is no clock.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn time_captured(&mut self, entry: usize, runs: usize) -> Result<Option<Vec<f64>>>;
+
+    /// Waits until everything has finished.
+    ///
+    /// # Errors
+    /// If a launch failed.
+    fn synchronise(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes bytes of the arena. Values are written through their slots; this is for tests that look at guard bytes.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn upload(&mut self, place: Place, bytes: &[u8]) -> Result<()>;
+
+    /// Writes the first bytes of the persistent value at this position of the plan, beside a run that is under way where that
+    /// can be done. See [`write_ahead`](trait@Program#method.write_ahead).
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn upload_ahead(&mut self, value: usize, bytes: &[u8]) -> Result<()> {
+        let place = Place { bytes: bytes.len(), ..self.plan().persistent[value].place };
+        self.upload(place, bytes)
+    }
+
+    /// Reads bytes of the arena, after everything before has finished. Like [`Self::upload`].
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn download(&mut self, place: Place, bytes: &mut [u8]) -> Result<()>;
+
+    /// Bytes that were allocated.
+    fn arena_bytes(&self) -> usize;
+
+    /// Frees the arena and gives back what the program ran on; a machine's kernels are still loaded.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn release(self: Box<Self>) -> Result<Target>;
 }
 
-impl Session {
-    /// Plans a program for these threads and binds it. All bytes of the arena start as zero.
+/// Plans a program for where it will run, and binds it. Persistent values start as zero.
+///
+/// # Errors
+/// If an operation has no kernel, a kernel is not in this build, or there is too little memory; if the machine fails.
+pub fn bind(graphs: &[Graph], target: impl Into<Target>) -> Result<Box<dyn Program>> {
+    let target = target.into();
+    bind_planned(graphs, plan::plan(graphs, target.options()), target)
+}
+
+/// Binds a program to a plan that was made for it and for where it will run ([`Target::options`]).
+///
+/// # Errors
+/// As [`bind`].
+///
+/// # Panics
+/// If the plan does not pass [`plan::verify`]: that is a bug in the planner, and running would corrupt results.
+pub fn bind_planned(graphs: &[Graph], plan: MemoryPlan, target: impl Into<Target>) -> Result<Box<dyn Program>> {
+    if let Err(violation) = plan::verify(graphs, &plan) {
+        panic!("the memory plan is wrong: {violation}");
+    }
+    Ok(match target.into() {
+        Target::Cpu(threads) => Box::new(CpuProgram::bind(graphs, plan, threads)?),
+        Target::Machine(machine) => Box::new(MachineProgram::bind(graphs, plan, machine)?),
+    })
+}
+
+impl<'p> dyn Program + 'p {
+    /// The value of this name, to read and write from now on.
     ///
     /// # Errors
-    /// [`crate::Error::Memory`] if the machine does not have the planned bytes free.
-    ///
-    /// # Panics
-    /// If the plan does not pass [`plan::verify`]: that is a bug in the planner, and running would corrupt results.
-    pub fn bind(graphs: &[Graph], threads: Threads) -> Result<Self> {
-        let options = Options::for_threads(threads.count());
-        Self::bind_planned(graphs, plan::plan(graphs, options), threads)
+    /// If the program has no such value, or it has another element type.
+    pub fn slot<T: Scalar>(&self, name: &str) -> Result<Slot<T>> {
+        self.directory().slot(name)
     }
 
-    /// Binds a program to a plan that was made for it.
+    /// The value of this name, whatever its element type, as its bytes.
     ///
     /// # Errors
-    /// As [`Session::bind`].
-    ///
-    /// # Panics
-    /// As [`Session::bind`].
-    pub fn bind_planned(graphs: &[Graph], plan: MemoryPlan, threads: Threads) -> Result<Self> {
-        // Asked first: an operating system that promises more than it has would kill the program later, in mid-run.
-        memory::require(plan.total, available())?;
-        if let Err(violation) = plan::verify(graphs, &plan) {
-            panic!("the memory plan is wrong: {violation}");
-        }
-        assert!(plan.staged.is_none(), "the CPU's optimizer state is on the host as it is");
-        let arena = Arena::new(plan.total).ok_or_else(|| memory::refused(plan.total, None))?;
-        let entries = graphs
-            .iter()
-            .zip(&plan.entries)
-            .map(|(graph, entry)| (0..graph.nodes.len()).map(|node| BoundNode::new(graph, entry, node)).collect())
-            .collect();
-        let directory = plan.persistent.iter().map(|value| (value.name.clone(), (value.spec, value.place))).collect();
-        Ok(Self { threads, arena, plan, entries, directory })
-    }
-
-    /// The layout in force.
-    pub fn plan(&self) -> &MemoryPlan {
-        &self.plan
-    }
-
-    /// Bytes of the arena.
-    pub fn arena_bytes(&self) -> usize {
-        self.arena.bytes()
-    }
-
-    /// The threads that the program runs on.
-    pub fn threads(&self) -> &Threads {
-        &self.threads
-    }
-
-    /// Runs the graph at this position of the program.
-    pub fn run(&mut self, entry: usize) {
-        for node in &self.entries[entry] {
-            node.run(&self.arena, &self.threads);
-        }
-    }
-
-    /// Runs a graph and calls `observe` after every node with its position and seconds.
-    pub fn run_timed(&mut self, entry: usize, observe: &mut dyn FnMut(usize, f64)) {
-        for (index, node) in self.entries[entry].iter().enumerate() {
-            let start = std::time::Instant::now();
-            node.run(&self.arena, &self.threads);
-            observe(index, start.elapsed().as_secs_f64());
-        }
-    }
-
-    /// The persistent values by name, with their specs.
-    pub fn persistent(&self) -> impl Iterator<Item = (&str, Spec)> {
-        self.plan.persistent.iter().map(|value| (value.name.as_str(), value.spec))
+    /// If the program has no such value.
+    pub fn bytes(&self, name: &str) -> Result<Slot<u8>> {
+        self.directory().bytes(name)
     }
 
     /// Whether the program has a persistent value of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.directory.contains_key(name)
+        self.directory().has(name)
     }
 
-    /// An fp32 value.
+    /// The persistent values by name, with their specs.
+    pub fn persistent(&self) -> impl Iterator<Item = (&str, Spec)> {
+        self.plan().persistent.iter().map(|value| (value.name.as_str(), value.spec))
+    }
+
+    /// Writes a value.
     ///
-    /// # Panics
-    /// If the program has no such value: names come from this crate.
-    pub fn f32(&self, name: &str) -> &[f32] {
-        bytemuck::cast_slice(self.arena.read(self.locate(name, DType::F32)))
+    /// # Errors
+    /// If the elements do not fill the value exactly, or the slot is another program's; if the machine fails.
+    pub fn write<T: Scalar>(&mut self, slot: Slot<T>, elements: &[T]) -> Result<()> {
+        self.directory().check(slot, elements.len(), true)?;
+        self.upload(slot.place, bytemuck::cast_slice(elements))
     }
 
-    /// An fp32 value, to write.
+    /// Writes the first elements of an input for the next run, beside a run that is under way: the upload begins when that
+    /// run no longer reads the input. Best called right after [`Program::run_captured`], and for the first time before it: a
+    /// run that was captured before is captured anew.
     ///
-    /// # Panics
-    /// If the program has no such value.
-    pub fn f32_mut(&mut self, name: &str) -> &mut [f32] {
-        let place = self.locate(name, DType::F32);
-        bytemuck::cast_slice_mut(self.arena.write(place))
+    /// # Errors
+    /// If the value has fewer elements, or the slot is another program's; if the machine fails.
+    pub fn write_ahead<T: Scalar>(&mut self, slot: Slot<T>, elements: &[T]) -> Result<()> {
+        self.directory().check(slot, elements.len(), false)?;
+        self.upload_ahead(slot.index, bytemuck::cast_slice(elements))
     }
 
-    /// A u8 value, to write.
+    /// Reads a value, after everything before has finished.
     ///
-    /// # Panics
-    /// If the program has no such value.
-    pub fn u8_mut(&mut self, name: &str) -> &mut [u8] {
-        let place = self.locate(name, DType::U8);
-        self.arena.write(place)
+    /// # Errors
+    /// If the slot is another program's; if the machine fails.
+    pub fn read<T: Scalar>(&mut self, slot: Slot<T>) -> Result<Vec<T>> {
+        let mut elements = vec![T::zeroed(); slot.len()];
+        self.read_into(slot, &mut elements)?;
+        Ok(elements)
     }
 
-    /// A u32 value, to write.
+    /// Reads a value into a buffer of its size, after everything before has finished.
     ///
-    /// # Panics
-    /// If the program has no such value.
-    pub fn u32_mut(&mut self, name: &str) -> &mut [u32] {
-        let place = self.locate(name, DType::U32);
-        bytemuck::cast_slice_mut(self.arena.write(place))
+    /// # Errors
+    /// If the buffer has another size, or the slot is another program's; if the machine fails.
+    pub fn read_into<T: Scalar>(&mut self, slot: Slot<T>, elements: &mut [T]) -> Result<()> {
+        self.directory().check(slot, elements.len(), true)?;
+        self.download(slot.place, bytemuck::cast_slice_mut(elements))
     }
 
-    /// The bytes of a value of any element type.
+    /// Writes a value by name: for what is written once.
     ///
-    /// # Panics
-    /// If the program has no such value.
-    pub fn bytes_mut(&mut self, name: &str) -> &mut [u8] {
-        let (_, place) = self.directory.get(name).unwrap_or_else(|| panic!("the program has no value {name}"));
-        self.arena.write(*place)
+    /// # Errors
+    /// As [`slot`](trait@Program#method.slot) and [`write`](trait@Program#method.write).
+    pub fn set<T: Scalar>(&mut self, name: &str, elements: &[T]) -> Result<()> {
+        let slot = self.slot(name)?;
+        self.write(slot, elements)
     }
 
-    /// The whole arena, for tests that look at guard bytes.
-    pub fn arena_bytes_mut(&mut self) -> &mut [u8] {
-        let bytes = self.arena.bytes();
-        self.arena.write(Place { offset: 0, bytes })
+    /// Reads a value by name: for what is read once.
+    ///
+    /// # Errors
+    /// As [`slot`](trait@Program#method.slot) and [`read`](trait@Program#method.read).
+    pub fn get<T: Scalar>(&mut self, name: &str) -> Result<Vec<T>> {
+        let slot = self.slot(name)?;
+        self.read(slot)
     }
 
-    fn locate(&self, name: &str, dtype: DType) -> Place {
-        let (spec, place) = self.directory.get(name).unwrap_or_else(|| panic!("the program has no value {name}"));
-        assert_eq!(spec.dtype, dtype, "{name} has another element type");
-        *place
+    /// Writes values by name, such as initial weights.
+    ///
+    /// # Errors
+    /// As [`set`](trait@Program#method.set).
+    pub fn set_all(&mut self, values: &HashMap<String, Vec<f32>>) -> Result<()> {
+        values.iter().try_for_each(|(name, elements)| self.set(name, elements))
     }
 }
+
+#[cfg(test)]
+mod tests;

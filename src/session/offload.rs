@@ -6,7 +6,8 @@
 use crate::{
     Result,
     machine::Machine,
-    plan::{MemoryPlan, Place, Staged},
+    plan::{MemoryPlan, Staged},
+    tensor::Place,
 };
 
 /// What a plan stages, on the host.

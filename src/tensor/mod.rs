@@ -1,12 +1,14 @@
-//! What a tensor is before it has bytes: element type, extents, and both together.
+//! What a tensor is before it has bytes: element type, extents, both together, and where the bytes will be.
 //!
 //! Activations are N D H W C with the channel innermost ([`Volume`]). Filters are `[D, H, W, in, out]`, the output
 //! channel innermost, as in Keras. Everything is dense and row-major: there are no strides.
 
 mod dtype;
+mod place;
 mod shape;
 
 pub use dtype::DType;
+pub use place::{ALIGNMENT, Place, align};
 pub use shape::{Shape, Volume};
 
 /// Element type and extents: all that planning needs to know about a value.

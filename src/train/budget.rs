@@ -4,13 +4,12 @@ use serde::Serialize;
 
 use crate::{
     Error, Result,
-    graph::{
-        Graph,
-        fuse::{Fuse, PATTERNS, fuse_with, passes},
-    },
+    fuse::{Fuse, PATTERNS, fuse_with, passes},
+    graph::Graph,
+    lowering::Processor,
     nn::{Precision, StepConfig, feed_raw, record_training, record_validation},
     plan::{
-        Options, Target,
+        Options,
         budget::{self, Budget, Fitted, Offload, Rematerialise, TooMuch},
         plan,
     },
@@ -83,10 +82,10 @@ impl Run {
     /// # Errors
     /// If the extents do not fit the network.
     pub fn merged(&self, options: Options) -> Result<Merged> {
-        let plain = Self { fuse: Fuse::None, ..*self }.graphs_for(options.target)?;
-        let merged = self.graphs_for(options.target)?;
+        let plain = Self { fuse: Fuse::None, ..*self }.graphs_for(options.processor)?;
+        let merged = self.graphs_for(options.processor)?;
         let counts = match self.fuse {
-            Fuse::Auto => fuse_with(&record_training(&self.training)?, options.target.into(), &PATTERNS).1,
+            Fuse::Auto => fuse_with(&record_training(&self.training)?, options.processor, &PATTERNS).1,
             Fuse::None => vec![0; PATTERNS.len()],
         };
         let patterns = PATTERNS.iter().zip(counts).map(|(pattern, count)| PatternLine { name: pattern.name, count });
@@ -103,11 +102,11 @@ impl Run {
     ///
     /// # Errors
     /// If the extents do not fit the network.
-    pub fn graphs_for(&self, target: Target) -> Result<Vec<Graph>> {
-        let graphs = self.graphs()?.into_iter().map(|graph| self.fuse.apply(graph, target));
-        Ok(match target {
-            Target::Cpu(_) => graphs.collect(),
-            Target::Gpu => graphs.map(feed_raw).collect(),
+    pub fn graphs_for(&self, processor: Processor) -> Result<Vec<Graph>> {
+        let graphs = self.graphs()?.into_iter().map(|graph| self.fuse.apply(graph, processor));
+        Ok(match processor {
+            Processor::Cpu { .. } => graphs.collect(),
+            Processor::Gpu => graphs.map(feed_raw).collect(),
         })
     }
 
@@ -116,7 +115,7 @@ impl Run {
     /// # Errors
     /// [`Error::Memory`] with what it needs, what there is, and the nearest runs that fit, each of them laid out.
     pub fn fit(&self, options: Options, limit: Limit) -> Result<Fitted> {
-        let refusal = match budget::fit(&self.graphs_for(options.target)?, options, limit.budget) {
+        let refusal = match budget::fit(&self.graphs_for(options.processor)?, options, limit.budget) {
             Ok(fitted) => return Ok(fitted),
             Err(refusal) => refusal,
         };
@@ -124,7 +123,7 @@ impl Run {
         let (needs, has) = distinguishable(least.plan.total, budget);
         let alternatives = self.alternatives(options, limit.budget);
         let advice = if alternatives.is_empty() {
-            "nothing smaller fits either: raise --memory-budget".to_owned()
+            "nothing smaller fits either: raise `memory_budget`".to_owned()
         } else {
             let fits = |(change, needs): &(String, usize)| format!("{change} fits in {}", bytes(*needs));
             alternatives.iter().map(fits).collect::<Vec<_>>().join("; ")
@@ -135,23 +134,23 @@ impl Run {
     /// Changes that would make the run fit, nearest first within each kind, with the bytes that each comes to.
     pub fn alternatives(&self, options: Options, budget: Budget) -> Vec<(String, usize)> {
         let needs = |run: &Self, budget| {
-            let graphs = run.graphs_for(options.target).ok()?;
+            let graphs = run.graphs_for(options.processor).ok()?;
             budget::fit(&graphs, options, budget).ok().map(|fitted| fitted.plan.total)
         };
         let mut list = Vec::new();
         if matches!(budget.rematerialise, Rematerialise::None | Rematerialise::Fraction(_)) {
             let full = Budget { rematerialise: Rematerialise::Full, ..budget };
-            list.extend(needs(self, full).map(|bytes| ("--rematerialise full".to_owned(), bytes)));
+            list.extend(needs(self, full).map(|bytes| ("`rematerialise = full`".to_owned(), bytes)));
         }
-        if budget.offload == Offload::None && options.target == Target::Gpu {
+        if budget.offload == Offload::None && options.processor == Processor::Gpu {
             let optimizer = Budget { offload: Offload::Optimizer, ..budget };
-            list.extend(needs(self, optimizer).map(|bytes| ("--offload optimizer".to_owned(), bytes)));
+            list.extend(needs(self, optimizer).map(|bytes| ("`offload = optimizer`".to_owned(), bytes)));
         }
         if self.training.network.precision == Precision::Fp32 {
             // fp16, which every GPU has that there are kernels for; bf16 takes the same.
             let mut narrow = *self;
             narrow.training.network.precision = Precision::Fp16;
-            list.extend(needs(&narrow, budget).map(|bytes| ("--precision fp16".to_owned(), bytes)));
+            list.extend(needs(&narrow, budget).map(|bytes| ("`precision = fp16`".to_owned(), bytes)));
         }
         // A change that another one makes as well is kept out of it: each is the smallest of its own kind.
         let mut first_that_fits = |runs: Vec<(String, Self)>| {
@@ -171,10 +170,10 @@ impl Run {
             let run = Self { training, validation_batch: self.validation_batch.min(most), ..*self };
             let mut changes = Vec::new();
             if training.batch != self.training.batch {
-                changes.push(format!("--train-batch-size {most}"));
+                changes.push(format!("`train_batch_size = {most}`"));
             }
             if run.validation_batch != self.validation_batch {
-                changes.push(format!("--val-batch-size {most}"));
+                changes.push(format!("`val_batch_size = {most}`"));
             }
             (changes.join(" "), run)
         };
@@ -202,7 +201,7 @@ impl Run {
             .map(|factor| {
                 let mut training = self.training;
                 training.network.resize_factor = factor;
-                (format!("--unet-resize-factor {factor}"), Self { training, ..*self })
+                (format!("`unet_resize_factor = {factor}`"), Self { training, ..*self })
             })
             .collect()
     }

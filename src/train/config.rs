@@ -12,7 +12,7 @@ use crate::{
         augment::Augmentation,
         preprocess::{Fit, Normalization},
     },
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{StepConfig, UNetConfig},
     ops::{
         dice::LossKind,
@@ -70,20 +70,25 @@ impl TrainConfig {
     /// Naming the option that does not work.
     pub fn check(&self) -> Result<()> {
         self.network.check(self.extent)?;
+        // A network that was trained so before this was refused still labels images.
+        if self.network.dropout_rate == 0.0 {
+            let cause = "0 drops nothing, which is another network";
+            return Err(Error::usage("unet_dropout_rate", cause, "give a number above 0 and below 1"));
+        }
         self.schedule.validate()?;
-        for (batch, option) in [(self.train_batch, "--train-batch-size"), (self.validation_batch, "--val-batch-size")] {
+        for (batch, option) in [(self.train_batch, "train_batch_size"), (self.validation_batch, "val_batch_size")] {
             self.network.check_batch(option, batch, self.extent)?;
         }
         // Kernels compute in single precision, where a rate may be too large or too small although f64 holds it.
         if !(self.schedule.lr as f32).is_normal() {
             return Err(Error::usage(
-                "--lr",
+                "lr",
                 format!("{:e} cannot work", self.schedule.lr),
                 "give a number such as 1e-4",
             ));
         }
         if self.epochs == 0 {
-            return Err(Error::usage("--training-epochs", "0 epochs", "give at least 1"));
+            return Err(Error::usage("training_epochs", "0 epochs", "give at least 1"));
         }
         check_optimizer(&self.rule, self.clip)?;
         self.check_augmentation()
@@ -92,12 +97,12 @@ impl TrainConfig {
     fn check_augmentation(&self) -> Result<()> {
         let Augmentation { flip: _, rotation, zoom, scale, shift, gamma, noise } = self.augmentation;
         for (option, value, most) in [
-            ("--rotation", rotation, 180.0),
-            ("--zoom", zoom, 10.0),
-            ("--intensity-scale", scale, 1.0),
-            ("--intensity-shift", shift, 1000.0),
-            ("--gamma", gamma, 10.0),
-            ("--noise", noise, 1000.0),
+            ("rotation", rotation, 180.0),
+            ("zoom", zoom, 10.0),
+            ("intensity_scale", scale, 1.0),
+            ("intensity_shift", shift, 1000.0),
+            ("gamma", gamma, 10.0),
+            ("noise", noise, 1000.0),
         ] {
             if !(0.0..=most).contains(&value) {
                 return Err(Error::usage(
@@ -112,27 +117,18 @@ impl TrainConfig {
 
     /// The training step that this run repeats.
     pub fn training_step(&self) -> StepConfig {
-        self.step(self.train_batch)
-    }
-
-    /// The validation pass.
-    pub fn validation_step(&self) -> StepConfig {
-        self.step(self.validation_batch)
+        StepConfig {
+            network: self.network,
+            batch: self.train_batch,
+            extent: self.extent,
+            loss: self.loss,
+            optimizer: Optimizer { rule: self.rule, clip: self.clip },
+        }
     }
 
     /// Both as one program, to be laid out.
     pub fn program(&self) -> Run {
         Run { training: self.training_step(), validation_batch: self.validation_batch, fuse: self.fuse }
-    }
-
-    fn step(&self, batch: usize) -> StepConfig {
-        StepConfig {
-            network: self.network,
-            batch,
-            extent: self.extent,
-            loss: self.loss,
-            optimizer: Optimizer { rule: self.rule, clip: self.clip },
-        }
     }
 
     /// Whether a run with `other` may go on from a checkpoint of this one: everything but the number of epochs agrees.
@@ -147,13 +143,13 @@ impl TrainConfig {
         if self.network.precision != other.network.precision {
             let (was, is) = (self.network.precision, other.network.precision);
             let cause = format!("the run to resume computes in {was}, this one would in {is}");
-            return Err(Error::usage("--precision", cause, format!("resume with --precision {was}")));
+            return Err(Error::usage("precision", cause, format!("resume with `precision = {was}`")));
         }
         let (mine, theirs) = (fields(self), fields(other));
         for (name, value) in mine {
             if name != "epochs" && theirs.get(&name) != Some(&value) {
                 let cause = format!("{name} was {value} in the run to resume and is {} now", theirs[&name]);
-                return Err(Error::usage("--resume-train", cause, "resume with the settings of that run"));
+                return Err(Error::usage("resume_train", cause, "resume with the settings of that run"));
             }
         }
         Ok(())
@@ -166,14 +162,14 @@ impl TrainConfig {
 /// Naming the option that does not work.
 pub fn check_optimizer(rule: &Rule, clip: f32) -> Result<()> {
     if !(clip.is_finite() && clip >= 0.0) {
-        return Err(Error::usage("--clip-value", format!("{clip} cannot work"), "give 0 (off) or a positive number"));
+        return Err(Error::usage("clip_value", format!("{clip} cannot work"), "give 0 (off) or a positive number"));
     }
     match *rule {
         Rule::Sgd { momentum, .. } if !(0.0..1.0).contains(&momentum) => {
-            Err(Error::usage("--momentum", format!("{momentum} cannot work"), "give 0 or more, below 1"))
+            Err(Error::usage("momentum", format!("{momentum} cannot work"), "give 0 or more, below 1"))
         }
         Rule::Adam { epsilon, .. } | Rule::Nadam { epsilon, .. } if !(epsilon.is_normal() && epsilon > 0.0) => {
-            Err(Error::usage("--epsilon", format!("{epsilon:e} cannot work"), "give a positive number such as 1e-7"))
+            Err(Error::usage("epsilon", format!("{epsilon:e} cannot work"), "give a positive number such as 1e-7"))
         }
         _ => Ok(()),
     }

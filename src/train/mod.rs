@@ -1,17 +1,15 @@
-//! The training loop and what it leaves behind: checkpoints, history, curves.
+//! The training loop and what it leaves behind: history, curves.
 
 pub mod budget;
-pub mod checkpoint;
 pub mod config;
 pub mod curves;
 pub mod figures;
 pub mod history;
 pub mod loss_scale;
 pub mod observer;
-pub mod progress;
 pub mod record;
 pub mod schedule;
-pub mod state;
+mod slots;
 pub mod tensorboard;
 pub mod trainer;
 

@@ -7,11 +7,11 @@ use crate::Result;
 
 /// Is told how a run goes.
 pub trait Observer {
-    /// An epoch begins (`epoch` counts from 1) at step `first` of `steps`.
-    fn epoch_starts(&mut self, epoch: usize, epochs: usize, steps: usize, first: usize);
+    /// An epoch begins (counted from 1, of so many) at step `_first` of `_steps`.
+    fn epoch_starts(&mut self, _epoch: usize, _epochs: usize, _steps: usize, _first: usize) {}
 
     /// A step is done: its loss, its soft Dice coefficient and its duration, waiting for data included.
-    fn step(&mut self, loss: f64, dice: f64, took: Duration);
+    fn step(&mut self, _loss: f64, _dice: f64, _took: Duration) {}
 
     /// After a step, where the loss is scaled: the scale of the next one, and steps of the epoch that were skipped.
     fn loss_scale(&mut self, _scale: f32, _skipped_in_epoch: u64) {}

@@ -1,21 +1,16 @@
-//! What a run leaves in its folder as it goes: history, event files, curves; and its progress on the terminal.
+//! What a run leaves in its folder as it goes: history, event files, curves.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use super::{
-    checkpoint::Position,
     curves,
     figures::{EpochFigures, Figures},
     history::{self, History, Row, Scores},
     observer::Observer,
-    progress::{self, Progress},
     tensorboard::Events,
     trainer::{BEST, LAST},
 };
-use crate::{Error, Result, files::Existing};
+use crate::{Error, Result, checkpoint::Position, files::Existing};
 
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +23,11 @@ pub enum Start {
     Resume,
 }
 
-/// Keeps history, event file and curves of a run, and shows its progress.
+/// Keeps history, event file and curves of a run.
 pub struct Record {
     folder: PathBuf,
     history: History,
     events: Events,
-    progress: Option<Progress>,
 }
 
 impl Record {
@@ -52,7 +46,7 @@ impl Record {
             Start::Resume => History::resume(folder, &classes, position.epoch)?,
         };
         let events = Events::create(folder, position.global_step)?;
-        Ok(Self { folder: folder.to_owned(), history, events, progress: None })
+        Ok(Self { folder: folder.to_owned(), history, events })
     }
 
     fn write_events(&mut self, row: &Row, loss_scale: Option<f64>) -> Result<()> {
@@ -101,27 +95,8 @@ fn remove_run(folder: &Path) -> Result<()> {
 }
 
 impl Observer for Record {
-    fn epoch_starts(&mut self, epoch: usize, epochs: usize, steps: usize, first: usize) {
-        self.progress = Some(Progress::epoch(epoch as u64, epochs as u64, (steps - first) as u64));
-    }
-
-    fn step(&mut self, loss: f64, dice: f64, took: Duration) {
-        if let Some(progress) = &mut self.progress {
-            progress.step(loss, dice, took);
-        }
-    }
-
-    fn loss_scale(&mut self, _scale: f32, skipped_in_epoch: u64) {
-        if let Some(progress) = &mut self.progress {
-            progress.skipped(skipped_in_epoch);
-        }
-    }
-
     fn epoch_ends(&mut self, figures: &EpochFigures) -> Result<()> {
         let row = row(figures);
-        if let Some(progress) = self.progress.take() {
-            progress.finish(&summary(&row, self.history.classes(), figures.is_best));
-        }
         self.write_events(&row, figures.loss_scale)?;
         self.history.push(row)?;
         curves::write(&self.history, &self.folder)
@@ -148,23 +123,4 @@ fn row(figures: &EpochFigures) -> Row {
         waiting: figures.waited,
         skipped: figures.skipped,
     }
-}
-
-/// An epoch in one line.
-fn summary(row: &Row, classes: &[String], is_best: bool) -> String {
-    let mut line = format!("loss {:.4} dice {:.4}", row.train.loss, row.train.dice);
-    if let Some(scores) = &row.validation {
-        line += &format!("  validation loss {:.4} dice {:.4}", scores.loss, scores.dice);
-    }
-    for (class, dice) in classes.iter().zip(&row.dice) {
-        line += &dice.map_or_else(|| format!("  {class} n/a"), |dice| format!("  {class} {dice:.4}"));
-    }
-    line += &format!(
-        "  {:.1} s, {:.0} ms/step, {:.1} % waiting for data",
-        row.seconds,
-        row.ms_per_step,
-        100.0 * row.waiting
-    );
-    line += &progress::skipped(row.skipped);
-    line + if is_best { "  (best)" } else { "" }
 }

@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    checkpoint::{EarlyStopState, ScheduleState},
+};
 
 /// A base rate, a warm-up, and a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,13 +19,13 @@ pub struct Schedule {
     /// Steps over which the rate rises linearly to the rule's: the n-th of N has n / N of it.
     pub warmup_steps: u64,
     /// What happens afterwards.
-    pub rule: Rule,
+    pub rule: Decay,
 }
 
 /// How the rate changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Rule {
+pub enum Decay {
     /// Not at all.
     Constant,
     /// Multiplied by `factor` after `patience` epochs without improvement of a metric that is to grow (Keras
@@ -46,7 +49,7 @@ pub enum Rule {
     },
 }
 
-/// The numbers of [`Rule::Plateau`].
+/// The numbers of [`Decay::Plateau`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plateau {
@@ -62,20 +65,6 @@ pub struct Plateau {
     pub cooldown: u32,
 }
 
-/// What a schedule remembers between epochs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduleState {
-    /// The rate before warm-up and decay; only [`Rule::Plateau`] changes it.
-    pub lr: f64,
-    /// The best metric so far.
-    pub best: Option<f64>,
-    /// Epochs since then, or since the last reduction.
-    pub wait: u32,
-    /// Epochs in which nothing is counted yet.
-    pub cooldown: u32,
-}
-
 impl Default for Plateau {
     fn default() -> Self {
         Self { factor: 0.1, patience: 20, min_lr: 1e-6, min_delta: 1e-4, cooldown: 0 }
@@ -85,7 +74,7 @@ impl Default for Plateau {
 impl Schedule {
     /// The reference's: reduce on plateau, no warm-up.
     pub fn plateau(lr: f64) -> Self {
-        Self { lr, warmup_steps: 0, rule: Rule::Plateau(Plateau::default()) }
+        Self { lr, warmup_steps: 0, rule: Decay::Plateau(Plateau::default()) }
     }
 
     /// Checks the numbers.
@@ -96,11 +85,11 @@ impl Schedule {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let refuse = |option, x: f64, advice| Err(Error::usage(option, format!("{x} cannot work"), advice));
         if !positive(self.lr) {
-            return refuse("--lr", self.lr, "give a positive number");
+            return refuse("lr", self.lr, "give a positive number");
         }
         let (end, steps) = match &self.rule {
-            Rule::Constant => return Ok(()),
-            Rule::Plateau(plateau) => {
+            Decay::Constant => return Ok(()),
+            Decay::Plateau(plateau) => {
                 if !(positive(plateau.factor) && plateau.factor < 1.0) {
                     return refuse("plateau factor", plateau.factor, "give a number between 0 and 1");
                 }
@@ -109,10 +98,10 @@ impl Schedule {
                 }
                 (plateau.min_lr, 1)
             }
-            &Rule::Polynomial { power, .. } if !positive(power) => {
+            &Decay::Polynomial { power, .. } if !positive(power) => {
                 return refuse("decay power", power, "give a positive number");
             }
-            &Rule::Polynomial { end, steps, .. } | &Rule::Cosine { end, steps } => (end, steps),
+            &Decay::Polynomial { end, steps, .. } | &Decay::Cosine { end, steps } => (end, steps),
         };
         if !(end.is_finite() && end >= 0.0) {
             return refuse("lowest learning rate", end, "give 0 or a positive number");
@@ -132,9 +121,9 @@ impl Schedule {
     pub fn rate(&self, state: &ScheduleState, step: u64) -> f64 {
         let progress = |steps: u64| (step.min(steps) as f64) / steps as f64;
         let rate = match self.rule {
-            Rule::Constant | Rule::Plateau(_) => state.lr,
-            Rule::Polynomial { power, end, steps } => end + (state.lr - end) * (1.0 - progress(steps)).powf(power),
-            Rule::Cosine { end, steps } => {
+            Decay::Constant | Decay::Plateau(_) => state.lr,
+            Decay::Polynomial { power, end, steps } => end + (state.lr - end) * (1.0 - progress(steps)).powf(power),
+            Decay::Cosine { end, steps } => {
                 end + (state.lr - end) * 0.5 * (1.0 + (std::f64::consts::PI * progress(steps)).cos())
             }
         };
@@ -143,7 +132,7 @@ impl Schedule {
 
     /// The state after an epoch whose validation gave `metric`. A metric that is not a number is no improvement.
     pub fn next(&self, state: &ScheduleState, metric: f64) -> ScheduleState {
-        let Rule::Plateau(plateau) = &self.rule else { return state.clone() };
+        let Decay::Plateau(plateau) = &self.rule else { return state.clone() };
         let mut next = state.clone();
         if next.cooldown > 0 {
             next.cooldown -= 1;
@@ -172,16 +161,6 @@ pub struct EarlyStop {
     pub patience: u32,
     /// Only what exceeds the best by more than this is an improvement.
     pub min_delta: f64,
-}
-
-/// What an early stop remembers between epochs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EarlyStopState {
-    /// The best metric so far.
-    pub best: Option<f64>,
-    /// Epochs since then.
-    pub wait: u32,
 }
 
 impl EarlyStop {
@@ -219,7 +198,7 @@ mod tests {
     }
 
     fn plateau(patience: u32, cooldown: u32) -> Schedule {
-        let rule = Rule::Plateau(Plateau { patience, cooldown, min_lr: 1e-3, ..Plateau::default() });
+        let rule = Decay::Plateau(Plateau { patience, cooldown, min_lr: 1e-3, ..Plateau::default() });
         Schedule { lr: 0.5, warmup_steps: 0, rule }
     }
 
@@ -253,8 +232,8 @@ mod tests {
     #[test]
     fn decays_begin_at_the_rate_and_end_at_the_end() {
         let schedule = |rule| Schedule { lr: 0.2, warmup_steps: 0, rule };
-        let polynomial = schedule(Rule::Polynomial { power: 1.0, end: 0.1, steps: 10 });
-        let cosine = schedule(Rule::Cosine { end: 0.1, steps: 10 });
+        let polynomial = schedule(Decay::Polynomial { power: 1.0, end: 0.1, steps: 10 });
+        let cosine = schedule(Decay::Cosine { end: 0.1, steps: 10 });
         for schedule in [polynomial, cosine] {
             let rate = |step| schedule.rate(&schedule.start(), step);
             approx::assert_relative_eq!(rate(0), 0.2, max_relative = 1e-15);
@@ -266,7 +245,7 @@ mod tests {
 
     #[test]
     fn warm_up_rises_linearly_to_the_rate() {
-        let schedule = Schedule { lr: 0.5, warmup_steps: 4, rule: Rule::Constant };
+        let schedule = Schedule { lr: 0.5, warmup_steps: 4, rule: Decay::Constant };
         let rates: Vec<f64> = (0..6).map(|step| schedule.rate(&schedule.start(), step)).collect();
         assert_eq!(rates, [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]);
     }
@@ -291,13 +270,13 @@ mod tests {
         let schedule = |lr, rule| Schedule { lr, warmup_steps: 0, rule };
         let bad_factor = Plateau { factor: 1.0, ..Plateau::default() };
         for bad in [
-            schedule(0.0, Rule::Constant),
-            schedule(f64::NAN, Rule::Constant),
-            schedule(f64::INFINITY, Rule::Constant),
-            schedule(1.0, Rule::Plateau(bad_factor)),
-            schedule(1.0, Rule::Cosine { end: 0.0, steps: 0 }),
-            schedule(1.0, Rule::Polynomial { power: -1.0, end: 0.0, steps: 1 }),
-            schedule(1.0, Rule::Polynomial { power: 1.0, end: -1.0, steps: 1 }),
+            schedule(0.0, Decay::Constant),
+            schedule(f64::NAN, Decay::Constant),
+            schedule(f64::INFINITY, Decay::Constant),
+            schedule(1.0, Decay::Plateau(bad_factor)),
+            schedule(1.0, Decay::Cosine { end: 0.0, steps: 0 }),
+            schedule(1.0, Decay::Polynomial { power: -1.0, end: 0.0, steps: 1 }),
+            schedule(1.0, Decay::Polynomial { power: 1.0, end: -1.0, steps: 1 }),
         ] {
             assert_eq!(bad.validate().unwrap_err().exit_code(), 2, "{bad:?}");
         }

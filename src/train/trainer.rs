@@ -9,32 +9,38 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     TrainConfig,
     budget::Limit,
-    checkpoint::{Checkpoint, Label, Meta, Position},
     figures::{EpochFigures, Figures},
     loss_scale::LossScale,
     observer::Observer,
-    schedule::{EarlyStopState, ScheduleState},
-    state::{self, Saved},
+    slots::{BatchSlots, Slots},
 };
 use crate::{
     Error, Result,
+    checkpoint::{
+        Checkpoint, EarlyStopState, Label, Meta, Position, ScheduleState,
+        state::{self, Saved},
+    },
     data::{
         loader::{Batch, Form, Loader},
         preprocess::Preprocessing,
     },
-    nn::{initial_parameters, names, record_training},
+    nn::{UNetConfig, initial_parameters, names, record_training},
     ops::dice::Sums,
     optim::OptimizerState,
-    plan::budget::Budget,
-    session::{Executor, RunsOn},
+    plan::{MemoryPlan, budget::Budget},
+    session::{self, Program, Slot, Target},
 };
 
 const TRAINING: usize = 0;
 const VALIDATION: usize = 1;
+
+/// The member of the run's configuration that a checkpoint holds apart.
+const NETWORK: &str = "network";
 
 /// File names within a run's folder.
 pub const BEST: &str = "best.safetensors";
@@ -60,9 +66,11 @@ pub enum Ending {
     Stopped,
     /// The time was up; the run can be resumed.
     TimeUp,
+    /// Somebody asked for it; everything is saved, and the run can be resumed.
+    OnRequest,
 }
 
-/// The configuration entry of a checkpoint.
+/// The configuration entry of a checkpoint. The network, which `run` has as well, stands apart in the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Configuration {
     run: TrainConfig,
@@ -74,14 +82,15 @@ struct Configuration {
     loss_scale: Option<LossScale>,
 }
 
-/// A run: the session that computes, and where it stands.
+/// A run: the program that computes, and where it stands.
 #[derive(Debug)]
 pub struct Trainer {
     config: TrainConfig,
     preprocessing: Preprocessing,
     labels: Vec<String>,
     class_weights: Vec<f32>,
-    session: Executor,
+    program: Box<dyn Program>,
+    slots: Slots,
     rematerialised: (usize, f64),
     saved: Vec<Saved>,
     position: Position,
@@ -105,10 +114,10 @@ impl Trainer {
         preprocessing: Preprocessing,
         labels: Vec<String>,
         class_weights: Vec<f32>,
-        runs_on: impl Into<RunsOn>,
+        target: impl Into<Target>,
     ) -> Result<Self> {
         let limit = Limit { budget: Budget::default(), name: "" };
-        Self::within(limit, config, preprocessing, labels, class_weights, runs_on)
+        Self::within(limit, config, preprocessing, labels, class_weights, target)
     }
 
     /// A new run with initial weights that stays within a memory limit. The limit changes no bit of the results.
@@ -121,19 +130,20 @@ impl Trainer {
         preprocessing: Preprocessing,
         labels: Vec<String>,
         class_weights: Vec<f32>,
-        runs_on: impl Into<RunsOn>,
+        target: impl Into<Target>,
     ) -> Result<Self> {
         config.check()?;
-        let runs_on = runs_on.into();
+        let target = target.into();
         // What a run starts from and saves is that of the step as it was recorded, however it is laid out.
         let recorded = record_training(&config.training_step())?;
-        let fitted = config.program().fit(runs_on.options(), limit)?;
+        let fitted = config.program().fit(target.options(), limit)?;
         let (forgotten, extra_percent) = (fitted.forgotten, fitted.extra_flops_percent());
         let graphs = fitted.graphs;
-        let mut session = Executor::bind_planned(&graphs, fitted.plan, runs_on)?;
-        state::initialise(&mut session, &initial_parameters(&recorded, config.seed))?;
-        session.write(names::CLASS_WEIGHTS, &class_weights)?;
-        session.write(names::LOSS_SCALE, &[1.0f32])?;
+        let mut program = session::bind_planned(&graphs, fitted.plan, target)?;
+        program.set_all(&initial_parameters(&recorded, config.seed))?;
+        program.set(names::CLASS_WEIGHTS, &class_weights)?;
+        program.set(names::LOSS_SCALE, &[1.0f32])?;
+        let slots = Slots::of(&*program, config.network.precision.scales_loss())?;
         Ok(Self {
             schedule: config.schedule.start(),
             saved: state::saved_values(&recorded),
@@ -148,7 +158,8 @@ impl Trainer {
             preprocessing,
             labels,
             class_weights,
-            session,
+            slots,
+            program,
             rematerialised: (forgotten, extra_percent),
         })
     }
@@ -159,15 +170,14 @@ impl Trainer {
     /// If the checkpoint is damaged, of another network, or of a run with other settings.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         let checkpoint = Checkpoint::load(path)?;
-        let configuration: Configuration = serde_json::from_value(checkpoint.meta.configuration.clone())
-            .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))?;
+        let configuration = Configuration::of(&checkpoint, path)?;
         configuration.run.continues_as(&self.config)?;
         let preprocessing = serde_json::to_value(&self.preprocessing).expect("plain data");
         if preprocessing != checkpoint.meta.preprocessing || configuration.class_weights != self.class_weights {
             let cause = "the run was trained on other data";
             return Err(Error::input(path, cause, "resume with the dataset and the split of that run"));
         }
-        state::from_tensors(&mut self.session, &self.saved, &checkpoint, path)?;
+        state::from_tensors(&mut *self.program, &self.saved, &checkpoint, path)?;
         let meta = checkpoint.meta;
         self.position = meta.position;
         self.schedule = meta.schedule.unwrap_or_else(|| self.config.schedule.start());
@@ -185,14 +195,19 @@ impl Trainer {
         Ok(())
     }
 
+    /// The network that is trained.
+    pub fn network(&self) -> UNetConfig {
+        self.config.network
+    }
+
     /// Where the run stands.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The session, for its plan.
-    pub fn session(&self) -> &Executor {
-        &self.session
+    /// The layout in memory.
+    pub fn plan(&self) -> &MemoryPlan {
+        self.program.plan()
     }
 
     /// Number of activations that are computed again in each step, and the work that this adds, in percent.
@@ -202,7 +217,7 @@ impl Trainer {
 
     /// How far loaders are to bring the cases of this run: on a GPU the step does the rest.
     pub fn form(&self) -> Form {
-        if self.session.has(names::NUMBERS) { Form::Raw } else { Form::Ready }
+        if self.slots.training.numbers.is_some() { Form::Raw } else { Form::Ready }
     }
 
     /// The best validation Dice coefficient so far, and its epoch counted from 1.
@@ -237,7 +252,7 @@ impl Trainer {
                 // While a step runs, the next batch is made and uploaded.
                 let batch = epoch.next().transpose()?;
                 if let Some(batch) = &batch {
-                    self.write(names::TRAINING_BATCH, batch)?;
+                    self.write(self.slots.training, batch)?;
                 }
                 if is_running {
                     let (loss, dice) = self.finish_step()?;
@@ -281,13 +296,10 @@ impl Trainer {
     }
 
     /// Uploads a batch for the next run, beside one that is under way.
-    fn write(&mut self, [images, labels, numbers]: [&str; 3], batch: &Batch) -> Result<()> {
-        self.session.write_ahead(images, &batch.images)?;
-        self.session.write_ahead(labels, &batch.labels)?;
-        match self.form() {
-            Form::Ready => Ok(()),
-            Form::Raw => self.session.write_ahead(numbers, &batch.numbers),
-        }
+    fn write(&mut self, slots: BatchSlots, batch: &Batch) -> Result<()> {
+        self.program.write_ahead(slots.images, &batch.images)?;
+        self.program.write_ahead(slots.labels, &batch.labels)?;
+        slots.numbers.map_or(Ok(()), |numbers| self.program.write_ahead(numbers, &batch.numbers))
     }
 
     /// Starts an optimizer step on the batch that was written last.
@@ -297,46 +309,46 @@ impl Trainer {
         self.optimizer_before = self.optimizer;
         let hyper = self.optimizer.advance(&self.config.rule, rate, f64::from(scale));
         let (seed, step) = (self.config.seed, self.position.global_step);
-        self.session.write(names::HYPER, &hyper)?;
+        self.program.write(self.slots.hyper, &hyper)?;
         let rng = [seed as u32, (seed >> 32) as u32, step as u32, (step >> 32) as u32];
-        self.session.write(names::RNG, &rng)?;
+        self.program.write(self.slots.rng, &rng)?;
         if self.loss_scale.is_some() {
-            self.session.write(names::LOSS_SCALE, &[scale])?;
+            self.program.write(self.slots.loss_scale, &[scale])?;
         }
-        self.session.run(TRAINING)
+        self.program.run_captured(TRAINING)
     }
 
     /// Waits for the step; returns its loss and soft Dice coefficient.
     fn finish_step(&mut self) -> Result<(f64, f64)> {
-        let samples = self.samples(names::SUMS)?;
+        let samples = self.samples(self.slots.sums)?;
         let (loss, dice) = self.partial.add_batch(&samples, self.config.loss, &self.class_weights);
         self.position.step_in_epoch += 1;
         self.position.global_step += 1;
         if !loss.is_finite() {
             return Err(self.diverged());
         }
-        if let Some(state) = self.loss_scale {
-            self.loss_scale = Some(self.next_scale(state)?);
+        if let Some((state, overflow)) = self.loss_scale.zip(self.slots.overflow) {
+            self.loss_scale = Some(self.next_scale(state, overflow)?);
         }
         Ok((loss, dice))
     }
 
     /// Lowers the scale of the loss and takes the optimizer's step back if the device skipped it.
-    fn next_scale(&mut self, state: LossScale) -> Result<LossScale> {
-        if self.session.read::<u32>(names::OVERFLOW)?[0] == 0 {
+    fn next_scale(&mut self, state: LossScale, overflow: Slot<u32>) -> Result<LossScale> {
+        if self.program.read(overflow)?[0] == 0 {
             return Ok(state.after_good_step());
         }
         self.optimizer = self.optimizer_before;
         state.after_skipped_step().ok_or_else(|| {
             let Position { epoch, step_in_epoch, .. } = self.position;
             let cause = format!("gradients exceed what fp16 holds (epoch {}, step {step_in_epoch})", epoch + 1);
-            Error::usage("--precision", cause, "train anew with --precision bf16, or with a lower --lr")
+            Error::usage("precision", cause, "train anew with `precision = bf16`, or with a lower `lr`")
         })
     }
 
     /// What the last run left about each sample.
-    fn samples(&mut self, name: &str) -> Result<Vec<Sums>> {
-        let sums = self.session.read::<f32>(name)?;
+    fn samples(&mut self, sums: Slot<f32>) -> Result<Vec<Sums>> {
+        let sums = self.program.read(sums)?;
         let voxels = self.config.extent.iter().product();
         Ok(Sums::of_samples(&sums, self.config.network.outputs(), voxels).collect())
     }
@@ -345,7 +357,7 @@ impl Trainer {
     fn diverged(&self) -> Error {
         let Position { epoch, step_in_epoch, .. } = self.position;
         let cause = format!("the loss is no longer a number (epoch {}, step {step_in_epoch})", epoch + 1);
-        Error::usage("--lr", cause, "train anew with a lower learning rate or a lower --clip-value")
+        Error::usage("lr", cause, "train anew with a lower learning rate or a lower `clip_value`")
     }
 
     fn validate(&mut self, loader: &Loader) -> Result<Figures> {
@@ -356,17 +368,17 @@ impl Trainer {
             let batch = epoch.next().transpose()?;
             if let Some(batch) = &batch {
                 // A short last batch leaves old samples behind it; their sums are not looked at.
-                self.write(names::VALIDATION_BATCH, batch)?;
+                self.write(self.slots.validation, batch)?;
             }
             if running > 0 {
-                let mut samples = self.samples(names::VALIDATION_SUMS)?;
+                let mut samples = self.samples(self.slots.validation_sums)?;
                 samples.truncate(running);
                 figures.add_batch(&samples, self.config.loss, &self.class_weights);
             }
             let Some(batch) = batch else { return Ok(figures) };
             running = batch.len();
             loader.recycle(batch);
-            self.session.run(VALIDATION)?;
+            self.program.run_captured(VALIDATION)?;
         }
     }
 
@@ -430,19 +442,37 @@ impl Trainer {
             best_epoch: self.best.map(|(_, epoch)| epoch),
             labels: labels.map(|(value, name)| Label { value: value as u16, name: name.clone() }).collect(),
             preprocessing: serde_json::to_value(&self.preprocessing).expect("plain data"),
-            configuration: serde_json::to_value(configuration).expect("plain data"),
+            configuration: configuration.without_network(),
+            network: Some(self.config.network),
             ..Meta::default()
         };
-        Checkpoint { tensors: state::to_tensors(&mut self.session, &self.saved)?, meta }.save(path)
+        Checkpoint { tensors: state::to_tensors(&mut *self.program, &self.saved)?, meta }.save(path)
+    }
+}
+
+impl Configuration {
+    /// The entry of a checkpoint, the network put back.
+    fn of(checkpoint: &Checkpoint, path: &Path) -> Result<Self> {
+        let network = checkpoint.network(path)?;
+        let mut entry = checkpoint.meta.configuration.clone();
+        if let Some(run) = entry.get_mut("run").and_then(Value::as_object_mut) {
+            run.insert(NETWORK.to_owned(), serde_json::to_value(network).expect("plain data"));
+        }
+        serde_json::from_value(entry)
+            .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))
+    }
+
+    fn without_network(&self) -> Value {
+        let mut entry = serde_json::to_value(self).expect("plain data");
+        entry["run"].as_object_mut().expect("a struct becomes an object").remove(NETWORK);
+        entry
     }
 }
 
 /// The configuration of the run that wrote a checkpoint.
 ///
 /// # Errors
-/// If the checkpoint was not written by a training run of this version.
+/// If the checkpoint was not written by a training run.
 pub fn configuration_of(checkpoint: &Checkpoint, path: &Path) -> Result<TrainConfig> {
-    serde_json::from_value(checkpoint.meta.configuration.clone())
-        .map(|configuration: Configuration| configuration.run)
-        .map_err(|error| Error::input(path, error, "give a checkpoint that `gyrus train` wrote"))
+    Ok(Configuration::of(checkpoint, path)?.run)
 }

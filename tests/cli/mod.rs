@@ -9,7 +9,7 @@ use std::{
 };
 
 use assert_cmd::Command;
-use gyrus::{demo, train::checkpoint::Checkpoint};
+use gyrus::{checkpoint::Checkpoint, demo};
 use serde_json::Value;
 use tempfile::TempDir;
 

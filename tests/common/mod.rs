@@ -1,5 +1,6 @@
 //! What several integration tests share.
 
+pub mod document;
 pub mod fixture;
 pub mod record;
 pub mod single;

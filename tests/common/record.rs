@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // each test binary uses its own part of this module
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use gyrus::{
     cpu::Threads,
@@ -11,7 +11,8 @@ use gyrus::{
         Graph, Op, Role, Tape, ValueId, differentiate,
         reference::{Dense, Precision, evaluate},
     },
-    session::Session,
+    ops::elementwise::Add,
+    session,
     tensor::{DType, Shape, Spec},
 };
 
@@ -75,7 +76,7 @@ impl Recorded {
             let spec = tape.graph().value(values[0]).spec;
             let id = tape.source("seed", spec, Role::Input);
             sources.insert(id, Dense { shape: spec.shape, data });
-            let pairs = differentiate(&mut tape, &[(values[0], id)]).unwrap();
+            let pairs = differentiate(&mut tape, &[(values[0], id)], &(Arc::new(Add) as _)).unwrap();
             let trained = operands.iter().filter(|operand| operand.role == Role::Parameter).count();
             assert_eq!(pairs.len(), trained, "operands without a gradient");
             for (parameter, gradient) in pairs {
@@ -96,17 +97,19 @@ impl Recorded {
 
     /// On the CPU with two threads.
     pub fn cpu(&self) -> HashMap<String, Vec<f64>> {
-        let mut session = Session::bind(std::slice::from_ref(&self.graph), Threads::new(2)).unwrap();
+        let mut session = session::bind(std::slice::from_ref(&self.graph), Threads::new(2)).unwrap();
         for (&id, dense) in &self.sources {
             let value = self.graph.value(id);
             match value.spec.dtype {
-                DType::F32 => write(session.f32_mut(&value.name), &dense.data, |x| x as f32),
-                DType::U8 => write(session.u8_mut(&value.name), &dense.data, |x| x as u8),
+                DType::F32 => session.set(&value.name, &dense.data.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+                DType::U8 => session.set(&value.name, &dense.data.iter().map(|&x| x as u8).collect::<Vec<_>>()),
                 other => panic!("{}: {other:?} operands are not written here", value.name),
             }
+            .unwrap();
         }
-        session.run(0);
-        let read = |id| session.f32(&self.graph.value(id).name).iter().map(|&x| f64::from(x)).collect();
+        session.run(0).unwrap();
+        let mut read =
+            |id| session.get::<f32>(&self.graph.value(id).name).unwrap().into_iter().map(f64::from).collect();
         self.results.iter().map(|(name, id)| (name.clone(), read(*id))).collect()
     }
 

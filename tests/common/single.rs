@@ -4,17 +4,17 @@
 
 use gyrus::{
     ops::{case::Case, catalogue},
-    selftest::{Device, Operands, Single, judge},
+    selftest::{Operands, Runner, Single, judge},
 };
 
 /// Asserts that each result of the case is at most twice as far from the truth as plain loops.
-pub fn check_against_definition(case: &Case, device: &mut dyn Device) {
+pub fn check_against_definition(case: &Case, device: &mut dyn Runner) {
     let outcome = judge(case, device).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     assert!(outcome.is_good(), "{}: error {:e}, allowed {:e}", case.name, outcome.error, outcome.allowed);
 }
 
 /// Asserts that casts give the very numbers that plain loops give: that they round to nearest even.
-pub fn check_casts(device: &mut dyn Device) {
+pub fn check_casts(device: &mut dyn Runner) {
     let casts: Vec<Case> = catalogue().into_iter().filter(|case| case.op.kind() == "cast").collect();
     assert!(casts.len() >= 12, "{} casts", casts.len());
     for case in casts {
@@ -30,7 +30,7 @@ pub fn can_work_in_place(case: &Case) -> bool {
 }
 
 /// The bits of the results on this device.
-pub fn bits(device: &mut dyn Device, single: &Single) -> Vec<Vec<u64>> {
+pub fn bits(device: &mut dyn Runner, single: &Single) -> Vec<Vec<u64>> {
     let results =
         device.run(single).unwrap_or_else(|error| panic!("{:?}: {error}", single.graph.nodes[single.node].op));
     results.iter().map(|values| values.iter().map(|x| x.to_bits()).collect()).collect()

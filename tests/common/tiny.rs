@@ -13,7 +13,7 @@ use gyrus::{
         preprocess::Preprocessing,
         sampler::Sampler,
     },
-    graph::fuse::Fuse,
+    fuse::Fuse,
     nn::{Architecture, UNetConfig},
     ops::{dice::LossKind, optimizer::Rule},
     train::{
@@ -45,7 +45,7 @@ pub fn config(preprocessing: &Preprocessing, classes: usize) -> TrainConfig {
         weighted_classes: false,
         rule: Rule::Sgd { momentum: 0.9, nesterov: true },
         clip: 0.0,
-        schedule: Schedule { lr: 0.05, warmup_steps: 0, rule: schedule::Rule::Constant },
+        schedule: Schedule { lr: 0.05, warmup_steps: 0, rule: schedule::Decay::Constant },
         early_stop: None,
         augmentation: Augmentation::default(),
         normalization,
@@ -93,8 +93,6 @@ pub fn train(
 struct Losses(Vec<f64>);
 
 impl Observer for Losses {
-    fn epoch_starts(&mut self, _epoch: usize, _epochs: usize, _steps: usize, _first: usize) {}
-
     fn step(&mut self, loss: f64, _dice: f64, _took: Duration) {
         self.0.push(loss);
     }

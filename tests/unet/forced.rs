@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use gyrus::{
     graph::{Graph, Node, Role, ValueId, reference::Dense},
-    session::Session,
+    session::Program,
 };
 
 pub use gyrus::graph::reference::Precision;
@@ -41,14 +41,14 @@ impl Branches {
         kept
     }
 
-    /// What a session of the kept graph has decided in its last run.
-    pub fn read(graph: &Graph, merged: &Graph, session: &Session) -> Self {
-        let read = |id: ValueId| session.f32(&merged.value(id).name);
-        let operand = |id| match Operand::of(merged, id) {
-            Operand::Made(id) => read(id).to_vec(),
+    /// What a program of the kept graph has decided in its last run.
+    pub fn read(graph: &Graph, merged: &Graph, session: &mut dyn Program) -> Self {
+        let mut read = |id: ValueId| session.get::<f32>(&merged.value(id).name).unwrap();
+        let mut operand = |id| match Operand::of(merged, id) {
+            Operand::Made(id) => read(id),
             Operand::Normalised([x, scale, shift]) => {
                 let (scale, shift) = (read(scale), read(shift));
-                let coefficients = scale.iter().zip(shift).cycle();
+                let coefficients = scale.iter().zip(&shift).cycle();
                 read(x).iter().zip(coefficients).map(|(x, (scale, shift))| x.mul_add(*scale, *shift)).collect()
             }
         };

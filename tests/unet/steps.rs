@@ -10,7 +10,7 @@ use gyrus::{
     },
     nn::names,
     optim::OptimizerState,
-    session::Session,
+    session::{self, Program},
 };
 
 use super::{
@@ -42,40 +42,45 @@ pub struct Expected {
 }
 
 impl Golden {
-    pub fn session(&self, program: &[Graph], initial: &HashMap<String, Vec<f32>>) -> Session {
-        let mut session = Session::bind(program, Threads::new(2)).unwrap();
+    pub fn session(&self, program: &[Graph], initial: &HashMap<String, Vec<f32>>) -> Box<dyn Program> {
+        let mut session = session::bind(program, Threads::new(2)).unwrap();
         for (name, data) in initial.iter().filter(|(name, _)| session_has(program, name)) {
-            session.f32_mut(name).copy_from_slice(data);
+            session.set(name, data).unwrap();
         }
         if session.has(names::LABELS) {
-            session.u8_mut(names::LABELS).copy_from_slice(&self.labels());
+            session.set(names::LABELS, &self.labels()).unwrap();
         }
         session
     }
 
-    /// Three steps on the CPU; `observe` sees the session after each.
+    /// Three steps on the CPU; `observe` sees the program after each.
     pub fn run_cpu(
         &self,
         program: &[Graph],
         recipe: &Recipe,
         initial: &HashMap<String, Vec<f32>>,
-        observe: &mut dyn FnMut(usize, &Session),
+        observe: &mut dyn FnMut(usize, &mut dyn Program),
     ) -> Run {
         let mut session = self.session(program, initial);
         let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
         let (mut state, mut losses, mut gradients) = (OptimizerState::default(), Vec::new(), HashMap::new());
         for step in 0..STEPS {
-            session.f32_mut(names::HYPER).copy_from_slice(&state.advance(&recipe.rule, recipe.rate, 1.0));
-            session.run(0);
-            losses.push(f64::from(session.f32(names::LOSS)[0]));
+            session.set(names::HYPER, &state.advance(&recipe.rule, recipe.rate, 1.0)).unwrap();
+            session.run(0).unwrap();
+            losses.push(f64::from(session.get::<f32>(names::LOSS).unwrap()[0]));
             if step == 0 {
                 let parameters = self.fixture.names("parameters").into_iter();
-                gradients = parameters.map(|name| (name.clone(), wide(session.f32(&gradient_of(&name))))).collect();
+                gradients =
+                    parameters.map(|name| (name.clone(), wide(&session.get(&gradient_of(&name)).unwrap()))).collect();
             }
-            observe(step, &session);
+            observe(step, &mut *session);
         }
         let tensors = self.fixture.names("tensors").into_iter();
-        Run { losses, gradients, tensors: tensors.map(|name| (name.clone(), wide(session.f32(&name)))).collect() }
+        Run {
+            losses,
+            gradients,
+            tensors: tensors.map(|name| (name.clone(), wide(&session.get(&name).unwrap()))).collect(),
+        }
     }
 
     pub fn expected(&self, recipe: &Recipe, run: &Run) -> Expected {

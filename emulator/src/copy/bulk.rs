@@ -123,10 +123,11 @@ pub(crate) struct BulkLoad {
 
 impl Rare for BulkLoad {
     fn execute(&self, cx: &mut Context, mask: u32) -> Checked<Outcome> {
-        let warp = cx.warp.index;
+        let (warp, at) = (cx.warp.index, cx.warp.at);
         for lane in lanes(mask) {
             let to = cx.addresses(&self.to)[lane] & !WINDOW_MASK;
             let barrier = cx.addresses(&self.barrier)[lane] & !WINDOW_MASK;
+            cx.check_initialised(lane, barrier)?;
             let (pieces, fill) = self.extent.pieces(cx, lane, to)?;
             for piece in &pieces {
                 let who = cx.cta.clocks.who(warp, false);
@@ -134,7 +135,7 @@ impl Rare for BulkLoad {
             }
             count_bytes(cx, &pieces, false);
             let bytes = pieces.len() as u32 * 16;
-            cx.cta.copies.bulk.push(Bulk { warp, lane, pieces, barrier: Some((barrier, bytes)), group: 0, fill });
+            cx.cta.copies.bulk.push(Bulk { warp, lane, at, pieces, barrier: Some((barrier, bytes)), group: 0, fill });
         }
         Ok(Outcome::Next)
     }
@@ -148,7 +149,7 @@ pub(crate) struct BulkStore {
 
 impl Rare for BulkStore {
     fn execute(&self, cx: &mut Context, mask: u32) -> Checked<Outcome> {
-        let warp = cx.warp.index;
+        let (warp, at) = (cx.warp.index, cx.warp.at);
         for lane in lanes(mask) {
             let from = cx.addresses(&self.from)[lane] & !WINDOW_MASK;
             let (pieces, fill) = self.extent.pieces(cx, lane, from)?;
@@ -161,7 +162,7 @@ impl Rare for BulkStore {
             }
             count_bytes(cx, &pieces, true);
             let group = cx.cta.copies.warps[warp].bulk_committed[lane];
-            cx.cta.copies.bulk.push(Bulk { warp, lane, pieces, barrier: None, group, fill });
+            cx.cta.copies.bulk.push(Bulk { warp, lane, at, pieces, barrier: None, group, fill });
         }
         Ok(Outcome::Next)
     }

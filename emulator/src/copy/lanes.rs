@@ -3,7 +3,7 @@
 use crate::decode::{Address, Outcome, Pred, Rare, Slot};
 use crate::execute::{Arrival, Batch, Context};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::{lanes, which};
+use crate::memory::{extent, lanes, which};
 
 pub(crate) struct CopyAsync {
     pub to: Address,
@@ -39,6 +39,8 @@ impl Rare for CopyAsync {
         if reads != 0 {
             cx.count_global(&from, reads, self.bytes, false);
             cx.launch.view.check_range(cx.worker, &from, reads, self.bytes, &source_bytes)?;
+            let (low, high) = extent(&from, reads);
+            cx.cta.copies.add_source(low, high + u64::from(self.bytes));
         }
         let who = cx.cta.clocks.who(cx.warp.index, false);
         for lane in lanes(mask) {

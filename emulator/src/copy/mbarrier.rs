@@ -56,6 +56,18 @@ impl Context<'_, '_> {
         Ok(State::unpack(bits))
     }
 
+    /// Whoever uses an mbarrier must know that it has been initialised.
+    pub(super) fn check_initialised(&self, lane: usize, address: u64) -> Checked {
+        let Some(&(warp, by, clock)) = self.cta.initialised.get(&address) else { return Ok(()) };
+        let is_same = (warp, by) == (self.warp.index, lane);
+        if is_same || !self.launch.view.checks.shared_races || self.cta.clocks.knows(self.warp.index, warp, clock) {
+            return Ok(());
+        }
+        let thread = 32 * warp + by;
+        let message = format!("uses the mbarrier that thread {thread} initialised, with no barrier between");
+        problem(FaultKind::SharedRace, lane, message)
+    }
+
     fn put_barrier(&mut self, lane: usize, address: u64, mut state: State) -> Checked {
         state.settle();
         self.cta.shared.poke(lane, address, 8, state.pack())
@@ -164,6 +176,9 @@ impl Rare for Mbarrier {
         let mut out = [0u64; 32];
         for lane in lanes(mask) {
             let at = address[lane];
+            if !matches!(self.action, Action::Init(_)) {
+                cx.check_initialised(lane, at)?;
+            }
             let value = |cx: &Context, slot: Slot| cx.warp.registers.w[slot as usize][lane];
             match self.action {
                 Action::Init(count) => {
@@ -173,6 +188,8 @@ impl Rare for Mbarrier {
                     }
                     let state = State { pending: count, expected: count, bytes: 0, phase: false };
                     cx.cta.signals.remove(&at);
+                    let now = cx.cta.clocks.now[warp];
+                    cx.cta.initialised.insert(at, (warp, lane, now));
                     cx.cta.shared.poke(lane, at, 8, state.pack())?;
                 }
                 Action::Invalidate => {
@@ -219,6 +236,7 @@ impl Rare for TestWait {
         let mut done = 0;
         for lane in lanes(mask) {
             let at = address[lane];
+            cx.check_initialised(lane, at)?;
             cx.land_for(at)?;
             let state = cx.barrier_state(lane, at)?;
             let phase = match self.phase {

@@ -86,7 +86,8 @@ pub struct TensorMap {
     pub address: u64,
     /// Extents, one to five.
     pub dims: Vec<u64>,
-    /// Bytes between neighbours in dimensions 1 and up, multiples of 16; one fewer than `dims`.
+    /// Bytes between neighbours in dimensions 1 and up, multiples of 16; one fewer than `dims`. Zero only where the extent
+    /// is one.
     pub strides: Vec<u64>,
     /// Extents of the box, each at most 256.
     pub box_dims: Vec<u32>,
@@ -120,9 +121,11 @@ impl TensorMap {
                 self.box_dims.len()
             ));
         }
-        if !self.address.is_multiple_of(16)
-            || self.strides.iter().any(|s| !s.is_multiple_of(16) || *s == 0 || *s >= 1 << 40)
-        {
+        // Nobody takes a step along a dimension of extent one.
+        let is_step = |(stride, extent): (&u64, &u64)| {
+            stride.is_multiple_of(16) && *stride < 1 << 40 && (*stride > 0 || *extent == 1)
+        };
+        if !self.address.is_multiple_of(16) || !self.strides.iter().zip(&self.dims[1..]).all(is_step) {
             return Err("address and strides must be multiples of 16".into());
         }
         if self.dims.iter().any(|&d| d == 0 || d > 1 << 32) {

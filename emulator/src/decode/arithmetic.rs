@@ -54,11 +54,9 @@ impl Decoder<'_> {
                 | "createpolicy",
                 _,
             ) => self.memory(base, ins, m),
-            (
-                "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "call" | "griddepcontrol"
-                | "setmaxnreg",
-                _,
-            ) => self.control(base, ins, m),
+            ("bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "griddepcontrol" | "setmaxnreg", _) => {
+                self.control(base, ins, m)
+            }
             (
                 "bar" | "barrier" | "membar" | "fence" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect",
                 _,

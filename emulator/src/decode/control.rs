@@ -36,7 +36,9 @@ impl Decoder<'_> {
             }
             ("ret" | "exit", []) => {
                 m.take("uni");
-                Ok(Op::Exit)
+                // From a function, to behind its call.
+                let after = if base == "ret" { self.return_label() } else { None };
+                Ok(after.map_or(Op::Exit, Op::Branch))
             }
             ("trap", []) => Ok(Op::Trap("the kernel executed trap".into())),
             ("brkpt", []) => Ok(Op::Nop),
@@ -61,20 +63,6 @@ impl Decoder<'_> {
                 m.need("u32")?;
                 Ok(Op::Nop)
             }
-            ("call", list) => self.call(list, m),
-            _ => Err(Refusal::Unsupported),
-        }
-    }
-
-    /// The only function that kernels call is the one that reports a failed assertion; the rest is inlined.
-    fn call(&mut self, list: &[Operand], m: &mut Modifiers) -> Decoded<Op> {
-        m.take("uni");
-        let callee = list.iter().find_map(|operand| match operand {
-            Operand::Name(name) => Some(name.as_str()),
-            _ => None,
-        });
-        match callee {
-            Some("__assertfail") => Ok(Op::Trap("a device assertion failed".into())),
             _ => Err(Refusal::Unsupported),
         }
     }

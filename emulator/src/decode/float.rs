@@ -237,8 +237,9 @@ impl Decoder<'_> {
                 ("infinite", |x, _| x.is_infinite()),
                 ("number", |x, _| !x.is_nan()),
                 ("notanumber", |x, _| x.is_nan()),
-                ("normal", |x, denormal| x.is_finite() && x != 0.0 && !denormal),
-                ("subnormal", |x, denormal| x == 0.0 || denormal),
+                // Zero counts as normal.
+                ("normal", |x, denormal| x.is_finite() && !denormal),
+                ("subnormal", |_, denormal| denormal),
             ])
             .ok_or(Refusal::Unsupported)?;
         let ty = m.ty()?;

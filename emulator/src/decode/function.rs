@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::layout::Layout;
+use super::call::{Called, Functions, bodies};
+use super::layout::{Layout, alignment_of};
 use super::op::{About, Instruction, Kernel, Op, Reg, Special};
 use super::scope::{Files, Scope, Symbol};
 use super::{Decoded, Refusal, parameters};
@@ -28,13 +29,18 @@ pub(crate) struct Decoder<'a> {
     pub double_constants: HashMap<u64, u32>,
     pub predicate_constants: HashMap<u32, u32>,
     pub specials: HashMap<Special, u32>,
-    /// Addresses of module variables.
+    /// Addresses of module variables and functions.
     pub globals: &'a HashMap<String, (Space, u64)>,
+    /// Functions that can be called.
+    pub functions: &'a Functions<'a>,
+    /// Those that the present code belongs to, outermost first.
+    pub calls: Vec<Called>,
     pub branch_targets: Vec<Vec<String>>,
     pub labels: Vec<Option<u32>>,
     pub shared: Layout,
     pub local: Layout,
     pub dynamic_shared: Vec<String>,
+    pub dynamic_alignment: u64,
     pub class: Class,
     pub flops: u32,
     /// 32-bit registers that the present instruction names.
@@ -44,7 +50,7 @@ pub(crate) struct Decoder<'a> {
     pub has_proxies: bool,
     code: Vec<Instruction>,
     refused: Vec<Refused>,
-    location: Option<Location>,
+    pub location: Option<Location>,
 }
 
 /// Decodes a kernel; collects everything that is refused rather than stopping at the first.
@@ -52,6 +58,7 @@ pub(crate) fn decode_kernel(
     function: &Function,
     module_shared: &[&Variable],
     globals: &HashMap<String, (Space, u64)>,
+    functions: &Functions,
     files: &Arc<BTreeMap<u32, String>>,
 ) -> Result<Kernel, Vec<Refused>> {
     let mut decoder = Decoder {
@@ -62,11 +69,14 @@ pub(crate) fn decode_kernel(
         predicate_constants: HashMap::new(),
         specials: HashMap::new(),
         globals,
+        functions,
+        calls: Vec::new(),
         branch_targets: Vec::new(),
         labels: Vec::new(),
         shared: Layout { size: 0 },
         local: Layout::default(),
         dynamic_shared: Vec::new(),
+        dynamic_alignment: 16,
         class: Class::Integer,
         flops: 0,
         named: Vec::new(),
@@ -116,13 +126,15 @@ fn operand_mentions(operand: &syntax::Operand, name: &str) -> bool {
 }
 
 impl Decoder<'_> {
-    fn refuse(&mut self, line: u32, form: &str, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, line: u32, form: &str, refusal: Refusal) {
         self.refused.push(Refused { line, form: form.to_owned(), refusal });
     }
 
     fn module_shared(&mut self, function: &Function, variables: &[&Variable]) {
-        let body = function.body.as_deref().unwrap_or_default();
-        let used: Vec<&&Variable> = variables.iter().filter(|v| mentions(body, &v.name)).collect();
+        let functions = self.functions;
+        let bodies = bodies(function, |name| functions.by_name.get(name).copied());
+        let is_used = |v: &&&Variable| bodies.iter().any(|body| mentions(body, &v.name));
+        let used: Vec<&&Variable> = variables.iter().filter(is_used).collect();
         for variable in &used {
             self.shared_variable(variable, function.line);
         }
@@ -132,6 +144,7 @@ impl Decoder<'_> {
         // `.extern .shared x[]` is the dynamic part, which starts where the static part ends: known at the end only.
         if variable.dims.contains(&None) || variable.linkage.iter().any(|l| l == "extern") {
             self.dynamic_shared.push(variable.name.clone());
+            self.dynamic_alignment = self.dynamic_alignment.max(alignment_of(variable));
             return;
         }
         match self.shared.place(variable) {
@@ -147,7 +160,7 @@ impl Decoder<'_> {
         self.scopes.last_mut().expect("the kernel's own scope is never closed")
     }
 
-    fn block(&mut self, statements: &[Statement]) {
+    pub(super) fn block(&mut self, statements: &[Statement]) {
         self.declare(statements);
         for statement in statements {
             match statement {
@@ -165,7 +178,9 @@ impl Decoder<'_> {
                 Statement::Instruction(instruction) => {
                     self.class = Class::Integer;
                     self.flops = 0;
-                    if let Err(refusal) = self.instruction(instruction) {
+                    let is_call = instruction.opcode[0] == "call";
+                    let done = if is_call { self.call(instruction) } else { self.instruction(instruction) };
+                    if let Err(refusal) = done {
                         self.refuse(instruction.line, &form_of(instruction), refusal);
                     }
                 }
@@ -203,7 +218,8 @@ impl Decoder<'_> {
                 }
                 Statement::Variable(variable) => match variable.space {
                     Space::Shared => self.shared_variable(variable, 0),
-                    Space::Local => match self.local.place(variable) {
+                    // Parameters of calls are local variables of the caller.
+                    Space::Local | Space::Param => match self.local.place(variable) {
                         Some(offset) => self.scope().define(&variable.name, Symbol::Variable(Space::Local, offset)),
                         None => self.refuse(0, &variable.name, Refusal::Malformed("a variable has no size".into())),
                     },
@@ -226,14 +242,19 @@ impl Decoder<'_> {
         self.globals.get(name).map(|&(space, address)| Symbol::Variable(space, address))
     }
 
-    fn push(&mut self, op: Op, guard: Option<super::Pred>, class: Class, line: u32, opcode: String) {
+    /// Instructions so far.
+    pub(super) fn length(&self) -> u32 {
+        self.code.len() as u32
+    }
+
+    pub(super) fn push(&mut self, op: Op, guard: Option<super::Pred>, class: Class, line: u32, opcode: String) {
         let (location, flops) = (self.location, self.flops);
         let named = std::mem::take(&mut self.named).into_boxed_slice();
         let about = Box::new(About { line, location, opcode, named });
         self.code.push(Instruction { op, guard, class, flops, about });
     }
 
-    fn instruction(&mut self, instruction: &syntax::Instruction) -> Decoded<()> {
+    pub(super) fn instruction(&mut self, instruction: &syntax::Instruction) -> Decoded<()> {
         self.named.clear();
         let guard = match &instruction.guard {
             Some(guard) => {
@@ -282,8 +303,8 @@ impl Decoder<'_> {
             let at = |i: usize| directive.values.get(i).map_or(1, |&v| v as u32);
             Some([at(0), at(1), at(2)])
         };
-        // Dynamic shared memory begins after the static part, aligned as strictly as anything in it may need.
-        self.shared.size = self.shared.size.next_multiple_of(16);
+        // Dynamic shared memory begins after the static part, aligned as it is declared: the static part grows by that.
+        self.shared.size = self.shared.size.next_multiple_of(self.dynamic_alignment);
         let base = (SHARED_BASE + self.shared.size) as u32;
         let mut word_constants: Vec<(u32, u32)> = Vec::new();
         let mut specials = Vec::new();

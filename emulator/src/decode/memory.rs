@@ -3,29 +3,31 @@
 use super::arithmetic::operands;
 use super::function::Decoder;
 use super::modifiers::Modifiers;
-use super::op::{Atomic, Extend, Op, Reg, Transfer};
+use super::op::{Atomic, Extend, Op, Order, Reg, Transfer};
+use super::scope::Symbol;
 use super::{Decoded, Refusal, malformed};
 use crate::counters::Class;
 use crate::memory::{AtomicFn, AtomicOp};
 use crate::numeric::Rounding;
 use crate::numeric::half::{Half, HalfMath};
 use crate::numeric::single::Single;
-use crate::syntax::{Instruction, Operand, Space, Type};
+use crate::syntax::{AddressBase, Instruction, Operand, Space, Type};
 
-/// Memory orderings and scopes: CTAs share nothing without a race but through atomics and fences, which the emulator
-/// executes in sequence, so the weaker orders need no effect of their own.
-fn skip_order(m: &mut Modifiers) -> bool {
-    let mut strong = false;
+/// Takes orders and scopes.
+fn take_order(m: &mut Modifiers, order: &mut Order) {
     while let Some(part) = m.peek() {
         match part {
             "weak" => {}
-            "volatile" | "relaxed" | "acquire" | "release" | "acq_rel" | "sc" | "mmio" => strong = true,
-            "cta" | "gpu" | "sys" | "cluster" => {}
+            "volatile" | "relaxed" | "mmio" => order.strong = true,
+            "acquire" => (order.strong, order.acquires) = (true, true),
+            "release" => (order.strong, order.releases) = (true, true),
+            "acq_rel" | "sc" => (order.strong, order.acquires, order.releases) = (true, true, true),
+            "cta" | "cluster" => {}
+            "gpu" | "sys" => order.device = true,
             _ => break,
         }
         m.take(part);
     }
-    strong
 }
 
 impl Decoder<'_> {
@@ -55,14 +57,33 @@ impl Decoder<'_> {
         }
     }
 
+    /// Parameters of the kernel are constants, those of calls local variables.
+    fn space_of_parameter(&mut self, address: Option<&Operand>) -> Space {
+        let Some(Operand::Address(AddressBase::Name(name), _)) = address else { return Space::Param };
+        match self.find(name) {
+            Some(Symbol::Variable(Space::Local, _)) => Space::Local,
+            _ => Space::Param,
+        }
+    }
+
+    fn note_order(&mut self, order: Order) {
+        self.has_fences |= order.device && (order.acquires || order.releases);
+    }
+
     fn vector(&mut self, m: &mut Modifiers) -> usize {
         m.one_of(&[("v2", 2), ("v4", 4), ("v8", 8)]).unwrap_or(1)
     }
 
     fn load_form(&mut self, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
-        let strong = skip_order(m);
+        let mut order = Order::default();
+        take_order(m, &mut order);
         let mut space = m.space().unwrap_or(Space::Generic);
-        let strong = skip_order(m) || strong;
+        if space == Space::Param {
+            space = self.space_of_parameter(ins.operands.get(1));
+        }
+        take_order(m, &mut order);
+        self.note_order(order);
+        let read_only = ins.opcode.iter().any(|part| part == "nc");
         m.skip_cache_hints();
         let hint = m.take("L2::cache_hint");
         m.skip_cache_hints();
@@ -98,7 +119,7 @@ impl Decoder<'_> {
             Space::Generic => Class::LoadGlobal,
             _ => Class::LoadOther,
         };
-        if strong && matches!(space, Space::Global | Space::Generic) {
+        if order.strong && matches!(space, Space::Global | Space::Generic) {
             self.ordered = true;
         }
         let address = self.address(&ins.operands[1])?;
@@ -107,16 +128,21 @@ impl Decoder<'_> {
         }
         let bits = ty.bytes() * 8;
         let extend = if ty.is_signed() { Extend::Sign { bits, cover } } else { Extend::Zero };
-        Ok(Op::Load(Box::new(Transfer { space, bytes: ty.bytes(), registers, extend, address })))
+        Ok(Op::Load(Box::new(Transfer { space, order, read_only, bytes: ty.bytes(), registers, extend, address })))
     }
 
     fn store_form(&mut self, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
         if m.take("async") {
             return Err(Refusal::Unsupported);
         }
-        skip_order(m);
-        let space = m.space().unwrap_or(Space::Generic);
-        skip_order(m);
+        let mut order = Order::default();
+        take_order(m, &mut order);
+        let mut space = m.space().unwrap_or(Space::Generic);
+        if space == Space::Param {
+            space = self.space_of_parameter(ins.operands.first());
+        }
+        take_order(m, &mut order);
+        self.note_order(order);
         m.skip_cache_hints();
         let hint = m.take("L2::cache_hint");
         m.skip_cache_hints();
@@ -139,18 +165,30 @@ impl Decoder<'_> {
             _ => Class::StoreOther,
         };
         let address = self.address(&ins.operands[0])?;
-        Ok(Op::Store(Box::new(Transfer { space, bytes: ty.bytes(), registers, extend: Extend::Zero, address })))
+        Ok(Op::Store(Box::new(Transfer {
+            space,
+            order,
+            read_only: false,
+            bytes: ty.bytes(),
+            registers,
+            extend: Extend::Zero,
+            address,
+        })))
     }
 
     fn atomic_form(&mut self, reduce: bool, ins: &Instruction, m: &mut Modifiers) -> Decoded<Op> {
         self.class = Class::Atomic;
-        let order = |m: &mut Modifiers| {
-            skip_order(m);
-        };
-        order(m);
-        let space = m.space().unwrap_or(Space::Generic);
-        order(m);
+        let mut order = Order { strong: true, ..Order::default() };
+        take_order(m, &mut order);
+        let mut space = m.space();
+        take_order(m, &mut order);
         let op = m.next()?;
+        // libcu++ writes the operation first.
+        take_order(m, &mut order);
+        space = space.or_else(|| m.space());
+        take_order(m, &mut order);
+        self.note_order(order);
+        let space = space.unwrap_or(Space::Generic);
         m.take("noftz");
         let count = self.vector(m);
         let ty = m.ty()?;
@@ -176,7 +214,15 @@ impl Decoder<'_> {
         if space != Space::Shared && (ty.is_float() || result.is_some() || matches!(op, "exch" | "cas")) {
             self.ordered = true;
         }
-        Ok(Op::Atomic(Box::new(Atomic { space, op: AtomicOp { bytes: ty.bytes(), apply }, address, result, b, c })))
+        Ok(Op::Atomic(Box::new(Atomic {
+            space,
+            order,
+            op: AtomicOp { bytes: ty.bytes(), apply },
+            address,
+            result,
+            b,
+            c,
+        })))
     }
 
     /// `ld.param` and the like reach parameters by name; nothing to do here but the arity check.

@@ -6,6 +6,7 @@
 mod arithmetic;
 mod asynchronous;
 mod bits;
+mod call;
 mod compare;
 mod control;
 mod convert;
@@ -19,17 +20,19 @@ mod memory;
 mod modifiers;
 mod op;
 mod operands;
+mod print;
 mod registers;
 mod scope;
 mod synchronise;
 mod tensor;
 
+pub(crate) use call::{CODE_WINDOW, Functions};
 pub(crate) use function::{Refused, decode_kernel};
 pub(crate) use layout::{Layout, constant_bytes, parameters};
 pub use op::Parameter;
 pub(crate) use op::{
     Address, Atomic, Barrier, BarrierMode, Carry, CarryKind, Collective, Extend, Few, Instruction, Join, Kernel, Op,
-    Outcome, Pred, Rare, Reg, SetTarget, ShuffleMode, Slot, Special, Transfer, VoteMode,
+    Order, Outcome, Pred, Rare, Reg, SetTarget, ShuffleMode, Slot, Special, Transfer, VoteMode,
 };
 
 /// Why an instruction cannot be executed.

@@ -89,6 +89,7 @@ impl<'a> Modifiers<'a> {
             ("const", Space::Const),
             ("param", Space::Param),
             ("param::entry", Space::Param),
+            ("param::func", Space::Param),
         ])
     }
 

@@ -49,9 +49,22 @@ pub(crate) enum Extend {
     },
 }
 
-#[derive(Debug)]
+/// How an access orders others: weak ones do not, and race with whatever happens at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Order {
+    /// Volatile, relaxed, or one of the following.
+    pub strong: bool,
+    pub acquires: bool,
+    pub releases: bool,
+    /// Whether it is for other CTAs as well.
+    pub device: bool,
+}
+
 pub(crate) struct Transfer {
     pub space: Space,
+    pub order: Order,
+    /// Whether it goes by a cache that sees no writes of the launch.
+    pub read_only: bool,
     /// Bytes per element.
     pub bytes: u32,
     /// Elements; `None` is a sink, or on stores never.
@@ -68,6 +81,7 @@ impl Transfer {
 
 pub(crate) struct Atomic {
     pub space: Space,
+    pub order: Order,
     pub op: AtomicOp,
     pub address: Address,
     pub result: Option<Reg>,

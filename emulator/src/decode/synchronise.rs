@@ -46,7 +46,10 @@ impl Decoder<'_> {
                 Ok(Op::Collective(members, Collective::Shuffle { mode, d, in_range, a, b, c }))
             }
             "vote" => {
-                m.need("sync")?;
+                // CUB writes `vote.ballot.sync`.
+                if !m.take_any("sync") {
+                    return Err(Refusal::Unsupported);
+                }
                 let mode = m
                     .one_of(&[
                         ("all", VoteMode::All),

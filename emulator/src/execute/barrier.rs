@@ -29,16 +29,19 @@ struct Waiting {
 impl Context<'_, '_> {
     /// Arrives at a barrier. Returns whether the group must wait.
     pub(super) fn arrive(&mut self, group: &mut Group, mask: u32, barrier: &Barrier) -> Checked<bool> {
+        self.judge_suspects(mask)?;
         let lane = mask.trailing_zeros() as usize;
         let id = self.warp.registers.w[barrier.id as usize][lane];
         if id > 15 {
             return problem(FaultKind::BadOperand, lane, format!("barrier {id} of 16"));
         }
-        let live = match group.wait {
-            // Lanes that exited meanwhile have gone round it.
-            Wait::Convergence(awaited) => awaited,
-            _ => self.warp.live,
-        };
+        // Lanes that have exited are not waited for.
+        let live = self.warp.live;
+        if let Wait::Convergence(awaited) = group.wait
+            && awaited & !live != 0
+        {
+            self.check_round(group.pc, awaited & !live, FaultKind::BarrierDivergence)?;
+        }
         if barrier.aligned && mask != live {
             let missing = live & !mask;
             let message =
@@ -103,7 +106,10 @@ impl Cta {
             }
             let state = std::mem::take(&mut self.barriers[id]);
             opened = true;
-            self.clocks.join(state.members);
+            // A barrier for all is one for those that have exited as well: what they did came before it.
+            let exited = warps.iter().enumerate().filter(|(_, warp)| warp.groups.is_empty());
+            let gone = exited.fold(0, |gone, (index, _)| gone | 1u32 << index);
+            self.clocks.join(state.members | if state.expected.is_none() { gone } else { 0 });
             for waiting in &state.waiting {
                 let warp = &mut warps[waiting.warp];
                 for group in &mut warp.groups {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::Context;
-use crate::fault::Checked;
+use crate::fault::{Checked, FaultKind, problem};
 use crate::memory::{D, W, lanes, which};
 
 /// `cp.async` of one warp instruction.
@@ -41,6 +41,8 @@ pub(crate) struct Piece {
 pub(crate) struct Bulk {
     pub warp: usize,
     pub lane: usize,
+    /// The instruction that issued it.
+    pub at: u32,
     pub pieces: Vec<Piece>,
     /// To shared memory: the mbarrier and the bytes it is told of.
     pub barrier: Option<(u64, u32)>,
@@ -65,6 +67,8 @@ pub(crate) struct Copies {
     pub warps: Vec<WarpCopies>,
     pub bulk: Vec<Bulk>,
     pub arrivals: Vec<Arrival>,
+    /// From the first byte that a `cp.async` has yet to read to the last.
+    pub sources: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +88,28 @@ impl Copies {
         self.warps.resize_with(warps, WarpCopies::default);
         self.bulk.clear();
         self.arrivals.clear();
+        self.sources = None;
+    }
+
+    /// Notes that copies will read between these addresses.
+    pub(crate) fn add_source(&mut self, first: u64, end: u64) {
+        let (low, high) = self.sources.unwrap_or((first, end));
+        self.sources = Some((low.min(first), high.max(end)));
+    }
+
+    /// The lane of a store to bytes that a copy has yet to read.
+    #[inline(never)]
+    fn read_by_copy(&self, address: &D, mask: u32, bytes: u32) -> Option<usize> {
+        let meets = |lane: usize| {
+            let (start, end) = (address[lane], address[lane] + u64::from(bytes));
+            self.warps.iter().flat_map(|warp| &warp.batches).any(|batch| {
+                lanes(batch.left).any(|other| {
+                    let from = batch.from[other];
+                    start < from + u64::from(batch.source_bytes[other]) && from < end
+                })
+            })
+        };
+        lanes(mask).find(|&lane| meets(lane))
     }
 }
 
@@ -102,7 +128,27 @@ impl Context<'_, '_> {
             batches.pop_front();
         }
         self.cta.copies.warps[warp].batches = batches;
+        if self.cta.copies.sources.is_some() && self.cta.copies.warps.iter().all(|warp| warp.batches.is_empty()) {
+            self.cta.copies.sources = None;
+        }
         Ok(())
+    }
+
+    /// A store may not change what an unfinished copy has yet to read.
+    #[inline(always)]
+    pub(super) fn check_sources(&self, address: &D, mask: u32, bytes: u32) -> Checked {
+        let Some((low, high)) = self.cta.copies.sources else { return Ok(()) };
+        let is_near = |lane: usize| address[lane] < high && address[lane] + u64::from(bytes) > low;
+        if mask & which(is_near) == 0 || !self.launch.view.checks.in_flight {
+            return Ok(());
+        }
+        match self.cta.copies.read_by_copy(address, mask, bytes) {
+            None => Ok(()),
+            Some(lane) => {
+                let message = format!("0x{:x} is the source of a copy that nothing has waited for", address[lane]);
+                problem(FaultKind::AsyncInFlight, lane, message)
+            }
+        }
     }
 
     fn land_batch(&mut self, warp: usize, batch: &Batch, due: u32) -> Checked {

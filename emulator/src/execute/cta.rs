@@ -20,14 +20,20 @@ pub(crate) struct Cta {
     pub shared: SharedMemory,
     pub clocks: Clocks,
     pub barriers: [BarrierState; 16],
+    /// Who initialised each mbarrier, by address: warp, lane and clock.
+    pub initialised: HashMap<u64, (usize, usize, u32)>,
     /// What arriving at an mbarrier tells those who wait for it, by address.
     pub signals: HashMap<u64, [u32; 32]>,
+    /// What fences and releases tell those who read a word with strong loads, by address.
+    pub published: HashMap<u64, [u32; 32]>,
     pub copies: Copies,
     pub counters: Counters,
     /// Storage of matrix products.
     pub scratch: Box<Scratch>,
     /// Steps of warps whose turn is over.
     pub steps: u64,
+    /// What its threads have printed.
+    pub printed: String,
 }
 
 impl Cta {
@@ -37,11 +43,14 @@ impl Cta {
             shared: SharedMemory::default(),
             clocks: Clocks::new(0),
             barriers: Default::default(),
+            initialised: HashMap::new(),
             signals: HashMap::new(),
+            published: HashMap::new(),
             copies: Copies::default(),
             counters: Counters::default(),
             scratch: Box::default(),
             steps: 0,
+            printed: String::new(),
         }
     }
 }
@@ -61,67 +70,97 @@ pub(super) fn shuffle<T>(items: &mut [T], mut seed: u64) {
     }
 }
 
-/// Runs the CTA with this linear index. `cta` and `warps` are storage that is used again.
-pub(super) fn run_cta(
-    launch: &Launch,
-    worker: &mut Worker,
-    cta: &mut Cta,
-    warps: &mut Vec<Warp>,
+/// A CTA that has begun: its state, its warps, and where its scheduler stands.
+pub(super) struct Running {
+    pub cta: Cta,
+    warps: Vec<Warp>,
     linear: u64,
-) -> Result<(), Box<Fault>> {
-    let grid = launch.grid.map(u64::from);
-    cta.index = [linear % grid[0], linear / grid[0] % grid[1], linear / grid[0] / grid[1]].map(|x| x as u32);
-    let threads: u32 = launch.block.iter().product();
-    let count = threads.div_ceil(32) as usize;
-    cta.shared.reset(launch.shared_bytes as u64, launch.view.checks, launch.kernel.has_proxies);
-    cta.clocks = Clocks::new(count);
-    cta.barriers = Default::default();
-    cta.signals.clear();
-    cta.copies.reset(count);
-    cta.steps = 0;
-    cta.counters.ctas += 1;
-    cta.counters.warps += count as u64;
-    launch.view.enter_cta(worker, linear);
-    warps.resize_with(count, Warp::default);
-    for (index, warp) in warps.iter_mut().enumerate() {
-        start_warp(launch, cta, warp, index, threads);
+    order: Vec<usize>,
+    round: u64,
+    /// Rounds since a warp came forward.
+    fruitless: u32,
+}
+
+impl Running {
+    /// Storage for one CTA after the other.
+    pub(super) fn new() -> Running {
+        Running { cta: Cta::new(), warps: Vec::new(), linear: 0, order: Vec::new(), round: 0, fruitless: 0 }
     }
-    let mut order: Vec<usize> = (0..count).collect();
-    let mut round = 0u64;
-    let mut fruitless = 0;
-    loop {
-        if let Some(seed) = launch.seed {
-            shuffle(&mut order, scramble(seed ^ linear) ^ round);
+
+    /// Starts the CTA with this linear index.
+    pub(super) fn start(&mut self, launch: &Launch, linear: u64) {
+        let Running { cta, warps, .. } = self;
+        let grid = launch.grid.map(u64::from);
+        cta.index = [linear % grid[0], linear / grid[0] % grid[1], linear / grid[0] / grid[1]].map(|x| x as u32);
+        let threads: u32 = launch.block.iter().product();
+        let count = threads.div_ceil(32) as usize;
+        cta.shared.reset(launch.shared_bytes as u64, launch.view.checks, launch.kernel.has_proxies);
+        cta.clocks = Clocks::new(count);
+        cta.barriers = Default::default();
+        cta.initialised.clear();
+        cta.signals.clear();
+        cta.published.clear();
+        cta.copies.reset(count);
+        cta.steps = 0;
+        cta.counters.ctas += 1;
+        cta.counters.warps += count as u64;
+        warps.resize_with(count, Warp::default);
+        for (index, warp) in warps.iter_mut().enumerate() {
+            start_warp(launch, cta, warp, index, threads);
         }
-        round += 1;
-        let mut progress = false;
-        let mut waiting = false;
-        for &index in &order {
-            let warp = &mut warps[index];
-            if warp.groups.is_empty() || !warp.groups.iter().any(|g| g.wait == Wait::Ready) {
+        self.order = (0..count).collect();
+        (self.linear, self.round, self.fruitless) = (linear, 0, 0);
+    }
+
+    /// Runs it to its end, or until it has taken so many steps more; says whether it has ended.
+    pub(super) fn run(&mut self, launch: &Launch, worker: &mut Worker, steps: u64) -> Result<bool, Box<Fault>> {
+        let Running { cta, warps, linear, order, round, fruitless } = self;
+        launch.view.enter_cta(worker, *linear);
+        let end = cta.steps.saturating_add(steps);
+        loop {
+            if let Some(seed) = launch.seed {
+                shuffle(order, scramble(seed ^ *linear) ^ *round);
+            }
+            *round += 1;
+            let mut progress = false;
+            let mut waiting = false;
+            for &index in &*order {
+                let warp = &mut warps[index];
+                if warp.groups.is_empty() || !warp.groups.iter().any(|g| g.wait == Wait::Ready) {
+                    continue;
+                }
+                let before = warp.steps;
+                let turn = Context { launch, worker, cta, warp }.run_warp();
+                cta.steps += warp.steps - before;
+                warp.steps = 0;
+                match turn {
+                    Ok(Turn::Yielded) => waiting = true,
+                    Ok(_) => progress = true,
+                    Err(problem) => return Err(locate(launch, cta, &warps[index], *problem)),
+                }
+                progress |= cta.settle_barriers(warps);
+            }
+            if warps.iter().all(|warp| warp.groups.is_empty()) {
+                return unread(launch, cta, warps).map_or(Ok(true), Err);
+            }
+            if let Some(limit) = launch.time_limit
+                && launch.begun.elapsed() > limit
+            {
+                let message = format!("the launch has run for more than {:.1} s", limit.as_secs_f64());
+                let kernel = launch.kernel.name.clone();
+                return Err(Box::new(Fault { kind: FaultKind::TimeLimit, kernel, site: None, message }));
+            }
+            if progress {
+                *fruitless = 0;
+                if cta.steps >= end {
+                    return Ok(false);
+                }
                 continue;
             }
-            let before = warp.steps;
-            let turn = Context { launch, worker, cta, warp }.run_warp();
-            cta.steps += warp.steps - before;
-            warp.steps = 0;
-            match turn {
-                Ok(Turn::Yielded) => waiting = true,
-                Ok(_) => progress = true,
-                Err(problem) => return Err(locate(launch, cta, &warps[index], *problem)),
+            *fruitless += 1;
+            if !waiting || *fruitless > PATIENCE {
+                return Err(stuck(launch, cta, warps));
             }
-            progress |= cta.settle_barriers(warps);
-        }
-        if warps.iter().all(|warp| warp.groups.is_empty()) {
-            return Ok(());
-        }
-        if progress {
-            fruitless = 0;
-            continue;
-        }
-        fruitless += 1;
-        if !waiting || fruitless > PATIENCE {
-            return Err(stuck(launch, cta, warps));
         }
     }
 }
@@ -137,10 +176,17 @@ fn start_warp(launch: &Launch, cta: &Cta, warp: &mut Warp, index: usize, threads
     warp.groups.push(Group { pc: 0, mask: warp.live, wait: Wait::Ready });
     warp.local.clear();
     warp.local.resize(kernel.local_bytes.div_ceil(4) as usize, [0; 32]);
+    warp.local_written.clear();
+    warp.local_written.resize(warp.local.len(), [0; 32]);
     warp.steps = 0;
+    warp.backward = 0;
     warp.pending_matrices.clear();
     warp.matrix_groups = 0;
     warp.held.clear();
+    warp.published = None;
+    warp.heard = [0; 32];
+    warp.suspects.clear();
+    warp.trail.clear();
     for &(slot, special) in &kernel.specials {
         let row = &mut warp.registers.w[slot as usize];
         for (lane, value) in row.iter_mut().enumerate() {
@@ -202,6 +248,18 @@ fn locate(launch: &Launch, cta: &Cta, warp: &Warp, problem: Problem) -> Box<Faul
         site: Some(site(launch.kernel, launch, cta, warp, warp.at, problem.lane)),
         message: problem.message,
     })
+}
+
+/// The shared memory of a CTA that ends is another one's: copies that have yet to read it read nonsense.
+fn unread(launch: &Launch, cta: &Cta, warps: &[Warp]) -> Option<Box<Fault>> {
+    let mut stores = cta.copies.bulk.iter().filter(|bulk| bulk.barrier.is_none());
+    let bulk = stores.next().filter(|_| launch.view.checks.in_flight)?;
+    Some(Box::new(Fault {
+        kind: FaultKind::AsyncInFlight,
+        kernel: launch.kernel.name.clone(),
+        site: Some(site(launch.kernel, launch, cta, &warps[bulk.warp], bulk.at, bulk.lane as u32)),
+        message: "the CTA ends before this copy has read its shared memory: nothing has waited for it".to_owned(),
+    }))
 }
 
 /// No warp can go on: says at what the first of them waits.

@@ -6,6 +6,8 @@ mod copies;
 mod counting;
 mod cta;
 mod grid;
+mod meet;
+mod order;
 mod registers;
 mod transfer;
 mod warp;
@@ -17,8 +19,11 @@ pub(crate) use registers::Registers;
 pub(crate) use transfer::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_MASK};
 pub(crate) use warp::Warp;
 
+use std::time::{Duration, Instant};
+
 use crate::decode::Kernel;
 use crate::memory::{GlobalView, Worker};
+use crate::tensor::TensorCores;
 
 /// What does not change during a launch.
 pub(crate) struct Launch<'a> {
@@ -32,7 +37,10 @@ pub(crate) struct Launch<'a> {
     pub shared_bytes: u32,
     pub seed: Option<u64>,
     pub step_limit: u64,
+    pub time_limit: Option<Duration>,
+    pub begun: Instant,
     pub multiprocessors: u32,
+    pub tensor_cores: TensorCores,
     pub threads: usize,
 }
 

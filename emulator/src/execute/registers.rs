@@ -237,12 +237,13 @@ impl Registers {
         let mut out = [0u64; 32];
         let mut carries = 0u32;
         for lane in 0..32 {
-            let flag = (op.carry_in && self.carry >> lane & 1 != 0) as u128;
+            let carry = (self.carry >> lane & 1) as u128;
+            let flag = if op.carry_in { carry } else { 0 };
             let (x, y) = (a[lane] as u128, b[lane] as u128);
             let exact = match op.kind {
                 CarryKind::Add => x + y + flag,
-                // The flag holds the borrow; two's complement keeps it in the bit above the result.
-                CarryKind::Sub => x.wrapping_sub(y).wrapping_sub(flag) & (cover << 1 | 1),
+                // Hardware adds the complement and one, or instead of one the carry: after a subtraction it is set where there was no borrow.
+                CarryKind::Sub => x + (y ^ cover) + if op.carry_in { carry } else { 1 },
                 CarryKind::MadLow | CarryKind::MadHigh => {
                     let product = if op.signed {
                         let sign = |v: u64| if op.wide { v as i64 as i128 } else { v as u32 as i32 as i128 };

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::decode::{Address, Atomic, Extend, Reg, Transfer};
 use crate::fault::{Checked, FaultKind, problem};
-use crate::memory::{D, Planes, lanes, value_mask};
+use crate::memory::{D, Planes, byte_mask, lanes, value_mask};
 use crate::syntax::Space;
 
 /// Generic addresses of shared, local and parameter memory; global memory keeps its own addresses.
@@ -89,6 +89,11 @@ impl Context<'_, '_> {
         self.each_space(transfer.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, total);
+                if transfer.order.strong {
+                    cx.hear(transfer.order, address, mask);
+                    let who = cx.cta.clocks.who(cx.warp.index, false);
+                    return cx.cta.shared.load_strongly(who, address, mask, total, &mut planes);
+                }
                 let who = cx.cta.clocks.who(cx.warp.index, false);
                 cx.cta.shared.load(who, address, mask, total, &mut planes)
             }
@@ -96,9 +101,19 @@ impl Context<'_, '_> {
             Space::Param => cx.parameter(address, mask, total, &mut planes),
             _ => {
                 cx.count_global(address, mask, total, false);
-                cx.launch.view.load(cx.worker, address, mask, total, &mut planes)
+                if transfer.order.strong {
+                    cx.hear(transfer.order, address, mask);
+                    return cx.launch.view.load_strongly(cx.worker, address, mask, total, &mut planes);
+                }
+                cx.launch.view.load(cx.worker, address, mask, total, &mut planes)?;
+                if transfer.read_only {
+                    cx.launch.view.check_read_only(cx.worker, address, mask, total)
+                } else {
+                    Ok(())
+                }
             }
         })?;
+        self.keep_suspects();
         self.scatter(transfer, &planes, mask);
         Ok(())
     }
@@ -168,6 +183,11 @@ impl Context<'_, '_> {
         self.each_space(transfer.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, total);
+                if transfer.order.strong {
+                    cx.publish(transfer.order, address, mask);
+                    let who = cx.cta.clocks.who(cx.warp.index, false);
+                    return cx.cta.shared.store_strongly(who, address, mask, total, &planes);
+                }
                 let who = cx.cta.clocks.who(cx.warp.index, false);
                 cx.cta.shared.store(who, address, mask, total, &planes)
             }
@@ -177,6 +197,11 @@ impl Context<'_, '_> {
             }
             _ => {
                 cx.count_global(address, mask, total, true);
+                cx.check_sources(address, mask, total)?;
+                if transfer.order.strong {
+                    cx.publish(transfer.order, address, mask);
+                    return cx.launch.view.store_strongly(cx.worker, address, mask, total, &planes);
+                }
                 cx.launch.view.store(cx.worker, address, mask, total, &planes)
             }
         })
@@ -226,7 +251,14 @@ impl Context<'_, '_> {
             let shift = (at & 3) * 8;
             for k in 0..bytes.div_ceil(4) as usize {
                 let word = &mut self.warp.local[index + k][lane];
+                let written = &mut self.warp.local_written[index + k][lane];
                 let cover = value_mask(bytes) << shift;
+                let need = byte_mask(at, bytes);
+                if write {
+                    *written |= need;
+                } else if *written & need != need && self.launch.view.checks.uninitialised {
+                    return problem(FaultKind::Uninitialised, lane, format!("local offset {at}"));
+                }
                 if write {
                     *word = *word & !cover | planes[k][lane] << shift & cover;
                 } else {
@@ -268,6 +300,7 @@ impl Context<'_, '_> {
         self.each_space(atomic.space, &address, mask, |cx, space, address, mask| match space {
             Space::Shared => {
                 cx.count_shared(address, mask, bytes);
+                cx.exchange(atomic.order, address, mask, bytes);
                 for lane in lanes(mask) {
                     let who = cx.cta.clocks.who(cx.warp.index, false);
                     let before = cx.cta.shared.atomic(who, lane, address[lane], bytes)?;
@@ -279,6 +312,8 @@ impl Context<'_, '_> {
             }
             Space::Global => {
                 cx.count_global(address, mask, bytes, true);
+                cx.check_sources(address, mask, bytes)?;
+                cx.exchange(atomic.order, address, mask, bytes);
                 cx.launch.view.atomic(cx.worker, address, mask, &atomic.op, [&b, &c], &mut old)
             }
             other => problem(

@@ -3,14 +3,20 @@
 //! Compilers place the code of a divergent region before the code that follows it, so running the lowest counter
 //! first brings the lanes of structured code together again without any reconvergence information.
 
+use super::meet::Trail;
 use super::{Context, Registers};
-use crate::decode::{Collective, Instruction, Op, Outcome};
-use crate::fault::{Checked, FaultKind, problem};
+use crate::decode::{Instruction, Op, Outcome};
+use crate::fault::{Checked, FaultKind, Suspect, problem};
 use crate::memory::W;
 use crate::tensor::Held;
 
 /// Instructions that a warp runs before another gets its turn, so that spinning on memory cannot starve the writer.
 const SLICE: u32 = 20_000;
+
+/// Backward branches that lanes may take in a row while others of their warp could run, before one of these gets its turn: who
+/// holds a lock stands behind the loop of those that wait for it. Loops of structured code end sooner, which keeps their lanes
+/// together.
+const PATIENCE: u32 = 1 << 17;
 
 /// Why a group of lanes stands still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +46,11 @@ pub(crate) struct Warp {
     pub groups: Vec<Group>,
     /// Local memory: a row per word, a column per lane.
     pub local: Vec<W>,
+    /// Which bytes of it hold a value.
+    pub local_written: Vec<[u8; 32]>,
     pub steps: u64,
+    /// Backward branches while other lanes could run, since all were together or one of these had its turn.
+    pub backward: u32,
     /// Instruction being executed, for diagnostics.
     pub at: u32,
     /// Tensor operations of the warpgroup kind that wait for `wgmma.wait_group`.
@@ -48,6 +58,13 @@ pub(crate) struct Warp {
     pub matrix_groups: u32,
     /// By 32-bit register: what these hold or feed. Empty if nothing is pending.
     pub held: Vec<Held>,
+    /// What the last fence or release published.
+    pub published: Option<[u32; 32]>,
+    /// What strong loads have met since the last fence.
+    pub heard: [u32; 32],
+    /// Plain reads of what atomics write.
+    pub suspects: Vec<Suspect>,
+    pub trail: Trail,
 }
 
 /// Why a warp's turn ended.
@@ -68,6 +85,16 @@ impl Context<'_, '_> {
     pub(crate) fn run_warp(&mut self) -> Checked<Turn> {
         let mut budget = SLICE;
         loop {
+            if self.warp.backward >= PATIENCE {
+                self.warp.backward = 0;
+                if let Some(mut group) = self.take_longest_waiting() {
+                    // As far as it comes: to its next wait, or back to the others.
+                    if let Some(turn) = self.run_group(&mut group, u32::MAX, &mut budget)? {
+                        return Ok(turn);
+                    }
+                    continue;
+                }
+            }
             let Some(mut group) = self.take_lowest() else {
                 return Ok(if self.warp.groups.is_empty() { Turn::Exited } else { Turn::Blocked });
             };
@@ -107,7 +134,15 @@ impl Context<'_, '_> {
         Some(Group { pc, mask, wait: Wait::Ready })
     }
 
-    fn park(&mut self, group: &Group) {
+    /// Removes the ready group that stands behind all others: lowest counters come first, so it has waited longest.
+    fn take_longest_waiting(&mut self) -> Option<Group> {
+        let groups = &mut self.warp.groups;
+        let ready = groups.iter().enumerate().filter(|(_, g)| g.wait == Wait::Ready);
+        let (at, _) = ready.max_by_key(|(_, g)| g.pc)?;
+        Some(groups.swap_remove(at))
+    }
+
+    pub(super) fn park(&mut self, group: &Group) {
         if group.mask != 0 {
             self.warp.groups.push(*group);
         }
@@ -149,11 +184,13 @@ impl Context<'_, '_> {
                         group.pc = *target;
                         if back {
                             if !self.warp.groups.is_empty() {
+                                self.warp.backward += 1;
                                 // It may meet groups that were behind it.
                                 self.park(group);
                                 *budget = budget.saturating_sub(32);
                                 return Ok((*budget == 0).then_some(Turn::Slice));
                             }
+                            self.warp.backward = 0;
                             *budget = budget.saturating_sub(32);
                             if *budget == 0 {
                                 self.park(group);
@@ -173,9 +210,11 @@ impl Context<'_, '_> {
                     return Ok(None);
                 }
                 Op::Exit => {
+                    self.judge_suspects(mask)?;
                     self.warp.live &= !mask;
                     group.mask &= !mask;
                     group.pc += 1;
+                    self.wake_members()?;
                     if group.mask == 0 {
                         return Ok(None);
                     }
@@ -185,7 +224,7 @@ impl Context<'_, '_> {
                     let is_partial = barrier.aligned && mask == group.mask && mask != live;
                     if is_partial && self.warp.groups.iter().any(|g| g.wait == Wait::Ready) {
                         group.wait = Wait::Convergence(live);
-                        self.park(group);
+                        self.park_waiting(group);
                         return Ok(None);
                     }
                     if self.arrive(group, mask, barrier)? {
@@ -217,15 +256,16 @@ impl Context<'_, '_> {
     }
 
     fn touch_memory(&mut self, instruction: &Instruction, mask: u32) -> Checked {
+        if self.warp.trail.is_kept {
+            self.note_step(mask);
+        }
         let live = self.warp.live;
         match &instruction.op {
             Op::Load(transfer) => self.load(transfer, mask),
             Op::Store(transfer) => self.store(transfer, mask),
             Op::Atomic(atomic) => self.atomic(atomic, mask),
             Op::Fence { device } => {
-                if *device {
-                    self.launch.view.races.fence(self.worker.identity);
-                }
+                self.fence(*device);
                 Ok(())
             }
             Op::ProxyFence => {
@@ -276,46 +316,5 @@ impl Context<'_, '_> {
         }
         self.park(&Group { pc: group.pc + 1, mask: fallen, wait: Wait::Ready });
         Ok(())
-    }
-
-    /// Whether the members of a `.sync` instruction are all here. If not, the group is parked and `false` returned;
-    /// it comes back when another group joins it.
-    fn meet(&mut self, group: &mut Group, mask: u32, members: u32, collective: &Collective) -> Checked<bool> {
-        let named = self.warp.registers.w[members as usize];
-        let first = mask.trailing_zeros() as usize;
-        let want = named[first];
-        if let Some(lane) = crate::memory::lanes(mask).find(|&lane| named[lane] != want) {
-            let message = format!("lanes {first} and {lane} name the masks 0x{want:08x} and 0x{:08x}", named[lane]);
-            return problem(FaultKind::SyncMask, lane, message);
-        }
-        if let Some(lane) = crate::memory::lanes(mask & !want).next() {
-            return problem(FaultKind::SyncMask, lane, format!("the lane is not in its own mask 0x{want:08x}"));
-        }
-        let need = want & self.warp.live;
-        if need & !mask == 0 {
-            self.collect(mask, collective)?;
-            return Ok(true);
-        }
-        // Lanes whose guard is off go on; the others wait for the rest.
-        self.park(&Group { pc: group.pc + 1, mask: group.mask & !mask, wait: Wait::Ready });
-        group.mask = mask;
-        group.wait = Wait::Members(want);
-        self.park(group);
-        if matches!(collective, Collective::Sync) {
-            let code = &self.launch.kernel.instructions[..];
-            // bar.warp.sync may be reached at different places.
-            let here = |g: &Group| {
-                g.wait == Wait::Members(want) && matches!(code[g.pc as usize].op, Op::Collective(_, Collective::Sync))
-            };
-            let met = self.warp.groups.iter().filter(|g| here(g)).fold(0, |m, g| m | g.mask);
-            if need & !met == 0 {
-                for g in self.warp.groups.iter_mut().filter(|g| here(g)) {
-                    g.wait = Wait::Ready;
-                    g.pc += 1;
-                }
-                self.cta.clocks.warp_sync(self.warp.index);
-            }
-        }
-        Ok(false)
     }
 }

@@ -14,7 +14,8 @@ const ATOMIC: u32 = 1 << 31;
 pub(crate) struct Clocks {
     tick: u32,
     pub now: [u32; 32],
-    /// `known[w][v]`: the latest clock of warp v that happened before what warp w does now.
+    /// `known[w][v]`: the latest clock of warp v that happened before what warp w does now. For w itself: its lanes have met
+    /// since then.
     pub known: [[u32; 32]; 32],
     /// `floor[w]`: the least entry of `known[w]` over the CTA's other warps.
     floor: [u32; 32],
@@ -59,11 +60,18 @@ impl Clocks {
 
     /// The warp as the one that makes an access, as a whole (`collective`) or lane by lane.
     pub(crate) fn who(&self, warp: usize, collective: bool) -> Who<'_> {
-        Who { warp, now: self.now[warp], floor: self.floor[warp], known: &self.known[warp], collective }
+        let known = &self.known[warp];
+        Who { warp, now: self.now[warp], own: known[warp], floor: self.floor[warp], known, collective }
+    }
+
+    /// Whether what `other` did at this clock happened before what any lane of `warp` does now.
+    pub(crate) fn knows(&self, warp: usize, other: usize, clock: u32) -> bool {
+        clock <= self.known[warp][other]
     }
 
     /// The lanes of one warp have met.
     pub(crate) fn warp_sync(&mut self, warp: usize) {
+        self.known[warp][warp] = self.now[warp];
         self.tick += 1;
         self.now[warp] = self.tick;
     }
@@ -73,6 +81,18 @@ impl Clocks {
         let mut known = self.known[warp];
         known[warp] = self.now[warp];
         self.warp_sync(warp);
+        known
+    }
+
+    /// The same for a fence or a release of single lanes, after which the lanes of the warp have not met.
+    pub(crate) fn publish(&mut self, warp: usize) -> [u32; 32] {
+        let mut known = self.known[warp];
+        known[warp] = self.now[warp];
+        // Spinning threads may do this for ever: what comes later then counts as known too soon.
+        if !self.is_spent() {
+            self.tick += 1;
+            self.now[warp] = self.tick;
+        }
         known
     }
 
@@ -97,6 +117,8 @@ pub(super) struct Shadow {
 pub(crate) struct Who<'a> {
     warp: usize,
     now: u32,
+    /// What came until then is ordered among the warp's own lanes.
+    own: u32,
     floor: u32,
     known: &'a [u32; 32],
     /// Reads by a warp-wide instruction such as ldmatrix do not race with later writes of the same warp.
@@ -108,11 +130,11 @@ impl Shadow {
     fn write_is_ordered(&self, who: Who, lane: usize) -> bool {
         let clock = (self.write & !ATOMIC) >> 10;
         // Before all that anyone of the CTA may not know: the usual case, whoever wrote.
-        if clock <= who.floor && clock < who.now {
+        if clock <= who.floor && clock <= who.own {
             return true;
         }
         let thread = self.write as usize & 1023;
-        if thread / 32 == who.warp { thread % 32 == lane || clock < who.now } else { clock <= who.known[thread / 32] }
+        clock <= who.known[thread / 32] || thread == 32 * who.warp + lane
     }
 
     #[inline(always)]
@@ -129,7 +151,10 @@ impl Shadow {
                 self.read |= several;
             }
         } else if self.read == 0 || clock <= who.floor || self.read >> 32 == 1 << who.warp {
-            self.read = fresh;
+            // Lanes of this warp that have not met since do not forget each other.
+            let is_open = clock > who.own && self.read >> 32 == 1 << who.warp;
+            let others = is_open && (self.read >> 5 & 1 != 0 || self.read as usize & 31 != lane);
+            self.read = fresh | if others { several } else { 0 };
         } else {
             // Readers at different clocks: keeping the lesser may miss a race, never invent one.
             let warps = self.read >> 32 | 1 << who.warp;
@@ -152,8 +177,8 @@ impl Shadow {
                 return Err(false);
             }
             let several = self.read >> 5 & 1 != 0;
-            if warps == 1 << who.warp && clock == now && (several || self.read as usize & 31 != lane) && !who.collective
-            {
+            let is_other = several || self.read as usize & 31 != lane;
+            if warps == 1 << who.warp && clock > who.own && is_other && !who.collective {
                 return Err(false);
             }
         }
@@ -164,11 +189,15 @@ impl Shadow {
 }
 
 impl Shadow {
-    /// Atomics may meet atomics, but not plain accesses of other threads.
+    /// Atomics and strong stores may meet each other, but not plain accesses of other threads. Reads of the same warp came
+    /// before: every lane reads, and then every lane exchanges.
     pub(super) fn atomic(&mut self, who: Who, lane: usize) -> Result<(), bool> {
         let before = *self;
         if self.write & ATOMIC != 0 {
             self.write = 0;
+        }
+        if self.read >> 32 == 1 << who.warp {
+            self.read = 0;
         }
         let result = self.write(who, lane);
         self.write |= ATOMIC;
@@ -176,5 +205,16 @@ impl Shadow {
             *self = before;
         }
         result
+    }
+
+    /// Whether the last write was an atomic or a strong store.
+    pub(super) fn is_atomic(&self) -> bool {
+        self.write & ATOMIC != 0
+    }
+
+    /// A strong read may meet atomics and strong stores. It leaves no record: strong writes may follow it, and those that may
+    /// not are found where they come first.
+    pub(super) fn read_strongly(&self, who: Who, lane: usize) -> bool {
+        self.write == 0 || self.is_atomic() || self.write_is_ordered(who, lane)
     }
 }

@@ -119,6 +119,19 @@ impl Allocation {
     pub(crate) fn is_written(&self, offset: u64) -> bool {
         self.state[(offset / 4) as usize].load(Relaxed) & byte_mask(offset, 1) != 0
     }
+
+    /// How many bytes of a range have not been written.
+    pub(crate) fn count_unwritten(&self, offset: u64, size: u64) -> u64 {
+        let bytes = |range: std::ops::Range<u64>| range.filter(|&at| !self.is_written(at)).count() as u64;
+        let end = offset + size;
+        let (first, last) = (offset.next_multiple_of(4), end / 4 * 4);
+        if first >= last {
+            return bytes(offset..end);
+        }
+        let words = &self.state[(first / 4) as usize..(last / 4) as usize];
+        let unwritten = |state: &AtomicU8| u64::from((!state.load(Relaxed) & VALID).count_ones());
+        bytes(offset..first) + words.iter().map(unwritten).sum::<u64>() + bytes(last..end)
+    }
 }
 
 /// All allocations, dead and alive. Addresses are never used twice, so a stale pointer is always recognised.

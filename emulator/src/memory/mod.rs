@@ -18,7 +18,7 @@ pub(crate) use clocks::Clocks;
 pub(crate) use global::{Allocation, GlobalMemory};
 pub(crate) use owners::Races;
 pub(crate) use shared::{SHARED_BASE, SharedMemory};
-pub(crate) use view::{GlobalView, Worker};
+pub(crate) use view::{GlobalView, Worker, extent};
 
 /// A 32-bit value per lane.
 pub(crate) type W = [u32; 32];

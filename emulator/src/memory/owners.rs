@@ -19,7 +19,10 @@ const IDS: u32 = 0xff_fff0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Touch {
     Read,
+    /// By a volatile, relaxed or acquiring instruction: it may meet atomics and strong stores, and leaves no record.
+    StrongRead,
     Write,
+    /// By an atomic or a strong store.
     Atomic,
 }
 
@@ -71,6 +74,10 @@ impl Entry {
                 }
                 Err(if clash_written { Conflict::Race(self.writer) } else { Conflict::Race(self.reader) })
             }
+            Touch::StrongRead => match clash_written && self.writer != ATOMIC {
+                true => Err(Conflict::Race(self.writer)),
+                false => Ok(next),
+            },
             Touch::Read => {
                 if self.writer == ATOMIC {
                     let mine = self.reader == me || self.written & bytes == 0;
@@ -159,6 +166,12 @@ impl Races {
         let unwritten = entry.writer == 0 || entry.writer == me;
         let known = entry.reader == me || (entry.reader == MANY && entry.writer == 0);
         unwritten && known && entry.read & bytes == bytes
+    }
+
+    /// Whether the record says that these bytes have been written in this launch.
+    pub(super) fn has_write(&self, bits: u64, bytes: u8) -> bool {
+        let entry = Entry::unpack(bits, self.epoch);
+        entry.writer != 0 && entry.writer != MANY && entry.written & bytes != 0
     }
 
     /// What becomes of the record of a word when the CTA with these quiet patterns reads it whole, in the cases that are

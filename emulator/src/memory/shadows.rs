@@ -4,9 +4,9 @@
 //! one of less than a word each byte of its word.
 
 use super::clocks::{Clocks, Shadow, Who};
-use super::shared::SharedMemory;
+use super::shared::{SHARED_BASE, SharedMemory};
 use super::{APART, IN_FLIGHT, LEAVING, SPLIT, VALID};
-use crate::fault::{Checked, FaultKind, problem};
+use crate::fault::{Checked, FaultKind, Suspect, problem};
 
 impl SharedMemory {
     /// Renews the shadow when the clock runs out of bits.
@@ -70,13 +70,70 @@ impl SharedMemory {
             if self.shadow[index].read(who, lane) {
                 return Ok(());
             }
-            return self.race(lane, index, "reads", self.shadow[index], true);
+            return self.suspect(lane, index, self.shadow[index]);
         }
         self.split(index);
         for i in (0..4).filter(|i| need >> i & 1 != 0) {
             if !self.bytes[index][i].read(who, lane) {
-                return self.race(lane, index, "reads", self.bytes[index][i], true);
+                self.suspect(lane, index, self.bytes[index][i])?;
             }
+        }
+        Ok(())
+    }
+
+    /// A read that races, unless it is the first of a loop that exchanges.
+    #[cold]
+    fn suspect(&mut self, lane: usize, index: usize, shadow: Shadow) -> Checked {
+        let race = self.race(lane, index, "reads", shadow, true);
+        match race {
+            Err(problem) if shadow.is_atomic() => {
+                let address = SHARED_BASE + 4 * index as u64;
+                self.suspects.push(Suspect { lane, address, at: 0, problem });
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Notes a read that may meet atomics and strong stores.
+    pub(super) fn note_strong_read(&mut self, who: Who, lane: usize, index: usize, need: u8) -> Checked {
+        let state = self.state[index];
+        if state & (need | IN_FLIGHT) != need {
+            self.check_state(lane, index, state, need)?;
+        }
+        if !self.checks.shared_races {
+            return Ok(());
+        }
+        if need == VALID && state & SPLIT == 0 {
+            self.part(index);
+            let shadow = self.shadow[index];
+            return if shadow.read_strongly(who, lane) {
+                Ok(())
+            } else {
+                self.race(lane, index, "reads", shadow, true)
+            };
+        }
+        self.split(index);
+        for i in (0..4).filter(|i| need >> i & 1 != 0) {
+            let shadow = self.bytes[index][i];
+            if !shadow.read_strongly(who, lane) {
+                return self.race(lane, index, "reads", shadow, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes an atomic, or a strong store.
+    pub(super) fn note_atomic(&mut self, who: Who, lane: usize, index: usize, need: u8) -> Checked {
+        if need == VALID && self.state[index] & SPLIT == 0 {
+            self.part(index);
+            let result = self.shadow[index].atomic(who, lane);
+            return result.or_else(|written| self.race(lane, index, "updates", self.shadow[index], written));
+        }
+        self.split(index);
+        for i in (0..4).filter(|i| need >> i & 1 != 0) {
+            let result = self.bytes[index][i].atomic(who, lane);
+            result.or_else(|written| self.race(lane, index, "updates", self.bytes[index][i], written))?;
         }
         Ok(())
     }

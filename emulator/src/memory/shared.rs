@@ -2,8 +2,8 @@
 
 use super::clocks::{Shadow, Who};
 use super::proxy::Proxy;
-use super::{D, IN_FLIGHT, Planes, SPLIT, VALID, byte_mask, lanes, value_mask};
-use crate::fault::{Checked, FaultKind, problem};
+use super::{D, IN_FLIGHT, LEAVING, Planes, VALID, byte_mask, lanes, value_mask};
+use crate::fault::{Checked, FaultKind, Suspect, problem};
 use crate::launch::Checks;
 
 /// Shared memory starts here in its window, so that a zero pointer is out of bounds.
@@ -24,6 +24,8 @@ pub(crate) struct SharedMemory {
     pub(super) bytes: Vec<[Shadow; 4]>,
     pub(super) proxy: Proxy,
     pub(super) checks: Checks,
+    /// Plain reads of what atomics write, by the instruction that is executed.
+    pub(crate) suspects: Vec<Suspect>,
 }
 
 impl SharedMemory {
@@ -40,6 +42,7 @@ impl SharedMemory {
         self.state.resize(words, 0);
         self.quads.clear();
         self.bytes.clear();
+        self.suspects.clear();
         if checks.shared_races {
             self.quads.resize(quads, Shadow::default());
             // Filled when a quad is taken apart.
@@ -148,6 +151,41 @@ impl SharedMemory {
         Ok(())
     }
 
+    /// `load` by volatile, relaxed or acquiring instructions.
+    pub(crate) fn load_strongly(&mut self, who: Who, address: &D, mask: u32, bytes: u32, out: &mut Planes) -> Checked {
+        for lane in lanes(mask) {
+            let at = address[lane];
+            let index = self.index(lane, at, bytes)?;
+            for k in 0..bytes.div_ceil(4) as usize {
+                self.note_strong_read(who, lane, index + k, byte_mask(at, bytes))?;
+                out[k][lane] = self.words[index + k] >> ((at & 3) * 8) & value_mask(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// `store` by volatile, relaxed or releasing instructions.
+    pub(crate) fn store_strongly(&mut self, who: Who, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
+        for lane in lanes(mask) {
+            let at = address[lane];
+            let index = self.index(lane, at, bytes)?;
+            let shift = (at & 3) * 8;
+            let cover = value_mask(bytes) << shift;
+            for k in 0..bytes.div_ceil(4) as usize {
+                if self.state[index + k] & (IN_FLIGHT | LEAVING) != 0 {
+                    self.check_state(lane, index + k, IN_FLIGHT, 0)?;
+                }
+                self.state[index + k] |= byte_mask(at, bytes);
+                if self.checks.shared_races {
+                    self.note_atomic(who, lane, index + k, byte_mask(at, bytes))?;
+                }
+                self.words[index + k] = self.words[index + k] & !cover | data[k][lane] << shift & cover;
+            }
+        }
+        self.note_generic(address, mask, bytes);
+        Ok(())
+    }
+
     /// Reads a value that an atomic will replace, and records the atomic access.
     pub(crate) fn atomic(&mut self, who: Who, lane: usize, address: u64, bytes: u32) -> Checked<u64> {
         let before = self.peek(lane, address, bytes)?;
@@ -155,19 +193,7 @@ impl SharedMemory {
             let index = self.index(lane, address, bytes)?;
             let need = byte_mask(address, bytes);
             for word in index..index + bytes.div_ceil(4) as usize {
-                if need == VALID && self.state[word] & SPLIT == 0 {
-                    self.part(word);
-                    if let Err(written) = self.shadow[word].atomic(who, lane) {
-                        return self.race(lane, word, "updates", self.shadow[word], written);
-                    }
-                    continue;
-                }
-                self.split(word);
-                for i in (0..4).filter(|i| need >> i & 1 != 0) {
-                    if let Err(written) = self.bytes[word][i].atomic(who, lane) {
-                        return self.race(lane, word, "updates", self.bytes[word][i], written);
-                    }
-                }
+                self.note_atomic(who, lane, word, need)?;
             }
         }
         Ok(before)

@@ -36,7 +36,7 @@ impl GlobalView<'_> {
             }
         }
         if left != 0 {
-            self.load_slowly(worker, address, left, bytes, out)?;
+            self.load_slowly(worker, address, left, bytes, Touch::Read, out)?;
         }
         if low == high {
             for plane in &mut out[..bytes.div_ceil(4) as usize] {
@@ -133,8 +133,40 @@ impl GlobalView<'_> {
         }
     }
 
+    /// `load` by volatile, relaxed or acquiring instructions.
+    pub(crate) fn load_strongly(
+        &self,
+        worker: &mut Worker,
+        address: &D,
+        mask: u32,
+        bytes: u32,
+        out: &mut Planes,
+    ) -> Checked {
+        self.load_slowly(worker, address, mask, bytes, Touch::StrongRead, out)
+    }
+
+    /// `store` by volatile, relaxed or releasing instructions.
+    pub(crate) fn store_strongly(
+        &self,
+        worker: &mut Worker,
+        address: &D,
+        mask: u32,
+        bytes: u32,
+        data: &Planes,
+    ) -> Checked {
+        self.store_slowly(worker, address, mask, bytes, Touch::Atomic, data)
+    }
+
     #[inline(never)]
-    fn load_slowly(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, out: &mut Planes) -> Checked {
+    fn load_slowly(
+        &self,
+        worker: &mut Worker,
+        address: &D,
+        mask: u32,
+        bytes: u32,
+        touch: Touch,
+        out: &mut Planes,
+    ) -> Checked {
         let words = bytes.div_ceil(4) as usize;
         let races = self.checks.global_races;
         self.each_lane(worker, address, mask, bytes, false, |worker, lane, a, index| {
@@ -143,7 +175,7 @@ impl GlobalView<'_> {
                 let need = byte_mask(at, bytes);
                 self.check_state(a.state[index].load(Relaxed), need, lane, at)?;
                 if races {
-                    self.check_race(worker, &a.owners[index], lane, at, need, Touch::Read)?;
+                    self.check_race(worker, &a.owners[index], lane, at, need, touch)?;
                 }
                 out[0][lane] = a.words[index].load(Relaxed) >> ((at & 3) * 8) & value_mask(bytes);
                 return Ok(());
@@ -152,7 +184,7 @@ impl GlobalView<'_> {
                 let at = at + 4 * k as u64;
                 self.check_state(a.state[index + k].load(Relaxed), VALID, lane, at)?;
                 if races {
-                    self.check_race(worker, &a.owners[index + k], lane, at, VALID, Touch::Read)?;
+                    self.check_race(worker, &a.owners[index + k], lane, at, VALID, touch)?;
                 }
                 out[k][lane] = a.words[index + k].load(Relaxed);
             }
@@ -202,7 +234,7 @@ impl GlobalView<'_> {
             };
         }
         if left != 0 {
-            self.store_slowly(worker, address, left, bytes, data)?;
+            self.store_slowly(worker, address, left, bytes, Touch::Write, data)?;
         }
         Ok(())
     }
@@ -260,7 +292,15 @@ impl GlobalView<'_> {
     }
 
     #[inline(never)]
-    fn store_slowly(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32, data: &Planes) -> Checked {
+    fn store_slowly(
+        &self,
+        worker: &mut Worker,
+        address: &D,
+        mask: u32,
+        bytes: u32,
+        touch: Touch,
+        data: &Planes,
+    ) -> Checked {
         let words = bytes.div_ceil(4) as usize;
         let races = self.checks.global_races;
         self.each_lane(worker, address, mask, bytes, true, |worker, lane, a, index| {
@@ -268,7 +308,7 @@ impl GlobalView<'_> {
             if bytes < 4 {
                 let need = byte_mask(at, bytes);
                 if races {
-                    self.check_race(worker, &a.owners[index], lane, at, need, Touch::Write)?;
+                    self.check_race(worker, &a.owners[index], lane, at, need, touch)?;
                 }
                 let shift = (at & 3) * 8;
                 let keep = !(value_mask(bytes) << shift);
@@ -282,7 +322,7 @@ impl GlobalView<'_> {
             }
             for k in 0..words {
                 if races {
-                    self.check_race(worker, &a.owners[index + k], lane, at + 4 * k as u64, VALID, Touch::Write)?;
+                    self.check_race(worker, &a.owners[index + k], lane, at + 4 * k as u64, VALID, touch)?;
                 }
                 a.words[index + k].store(data[k][lane], Relaxed);
                 a.state[index + k].store(VALID, Relaxed);

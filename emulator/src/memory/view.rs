@@ -1,10 +1,11 @@
 //! Global memory as one launch sees it: bounds, declared ranges, initialisation and races, a warp at a time.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::owners::{Races, Touch};
-use super::{Allocation, D, IN_FLIGHT, lanes};
-use crate::fault::{Checked, FaultKind, problem};
+use super::{Allocation, D, IN_FLIGHT, byte_mask, lanes};
+use crate::fault::{Checked, FaultKind, Problem, Suspect, problem};
 use crate::launch::{Access, Checks};
 
 /// What a host thread remembers between accesses.
@@ -17,6 +18,8 @@ pub(crate) struct Worker {
     /// Race identity of the current CTA and the entries that need no update.
     pub identity: u32,
     pub(super) quiet: [u64; 4],
+    /// Plain reads of what atomics write, by the instruction that is executed.
+    pub suspects: RefCell<Vec<Suspect>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,17 @@ impl<'a> GlobalView<'a> {
         let index = after.checked_sub(1)?;
         worker.hint = index;
         Some(self.allocations[index]).filter(|a| hit(a))
+    }
+
+    /// The text that begins here and ends with a zero.
+    pub(crate) fn text(&self, address: u64) -> Option<String> {
+        let a = self.allocations.iter().find(|a| a.base <= address && address < a.end())?;
+        let byte = |at: u64| {
+            let offset = at - a.base;
+            (a.words[(offset / 4) as usize].load(Relaxed) >> (8 * (offset % 4))) as u8
+        };
+        let bytes: Vec<u8> = (address..a.end()).map(byte).take_while(|&byte| byte != 0).collect();
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn missing<T>(&self, lane: usize, address: u64, bytes: u32) -> Checked<T> {
@@ -174,6 +188,25 @@ impl<'a> GlobalView<'a> {
         problem(FaultKind::Uninitialised, lane, format!("global address 0x{address:x}"))
     }
 
+    /// Checks a read through a cache that sees no writes of the launch.
+    pub(crate) fn check_read_only(&self, worker: &mut Worker, address: &D, mask: u32, bytes: u32) -> Checked {
+        if !self.checks.global_races || self.is_settled(worker) {
+            return Ok(());
+        }
+        for lane in lanes(mask) {
+            let at = address[lane];
+            let Some(a) = self.find(worker, at, at + u64::from(bytes)) else { continue };
+            let index = ((at - a.base) >> 2) as usize;
+            for owner in &a.owners[index..index + bytes.div_ceil(4) as usize] {
+                if self.races.has_write(owner.load(Relaxed), byte_mask(at, bytes)) {
+                    let message = format!("0x{at:x} was written in the same launch, which this cache may not see");
+                    return problem(FaultKind::StaleRead, lane, message);
+                }
+            }
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     pub(super) fn check_race(
         &self,
@@ -189,26 +222,31 @@ impl<'a> GlobalView<'a> {
         let quiet = match touch {
             Touch::Read => (bits == shared) | (bits == read) | (bits == both),
             Touch::Write => (bits == written) | (bits == both),
-            Touch::Atomic => false,
+            Touch::Atomic | Touch::StrongRead => false,
         };
         if quiet {
             return Ok(());
         }
         if let Err(other) = self.races.touch(slot, address, worker.identity, need, touch) {
-            let other = other.map_or("several CTAs".into(), |cta| format!("CTA {cta} (linear index)"));
-            let verb = if touch == Touch::Read { "reads" } else { "writes" };
-            return problem(
-                FaultKind::GlobalRace,
-                lane,
-                format!("{verb} 0x{address:x}, which {other} touched in the same launch without synchronisation"),
-            );
+            let name = other.map_or("several CTAs".into(), |cta| format!("CTA {cta} (linear index)"));
+            let verb = if matches!(touch, Touch::Read | Touch::StrongRead) { "reads" } else { "writes" };
+            let message =
+                format!("{verb} 0x{address:x}, which {name} touched in the same launch without synchronisation");
+            let problem = Box::new(Problem { kind: FaultKind::GlobalRace, lane: lane as u32, message });
+            // Nobody in particular has written it: atomics have.
+            if touch == Touch::Read && other.is_none() {
+                worker.suspects.borrow_mut().push(Suspect { lane, address, at: 0, problem });
+                return Ok(());
+            }
+            return Err(problem);
         }
         Ok(())
     }
 }
 
+/// The lowest and the highest address of the lanes.
 #[inline(always)]
-pub(super) fn extent(address: &D, mask: u32) -> (u64, u64) {
+pub(crate) fn extent(address: &D, mask: u32) -> (u64, u64) {
     let mut low = u64::MAX;
     let mut high = 0;
     if mask == u32::MAX {

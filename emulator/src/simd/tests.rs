@@ -49,7 +49,7 @@ fn every_way_to_multiply_matrices_gives_the_same_bits() {
             assert_ne!(portable, before);
 
             let mut chosen = before.clone();
-            product(&multiply, &mut Scratch::default(), &mut chosen);
+            product(&multiply, TensorCores::Sequential, &mut Scratch::default(), &mut chosen);
             assert_eq!(chosen, portable, "{input:?} k{k} half {half}: the way that this host takes");
 
             #[cfg(target_arch = "x86_64")]

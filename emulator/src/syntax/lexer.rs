@@ -111,12 +111,14 @@ impl<'a> Lexer<'a> {
         Ok(Token::Symbol(byte))
     }
 
+    /// Opcodes hold their modifiers; a directive ends where the next begins, as in `.reg.b32`.
     fn word(&mut self) -> &'a str {
         let start = self.at;
+        let is_directive = self.peek(0) == b'.';
         self.at += 1;
         loop {
             let byte = self.peek(0);
-            if is_word(byte) || (byte == b'.' && is_word(self.peek(1))) {
+            if is_word(byte) || (byte == b'.' && !is_directive && is_word(self.peek(1))) {
                 self.at += 1;
             } else if byte == b':' && self.peek(1) == b':' && is_word(self.peek(2)) {
                 self.at += 2;

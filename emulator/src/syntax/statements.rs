@@ -54,6 +54,14 @@ impl Parser<'_> {
                     }
                     self.expect(b';')?;
                     Statement::BranchTargets(name, targets)
+                } else if self.accept_word(".callprototype") || self.accept_word(".calltargets") {
+                    // Calls bring their parameters along.
+                    while !self.accept(b';') {
+                        if self.advance() == Token::End {
+                            return self.error("a declaration without end");
+                        }
+                    }
+                    return Ok(None);
                 } else {
                     Statement::Label(name)
                 }

@@ -1,13 +1,17 @@
 //! Matrix instructions: fragments, products, descriptors.
 
+mod cores;
 mod held;
 mod matrices;
 mod product;
 mod warpgroup;
 
+pub use cores::TensorCores;
+pub(crate) use cores::{Factors, LANES, Rule, accumulate as accumulate_groups, add_group};
 pub(crate) use held::Held;
 pub(crate) use matrices::{LoadMatrix, StoreMatrix, TransposeMatrix};
-pub(crate) use product::{Input, Left, Multiply, Right, Scratch, Sums, accumulate};
+pub use product::Input;
+pub(crate) use product::{Left, Multiply, Right, Scratch, Sums, accumulate};
 pub(crate) use warpgroup::{PendingMatrix, Shape, Source, Wgmma, WgmmaCommit, WgmmaWait};
 
 use crate::execute::Context;

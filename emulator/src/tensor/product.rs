@@ -1,7 +1,7 @@
 //! `mma.sync`: D = A B + C on fragments spread over a warp.
 //!
-//! Products of the input formats are exact in f32; sums are taken in f32 in ascending k. Hardware sums in groups with
-//! its own truncation, so results agree with a GPU to f32 rounding, not bit for bit.
+//! Products of the input formats are exact in f32. The fast way takes sums in f32 in ascending k; `cores` adds as the
+//! hardware of a generation does.
 //!
 //! C and D never leave the order of their fragments: a register of C holds, eight lanes at a time, four columns of each
 //! of two rows (all even columns, or all odd ones), so a row of sums needs one value of A spread over four lanes and a
@@ -16,11 +16,14 @@ use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_f16};
 use crate::numeric::single::canonical;
 use crate::simd;
 
-/// Number formats of A and B.
+/// Number formats of the factors of a matrix product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Input {
+pub enum Input {
+    /// IEEE half precision.
     F16,
+    /// The upper half of an fp32 number.
     Bf16,
+    /// An fp32 number without its 13 low bits.
     Tf32,
 }
 
@@ -181,7 +184,7 @@ impl Rare for Multiply {
     fn execute(&self, cx: &mut Context, mask: u32) -> Checked<Outcome> {
         whole_warp(cx, mask)?;
         cx.cta.counters.tensor_flops += 2 * 16 * 8 * self.k as u64;
-        simd::product(self, &mut cx.cta.scratch, &mut cx.warp.registers.w);
+        simd::product(self, cx.launch.tensor_cores, &mut cx.cta.scratch, &mut cx.warp.registers.w);
         Ok(Outcome::Next)
     }
 }

@@ -205,9 +205,10 @@ impl PendingMatrix {
             a.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|x| *x = -*x);
         }
         let mut columns = [[0; 32]; 2];
+        let cores = cx.launch.tensor_cores;
         for block in 0..shape.n / 8 {
             self.fragment(cx, self.b, 8 * block, 8, shape.transpose_b, &mut columns)?;
-            simd::block(self, block, &columns, &mut cx.cta.scratch, &mut cx.warp.registers.w);
+            simd::block(self, block, &columns, cores, &mut cx.cta.scratch, &mut cx.warp.registers.w);
         }
         Ok(())
     }

@@ -115,6 +115,10 @@ impl Random {
         ((self.0 >> 33) ^ (self.0 >> 17)) as u32
     }
 
+    pub fn long(&mut self) -> u64 {
+        u64::from(self.bits()) << 32 | u64::from(self.bits())
+    }
+
     /// Uniform in [-1, 1), with few enough bits that sums of products are exact in f32 for a while.
     pub fn small(&mut self) -> f32 {
         (self.bits() % 17) as f32 / 8.0 - 1.0

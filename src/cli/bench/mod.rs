@@ -9,28 +9,33 @@ use clap::Args;
 
 use self::report::{About, Peaks, Report, Times};
 use super::{
-    device::{DeviceOptions, Opened},
+    choice::choice,
+    device::DeviceOptions,
     fuse::FuseOptions,
+    given::{Given, Idle},
     memory::MemoryOptions,
-    options::{LossName, NetworkOptions, OptimizerOptions},
+    options::{NetworkOptions, OptimizerOptions},
     output::SaveOptions,
 };
 use crate::{
     Error, Result,
-    cpu::peak::{self, Products},
+    cpu::{
+        Threads,
+        peak::{self, Products},
+    },
     data::{
         augment::{Augment, Recipe},
         preprocess::Pending,
     },
-    graph::Graph,
     machine::Machine,
     nn::{StepConfig, initial_parameters, names},
-    ops::{augment, optimizer::Optimizer},
+    ops::{augment, dice::LossKind, optimizer::Optimizer},
+    peaks::GpuPeaks,
     plan::budget::Fitted,
     random::Stream,
-    session::{DeviceSession, Executor, RunsOn, Session, roofline::Roofline},
+    session::{self, Device, Program, Target},
     tensor::Volume,
-    train::{budget::Run, state},
+    train::budget::Run,
 };
 
 /// Every time of every node is kept for the medians.
@@ -60,8 +65,8 @@ pub struct Options {
     memory: MemoryOptions,
 
     /// The loss
-    #[arg(long, value_enum, default_value_t = LossName::LogDice)]
-    loss: LossName,
+    #[arg(long, value_parser = choice::<LossKind>(), default_value = "log_dice")]
+    loss: LossKind,
 
     /// Samples per training step
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -88,12 +93,13 @@ pub struct Options {
 }
 
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
-    let network = options.network.network(options.device.precision, None, None);
-    let extent = options.network.extent();
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    let (recipe, optimizer) = (options.network.recipe(), options.optimizer.recipe());
+    let network = recipe.config(options.device.precision, None, None);
+    let extent = recipe.extent();
     network.check(extent)?;
-    network.check_batch("--train-batch-size", options.train_batch_size, extent)?;
-    options.optimizer.check()?;
+    network.check_batch("train_batch_size", options.train_batch_size, extent)?;
+    optimizer.check()?;
     if !(1..=MOST_STEPS).contains(&options.steps) {
         let cause = format!("{} steps", options.steps);
         return Err(Error::usage("--steps", cause, format!("give 1 to {MOST_STEPS}")));
@@ -102,21 +108,16 @@ pub fn run(options: Options) -> Result<()> {
         network,
         batch: options.train_batch_size,
         extent,
-        loss: options.loss.into(),
-        optimizer: Optimizer { rule: options.optimizer.rule(), clip: options.optimizer.clip_value },
+        loss: options.loss,
+        optimizer: Optimizer { rule: optimizer.rule(), clip: optimizer.clip_value },
     };
     let mut opened = options.device.open()?;
-    let limit = options.memory.of_device(&mut opened.runs_on)?;
-    let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.runs_on.options(), limit)?;
+    given.remark(&options.idle(opened.device));
+    let limit = options.memory.recipe(None).of_device(&mut opened.target)?;
+    let step = Run { training, validation_batch: 1, fuse: options.fuse.fuse }.fit(opened.target.options(), limit)?;
     let (device, name) = (opened.device.to_string(), opened.description.clone());
-    match opened {
-        Opened { tally: Some(tally), runs_on, .. } => {
-            let mut session = Executor::bind_planned(&step.graphs, step.plan.clone(), runs_on)?;
-            fill(&mut session, &step.graphs[0], network.classes)?;
-            session.run(0)?;
-            counters::report((device, name), &step, &tally, &options.save)
-        }
-        Opened { runs_on: RunsOn::Cpu(threads), .. } => {
+    match opened.target {
+        Target::Cpu(threads) => {
             let about = About { device, name, threads: Some(threads.count()) };
             // Before the arena is there: what is in use at the peak is the step's.
             let peaks = (!options.no_peaks).then(|| Peaks {
@@ -124,11 +125,14 @@ pub fn run(options: Options) -> Result<()> {
                 half_peak_gflops: Some(peak::multiply_adds(&threads, Products::Half)),
                 copy_gbs: peak::copy(&threads),
             });
-            let session = Session::bind_planned(&step.graphs, step.plan.clone(), threads)?;
-            let times = on_cpu(session, &step.graphs[0], network.classes, &options)?;
+            let times = on_cpu(threads, &step, network.classes, &options)?;
             options.print(about, peaks, &step, times)
         }
-        Opened { runs_on: RunsOn::Machine(machine), .. } => {
+        Target::Machine(machine) => {
+            if let Some(tally) = machine.tally() {
+                filled(machine, &step, network.classes)?.run_captured(0)?;
+                return counters::report((device, name), &step, &tally, &options.save);
+            }
             let (peaks, times) = on_machine(machine, &step, network.classes, &options)?;
             options.print(About { device, name, threads: None }, peaks, &step, times)
         }
@@ -136,23 +140,30 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 impl Options {
+    /// What has no effect beside the other options, on this device.
+    fn idle(&self, device: Device) -> Vec<Idle> {
+        let counts = ["warmup", "steps", "no-peaks", "nodes"];
+        let counts =
+            counts.map(|option| (option, matches!(device, Device::Emulated(_)), "the emulated GPU counts one step"));
+        let shared = [self.network.idle(), self.optimizer.idle(), DeviceOptions::idle(device)];
+        counts.into_iter().chain(shared.into_iter().flatten()).collect()
+    }
+
     fn print(&self, about: About, peaks: Option<Peaks>, step: &Fitted, times: Times) -> Result<()> {
         let report = Report::new(about, peaks, step, times, self.nodes);
         self.save.report(&serde_json::to_value(&report).expect("plain data"), || report.print())
     }
 }
 
-fn on_cpu(session: Session, graph: &Graph, classes: usize, options: &Options) -> Result<Times> {
-    let mut executor = Executor::Cpu(session);
-    fill(&mut executor, graph, classes)?;
-    let Executor::Cpu(mut session) = executor else { unreachable!("it was just put there") };
+fn on_cpu(threads: Threads, step: &Fitted, classes: usize, options: &Options) -> Result<Times> {
+    let mut program = filled(threads, step, classes)?;
     for _ in 0..options.warmup {
-        session.run(0);
+        program.run(0)?;
     }
-    let mut times = Times::new(graph);
+    let mut times = Times::new(&step.graphs[0]);
     for _ in 0..options.steps {
         let start = Instant::now();
-        session.run_timed(0, &mut |node, seconds| times.node(node, None, seconds));
+        program.run_timed(0, &mut |node, _, seconds| times.node(node, None, seconds))?;
         times.end_of_step(start.elapsed().as_secs_f64());
     }
     Ok(times)
@@ -164,7 +175,6 @@ fn on_machine(
     classes: usize,
     options: &Options,
 ) -> Result<(Option<Peaks>, Times)> {
-    let graph = &step.graphs[0];
     let no_clock = || Error::Device {
         device: "bench".to_owned(),
         cause: "this machine has no clock".to_owned(),
@@ -173,20 +183,18 @@ fn on_machine(
     let (machine, peaks) = if options.no_peaks {
         (machine, None)
     } else {
-        let (machine, roofline) = Roofline::measure(machine)?;
-        let Roofline { fp32_gflops, half_gflops, copy_gbs, .. } = roofline.ok_or_else(no_clock)?;
+        let (machine, peaks) = GpuPeaks::measure(machine)?;
+        let GpuPeaks { fp32_gflops, half_gflops, copy_gbs, .. } = peaks.ok_or_else(no_clock)?;
         (machine, Some(Peaks { peak_gflops: fp32_gflops, half_peak_gflops: Some(half_gflops), copy_gbs }))
     };
-    let mut executor = Executor::Machine(DeviceSession::bind_planned(&step.graphs, step.plan.clone(), machine)?);
-    fill(&mut executor, graph, classes)?;
-    let Executor::Machine(mut session) = executor else { unreachable!("it was just put there") };
+    let mut program = filled(machine, step, classes)?;
     for _ in 0..options.warmup {
-        session.run_captured(0)?;
+        program.run_captured(0)?;
     }
-    let mut times = Times::new(graph);
-    let whole = session.time_captured(0, options.steps)?.ok_or_else(no_clock)?;
+    let mut times = Times::new(&step.graphs[0]);
+    let whole = program.time_captured(0, options.steps)?.ok_or_else(no_clock)?;
     for seconds in whole {
-        session.run_timed(0, &mut |node, kernel, seconds| times.node(node, Some(kernel), seconds))?;
+        program.run_timed(0, &mut |node, kernel, seconds| times.node(node, Some(kernel), seconds))?;
         times.end_of_step(seconds);
     }
     Ok((peaks, times))
@@ -207,20 +215,23 @@ fn numbers(volume: Volume) -> Vec<f32> {
 }
 
 /// Random images and labels, initial weights, and a learning rate of zero: the same work at every step.
-fn fill(session: &mut Executor, graph: &Graph, classes: usize) -> Result<()> {
+fn filled(target: impl Into<Target>, step: &Fitted, classes: usize) -> Result<Box<dyn Program>> {
+    let mut program = session::bind_planned(&step.graphs, step.plan.clone(), target)?;
+    let graph = &step.graphs[0];
     let mut stream = Stream::new(0, "bench");
     let elements = |name: &str| graph.find(name).map_or(0, |id| graph.value(id).spec.shape.elements());
     let images: Vec<f32> = (0..elements(names::IMAGES)).map(|_| stream.normal() as f32).collect();
     let labels: Vec<u8> = (0..elements(names::LABELS)).map(|_| stream.below(classes) as u8).collect();
-    session.write_ahead(names::IMAGES, &images)?;
-    session.write_ahead(names::LABELS, &labels)?;
+    program.write_ahead(program.slot(names::IMAGES)?, &images)?;
+    program.write_ahead(program.slot(names::LABELS)?, &labels)?;
     if let Some(volume) = graph.find(names::IMAGES).and_then(|id| graph.value(id).spec.shape.volume())
-        && session.has(names::NUMBERS)
+        && program.has(names::NUMBERS)
     {
-        session.write_ahead(names::NUMBERS, &numbers(volume))?;
+        program.write_ahead(program.slot(names::NUMBERS)?, &numbers(volume))?;
     }
-    session.write(names::CLASS_WEIGHTS, &vec![1.0f32; elements(names::CLASS_WEIGHTS)])?;
-    session.write(names::LOSS_SCALE, &[1.0f32])?;
-    session.write(names::HYPER, &[0.0f32, 0.0, 0.0, 1.0])?;
-    state::initialise(session, &initial_parameters(graph, 0))
+    program.set(names::CLASS_WEIGHTS, &vec![1.0f32; elements(names::CLASS_WEIGHTS)])?;
+    program.set(names::LOSS_SCALE, &[1.0f32])?;
+    program.set(names::HYPER, &[0.0f32, 0.0, 0.0, 1.0])?;
+    program.set_all(&initial_parameters(graph, 0))?;
+    Ok(program)
 }

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::{
-    Result,
-    cli::options::axes,
+    cli::{choice::choice, given::Idle, options::axes},
     data::{
         augment::{Augment, Augmentation},
-        dataset::{Dataset, Split},
         preprocess::{Fit, Normalization},
     },
+    run::DataRecipe,
 };
 
 /// Where the cases come from and how they are prepared.
@@ -43,15 +42,15 @@ pub(super) struct DataOptions {
     val_data_dir: Option<PathBuf>,
 
     /// How intensities are made comparable
-    #[arg(long, value_enum, default_value_t = Normalization::Volume, help_heading = "Data")]
-    pub(super) normalization: Normalization,
+    #[arg(long, value_parser = choice::<Normalization>(), default_value = "volume", help_heading = "Data")]
+    normalization: Normalization,
 
     /// How volumes come to the network's extents
-    #[arg(long, value_enum, default_value_t = Fit::Pad, help_heading = "Data")]
-    pub(super) fit: Fit,
+    #[arg(long, value_parser = choice::<Fit>(), default_value = "pad", help_heading = "Data")]
+    fit: Fit,
 
     /// Changes drawn anew each epoch; the options below override single ones
-    #[arg(long, value_enum, default_value_t = Augment::None, help_heading = "Data")]
+    #[arg(long, value_parser = choice::<Augment>(), default_value = "none", help_heading = "Data")]
     augment: Augment,
 
     /// Axes to mirror in half of the cases: any of H, W, D, the file's first, second and third axis
@@ -84,41 +83,47 @@ pub(super) struct DataOptions {
 
     /// Threads that prepare batches; 0: none beside the computing ones
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Data")]
-    pub(super) num_workers: usize,
+    num_workers: usize,
 
     /// Folder that keeps prepared cases between epochs and runs
     #[arg(long, value_name = "DIR", help_heading = "Data")]
-    pub(super) cache: Option<PathBuf>,
-}
-
-/// What the dataset options stand for.
-pub(super) struct Source {
-    pub split: Split,
-    pub channels: Option<usize>,
-    pub labels: Vec<String>,
+    cache: Option<PathBuf>,
 }
 
 impl DataOptions {
-    /// Opens the dataset, or the two folders.
-    pub(super) fn source(&self, seed: u64) -> Result<Source> {
-        if let (Some(train), Some(validation)) = (&self.train_data_dir, &self.val_data_dir) {
-            let (train, validation) = (Dataset::open(train)?, Dataset::open(validation)?);
-            let labels = if train.labels.is_empty() { validation.labels } else { train.labels };
-            let channels = (!train.channels.is_empty()).then_some(train.channels.len());
-            return Ok(Source { split: Split { train: train.cases, validation: validation.cases }, channels, labels });
+    /// The settings.
+    pub(super) fn recipe(&self) -> DataRecipe {
+        DataRecipe {
+            dataset: self.dataset.clone(),
+            fold: self.fold,
+            folds: self.folds,
+            splits: self.splits.clone(),
+            train_data_dir: self.train_data_dir.clone(),
+            val_data_dir: self.val_data_dir.clone(),
+            normalization: self.normalization,
+            fit: self.fit,
+            num_workers: self.num_workers,
+            cache: self.cache.clone(),
+            augmentation: self.augmentation(),
         }
-        let Some(root) = &self.dataset else { unreachable!("one of the two is required") };
-        let dataset = Dataset::open(root)?;
-        let split = match &self.splits {
-            Some(file) => dataset.split_by_file(file, self.fold)?,
-            None => dataset.fold(self.fold, self.folds, seed)?,
-        };
-        let channels = (!dataset.channels.is_empty()).then_some(dataset.channels.len());
-        Ok(Source { split, channels, labels: dataset.labels })
+    }
+
+    /// What has no effect beside the other options.
+    pub(super) fn idle(&self) -> Vec<Idle> {
+        let has_folders = self.dataset.is_none();
+        let intensities = [self.intensity_scale, self.intensity_shift, self.gamma, self.noise];
+        let changes = [self.rotation, self.zoom].into_iter().chain(intensities);
+        let is_overridden = self.flip.is_some() && changes.into_iter().all(|change| change.is_some());
+        vec![
+            ("fold", has_folders, "--val-data-dir holds the cases that validate"),
+            ("folds", has_folders, "--val-data-dir holds the cases that validate"),
+            ("folds", self.splits.is_some(), "--splits deals the cases"),
+            ("augment", is_overridden, "an option of its own says how far each change goes"),
+        ]
     }
 
     /// The preset with what overrides it.
-    pub(super) fn augmentation(&self) -> Augmentation {
+    fn augmentation(&self) -> Augmentation {
         let preset = self.augment.settings();
         Augmentation {
             flip: self.flip.unwrap_or(preset.flip),

@@ -1,15 +1,14 @@
 //! `gyrus train`: from a dataset to a trained network.
 
 mod data;
+mod idle;
 
 use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -17,28 +16,21 @@ use clap::{ArgAction, Args};
 
 use self::data::DataOptions;
 use super::{
-    device::{Device, DeviceOptions, check_threads},
+    choice::choice,
+    device::DeviceOptions,
     fuse::FuseOptions,
+    given::Given,
     memory::{HostMemoryOptions, MemoryOptions},
-    options::{LossName, NetworkOptions, OptimizerOptions, duration},
+    options::{NetworkOptions, OptimizerOptions, boolean},
+    preset::PresetName,
+    progress::Terminal,
 };
 use crate::{
     Error, Result,
-    data::{
-        augment::Augmentation,
-        dataset::{Case, Split},
-        loader::{Loader, LoaderSettings, Order},
-        memory::{Largest, LoaderShape},
-        preprocess::Preprocessing,
-        sampler::Sampler,
-        validate::{Expectation, survey},
-    },
-    train::{
-        Ending, RunOptions, TrainConfig, Trainer,
-        record::{Record, Start},
-        schedule::{EarlyStop, Plateau, Rule, Schedule},
-        trainer::{BEST, LAST},
-    },
+    ops::dice::LossKind,
+    run::{self, LearningRate, OutputRecipe, TrainRecipe, Trained, TrainingRecipe},
+    size::duration,
+    train::Ending,
 };
 
 /// Train a 3-D U-Net on a dataset.
@@ -47,6 +39,10 @@ use crate::{
 /// axis, `--mri-width` its second, `--mri-depth` its third. All must be multiples of 16.
 #[derive(Debug, Args)]
 pub struct Options {
+    /// Defaults of another program; options that are typed override them
+    #[arg(long, value_parser = choice::<PresetName>(), value_name = "NAME")]
+    preset: Option<PresetName>,
+
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -63,11 +59,11 @@ pub struct Options {
     host: HostMemoryOptions,
 
     /// The loss
-    #[arg(long, value_enum, default_value_t = LossName::LogDice, help_heading = "Training")]
-    loss: LossName,
+    #[arg(long, value_parser = choice::<LossKind>(), default_value = "log_dice", help_heading = "Training")]
+    loss: LossKind,
 
     /// Weight classes by the inverse of their share of the training voxels
-    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL", help_heading = "Training")]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Training")]
     weighted_classes: bool,
 
     /// Epochs of the whole run
@@ -79,8 +75,8 @@ pub struct Options {
     lr: f64,
 
     /// How the learning rate falls: on a plateau of the validation Dice coefficient, or over the whole run
-    #[arg(long, value_enum, default_value_t = ScheduleName::Plateau, help_heading = "Training")]
-    lr_schedule: ScheduleName,
+    #[arg(long, value_parser = choice::<LearningRate>(), default_value = "plateau", help_heading = "Training")]
+    lr_schedule: LearningRate,
 
     /// Steps over which the learning rate rises at first
     #[arg(long, default_value_t = 0, value_name = "STEPS", help_heading = "Training")]
@@ -106,12 +102,12 @@ pub struct Options {
     #[arg(long, default_value_t = 0, help_heading = "Training")]
     seed: u64,
 
-    /// Folder for checkpoints, history and curves
+    /// Folder for checkpoints, history and curves; of a Keras file's name (x.h5) what precedes the ending
     #[arg(long, default_value = "model", value_name = "DIR", help_heading = "Output")]
     model_path: PathBuf,
 
     /// Continue the run in --model-path from its last checkpoint
-    #[arg(long, default_value_t = false, action = ArgAction::Set, value_name = "BOOL", help_heading = "Output")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Output")]
     resume_train: bool,
 
     /// Replace the run in --model-path
@@ -119,7 +115,7 @@ pub struct Options {
     overwrite: bool,
 
     /// Train on several GPUs
-    #[arg(long, default_value_t = false, action = ArgAction::Set, value_name = "BOOL", help_heading = "Device")]
+    #[arg(long, default_value_t = false, action = ArgAction::Set, value_parser = boolean, value_name = "BOOL", help_heading = "Device")]
     train_multi_gpu: bool,
 
     /// Number of GPUs
@@ -127,188 +123,53 @@ pub struct Options {
     num_gpus: usize,
 }
 
-/// How the learning rate falls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum ScheduleName {
-    /// To a tenth after 20 epochs without improvement, not below 1e-6.
-    Plateau,
-    /// Half a cosine to zero over the whole run.
-    Cosine,
-    /// (1 - share of the run)^0.9, as nnU-Net does.
-    Polynomial,
-    /// Not at all.
-    Constant,
-}
-
 /// Runs the command.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: Options, given: &Given) -> Result<()> {
+    if let Some(name) = options.preset {
+        name.preset().check(given)?;
+    }
     if options.train_multi_gpu || options.num_gpus != 1 {
         let cause = "training on several GPUs comes in a later version";
-        return Err(Error::usage("--train-multi-gpu", cause, "leave it out, and --num-gpus too"));
+        return Err(Error::usage("train_multi_gpu", cause, "leave it out, and `num_gpus` too"));
     }
-    options.device.check()?;
-    let source = options.data.source(options.seed)?;
-    let classes = (!source.labels.is_empty()).then_some(source.labels.len());
-    let network = options.network.network(options.device.precision, source.channels, classes);
-    let Split { train, validation } = source.split;
-    let steps = (train.len() as u64).div_ceil(options.train_batch_size.max(1) as u64);
-    let config = options.config(network, steps.saturating_mul(options.training_epochs as u64));
-    config.check()?;
-    check_threads("--num-workers", options.data.num_workers)?;
-    let start = options.start()?;
-    let mut device = options.device.open()?;
-    options.memory.check(&device.runs_on)?;
-    let is_on_host = !matches!(device.device, Device::Cuda(_));
-
-    let labels = label_names(&source.labels, network.classes);
-    let largest = Largest::of(train.iter().chain(&validation));
-    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let expectation = Expectation {
-        channels: Some(network.channels),
-        classes: Some(network.classes),
-        class_names: labels.clone(),
-        threads: Some(largest.survey_threads(cores, options.host.bytes(0))?),
-        ..Expectation::default()
-    };
-    note!("checking {} training and {} validation cases", train.len(), validation.len());
-    let fingerprint = survey(&train, &validation, &expectation, &|| ())?;
-    let preprocessing =
-        Preprocessing::new(options.network.extent(), options.data.normalization, options.data.fit, &fingerprint)?;
-    let class_weights = class_weights(&options, &fingerprint.class_weights(), network.outputs());
-
-    let (train_batch, validation_batch, augmentation) =
-        (config.train_batch, config.validation_batch, config.augmentation);
-    // Memory and the checkpoint to resume come before the first folder is made.
-    let limit = options.memory.of_device(&mut device.runs_on)?;
-    note!("device: {}", device.description);
-    let mut trainer =
-        Trainer::within(limit, config, preprocessing.clone(), labels.clone(), class_weights, device.runs_on)?;
-    let folder = &options.model_path;
-    if start == Start::Resume {
-        trainer.resume(&folder.join(LAST))?;
-    }
-    let form = trainer.form();
-    let shape = |batch, augmentation: Augmentation| {
-        let is_augmented = augmentation != Augmentation::default();
-        LoaderShape { extent: options.network.extent(), batch, is_augmented, form }
-    };
-    let shapes = [shape(train_batch, augmentation), shape(validation_batch, Augmentation::default())];
-    let host = options.host.bytes(if is_on_host { trainer.session().plan().total } else { 0 });
-    let workers = largest.workers(&shapes, options.data.num_workers, host)?;
-    if workers < options.data.num_workers {
-        note!("memory: {workers} threads prepare batches instead of {}, to stay within it", options.data.num_workers);
-    }
-    let loader = |cases: Vec<Case>, order, batch, augmentation| {
-        Loader::new(
-            cases,
-            LoaderSettings {
-                preprocessing: preprocessing.clone(),
-                sampler: Sampler::Whole,
-                classes: network.classes,
-                augmentation,
-                seed: options.seed,
-                order,
-                form,
-                batch,
-                workers,
-                cache: options.data.cache.clone(),
-            },
-        )
-    };
-    let training = loader(train, Order::Shuffled, train_batch, augmentation)?;
-    let validating = loader(validation, Order::Fixed, validation_batch, Augmentation::default())?;
-
-    let plan = trainer.session().plan();
-    note!(
-        "memory: {:.2} GiB planned and allocated, {:.2} of it parameters, gradients and optimizer state",
-        gib(plan.total),
-        gib(plan.persistent_bytes),
-    );
-    if let (forgotten @ 1.., percent) = trainer.rematerialised() {
-        note!("memory: {forgotten} activations are computed again to stay within it: {percent:.1} % more work");
-    }
-    if let Some(staged) = trainer.session().plan().staged {
-        note!(
-            "memory: {:.2} GiB of optimizer state are on the host, and copied for each update",
-            gib(staged.place.bytes)
-        );
-    }
-    let mut record = Record::open(folder, labels[1..].to_vec(), start, trainer.position())?;
+    let mut terminal = Terminal::default();
+    let prepared = run::prepare(&options.recipe(), &mut terminal)?;
+    given.remark(&options.idle(prepared.network().outputs(), options.device.device.resolve().0));
+    terminal.classes = prepared.labels()[1..].to_vec();
     let stop = stop_flag();
-    let run =
-        RunOptions { folder: folder.clone(), time_budget: options.time_budget, stop: &|| stop.load(Ordering::Relaxed) };
-    let ending = trainer.run(&training, &validating, &run, &mut record);
-    report(&ending, folder, trainer.best())?;
-    ending.map(|_| ())
+    report(&prepared.train(&|| stop.load(Ordering::Relaxed), &mut terminal)?)
 }
 
 impl Options {
-    fn config(&self, network: crate::nn::UNetConfig, steps: u64) -> TrainConfig {
-        let rule = match self.lr_schedule {
-            ScheduleName::Plateau => Rule::Plateau(Plateau::default()),
-            ScheduleName::Cosine => Rule::Cosine { end: 0.0, steps },
-            ScheduleName::Polynomial => Rule::Polynomial { power: 0.9, end: 0.0, steps },
-            ScheduleName::Constant => Rule::Constant,
-        };
-        TrainConfig {
-            network,
-            extent: self.network.extent(),
-            train_batch: self.train_batch_size,
-            validation_batch: self.val_batch_size,
-            epochs: self.training_epochs,
-            loss: self.loss.into(),
-            weighted_classes: self.weighted_classes,
-            rule: self.optimizer.rule(),
-            clip: self.optimizer.clip_value,
-            schedule: Schedule { lr: self.lr, warmup_steps: self.warmup_steps, rule },
-            early_stop: self.early_stop.map(|patience| EarlyStop { patience, min_delta: 1e-4 }),
-            augmentation: self.data.augmentation(),
-            normalization: self.data.normalization,
-            fit: self.data.fit,
-            seed: self.seed,
-            fuse: self.fuse.fuse,
+    /// What is asked for, in the library's words.
+    fn recipe(&self) -> TrainRecipe {
+        TrainRecipe {
+            data: self.data.recipe(),
+            network: self.network.recipe(),
+            optimizer: self.optimizer.recipe(),
+            training: TrainingRecipe {
+                loss: self.loss,
+                weighted_classes: self.weighted_classes,
+                training_epochs: self.training_epochs,
+                lr: self.lr,
+                lr_schedule: self.lr_schedule,
+                warmup_steps: self.warmup_steps,
+                early_stop: self.early_stop,
+                time_budget: self.time_budget,
+                train_batch_size: self.train_batch_size,
+                val_batch_size: self.val_batch_size,
+                seed: self.seed,
+                fuse: self.fuse.fuse,
+            },
+            device: self.device.recipe(),
+            memory: self.memory.recipe(Some(&self.host)),
+            output: OutputRecipe {
+                model_path: self.model_path.clone(),
+                resume_train: self.resume_train,
+                overwrite: self.overwrite,
+            },
         }
     }
-
-    /// How the folder is to be treated; refuses to lose a run that is there.
-    fn start(&self) -> Result<Start> {
-        let last = self.model_path.join(LAST);
-        match (self.resume_train, self.overwrite) {
-            (true, true) => Err(Error::usage("--overwrite", "contradicts --resume-train", "leave one of them out")),
-            (true, false) if !last.exists() => {
-                Err(Error::input(last, "no run to resume", "start one without --resume-train"))
-            }
-            (true, false) => Ok(Start::Resume),
-            (false, true) => Ok(Start::Replace),
-            (false, false) if occupied(&self.model_path) => {
-                let advice =
-                    "continue it with --resume-train true, replace it with --overwrite, or choose another --model-path";
-                Err(Error::input(&self.model_path, "holds a run already", advice))
-            }
-            (false, false) => Ok(Start::New),
-        }
-    }
-}
-
-fn occupied(folder: &Path) -> bool {
-    [LAST, BEST, "history.csv", "history.json"].iter().any(|name| folder.join(name).exists())
-}
-
-/// The dataset's names; classes without a name are called by their number.
-fn label_names(names: &[String], classes: usize) -> Vec<String> {
-    (0..classes).map(|class| names.get(class).cloned().unwrap_or_else(|| format!("class {class}"))).collect()
-}
-
-/// One weight per logit channel. In binary mode there is a single channel, whose weight changes nothing.
-fn class_weights(options: &Options, of_classes: &[f64], outputs: usize) -> Vec<f32> {
-    if !options.weighted_classes || outputs == 1 {
-        return vec![1.0; outputs];
-    }
-    of_classes.iter().map(|&weight| weight as f32).collect()
-}
-
-fn gib(bytes: usize) -> f64 {
-    bytes as f64 / f64::from(1 << 30)
 }
 
 /// Set by Ctrl-C and SIGTERM. A second one ends the program at once.
@@ -322,18 +183,38 @@ fn stop_flag() -> Arc<AtomicBool> {
     flag
 }
 
-fn report(ending: &Result<Ending>, folder: &Path, best: Option<(f64, u64)>) -> Result<()> {
+fn report(trained: &Trained) -> Result<()> {
     let resume = "continue with --resume-train true";
-    match ending {
-        Ok(Ending::Completed) => note!("done"),
-        Ok(Ending::Stopped) => note!("done: the validation Dice coefficient no longer improves"),
-        Ok(Ending::TimeUp) => note!("the time is up: {resume}"),
-        Err(Error::Stopped) => note!("stopped; everything is saved: {resume}"),
-        Err(_) => return Ok(()),
+    match trained.ending {
+        Ending::Completed => note!("done"),
+        Ending::Stopped => note!("done: the validation Dice coefficient no longer improves"),
+        Ending::TimeUp => note!("the time is up: {resume}"),
+        Ending::OnRequest => note!("stopped; everything is saved: {resume}"),
     }
-    if let Some((dice, epoch)) = best {
-        say!("best checkpoint: {} (epoch {epoch}, soft validation Dice {dice:.4})", folder.join(BEST).display());
+    if let Some((dice, epoch)) = trained.best {
+        let path = trained.best_checkpoint.display();
+        say!("best checkpoint: {path} (epoch {epoch}, soft validation Dice {dice:.4})");
     }
-    say!("history and curves: {}", folder.display());
-    Ok(())
+    say!("history and curves: {}", trained.folder.display());
+    if trained.ending == Ending::OnRequest { Err(Error::Stopped) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        cli::{self, Command, Parsed},
+        run::TrainRecipe,
+    };
+
+    /// The recipe of a command line.
+    fn recipe(words: &str) -> TrainRecipe {
+        let line = ["gyrus", "train"].into_iter().chain(words.split_whitespace()).map(Into::into);
+        let Parsed { command: Command::Train(options), .. } = cli::parse(line).unwrap() else { unreachable!() };
+        options.recipe()
+    }
+
+    #[test]
+    fn defaults_are_the_same_on_the_command_line_and_in_the_library() {
+        assert_eq!(recipe("--dataset data"), TrainRecipe::for_dataset("data"));
+    }
 }

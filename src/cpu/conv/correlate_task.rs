@@ -1,6 +1,8 @@
 //! One task of fprop and dgrad: it packs its part of the filter once; then, slab by slab, it stages the input with its halo and walks
 //! the register tiles.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{

@@ -1,6 +1,8 @@
 //! The microkernel of fprop and dgrad for one to four output channels: lanes are input channels, summed at the end, because so few
 //! filters would not fill a vector.
 
+#![allow(unsafe_code)]
+
 use super::{
     stage::BLOCK,
     tile::{Tile, unroll},

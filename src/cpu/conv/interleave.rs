@@ -3,6 +3,8 @@
 //! The layout is `[plane][row][channel block][word][block]`, one word per channel. Word `i` of a row holds the voxels `2 i` and `2 i + 1`
 //! of the window, or `i` and `i + 1`, so that a pair begins at every voxel.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::source::{Piece, Row, Source, Window};

@@ -1,5 +1,7 @@
 //! The end of a tile whose results have 16 bits: its fp32 sums, complete over all input channels, are rounded once.
 
+#![allow(unsafe_code)]
+
 use crate::cpu::{
     Element,
     simd::{Kernel, Simd},

@@ -7,6 +7,8 @@
 //! Pairs are neighbouring voxels: the input's words hold the voxels `2 i` and `2 i + 1`, and it is walked in steps of two voxels. The
 //! gradient must meet them at any tap, so its word `i` holds the voxels `i` and `i + 1`: each voxel is there twice.
 
+#![allow(unsafe_code)]
+
 use super::{
     stage::BLOCK,
     word::{Multiply, Pair, Single, Word},

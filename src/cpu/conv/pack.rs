@@ -1,5 +1,7 @@
 //! Filters in the order in which the microkernels read them: contiguous, and padded to whole vectors.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{stage::BLOCK, word::Word};

@@ -5,6 +5,8 @@
 //! Everything that can be done to an input while it is loaded (two tensors instead of their concatenation, batch norm's scale and shift,
 //! the mask of a ReLU, the phases of a stride-2 grid, widening) is done here, once per voxel, and not 27 times.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use half::bf16;

@@ -4,6 +4,8 @@
 //! and `ci + 1` at once. One filter vector load and one broadcast serve many multiply-adds: with 14 voxels x 2 vectors, 16 loads for 28. The tile
 //! shape is chosen for the row length, so that 48, 12 or 3 voxels fill whole tiles.
 
+#![allow(unsafe_code)]
+
 use half::bf16;
 
 use super::{

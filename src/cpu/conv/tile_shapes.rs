@@ -1,5 +1,7 @@
 //! Which register tiles there are, and which one a correlation takes.
 
+#![allow(unsafe_code)]
+
 use super::{
     dot::run_dot,
     stage::{BLOCK, PAIR_BLOCK},

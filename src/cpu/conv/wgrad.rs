@@ -4,6 +4,8 @@
 //! the workspace and are added in slice order: the same bits for any number of threads. The number of slices
 //! depends on the problem alone. Deep layers have many filter blocks and need no slices.
 
+#![allow(unsafe_code)]
+
 use super::{
     outer::{OuterFunction, OuterShape, choose},
     pack::FilterLayout,

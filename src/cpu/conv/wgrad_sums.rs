@@ -1,5 +1,7 @@
 //! Sums that wgrad takes beside its matrix products: of the output gradient per channel, and over slices.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use crate::cpu::simd::{Kernel, PairKernel, Pairs, Simd};

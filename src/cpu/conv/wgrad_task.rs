@@ -3,6 +3,8 @@
 //! It stages a slab of the input with its halo and of the gradient with its margins; both stay in the second-level cache while every row
 //! of taps walks them.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{

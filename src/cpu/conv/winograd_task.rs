@@ -1,6 +1,8 @@
 //! One task of a minimal fprop or dgrad: it transforms its part of the filter once; then, slab by slab, it transforms the input plane by
 //! plane and walks the line of tiles in strips: register tiles at all points, and back to voxels while the sums are in the cache.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{

@@ -1,5 +1,7 @@
 //! The transforms of minimal filtering, between voxels or taps and points; see [`super::winograd`].
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{stage::BLOCK, winograd::POINTS};

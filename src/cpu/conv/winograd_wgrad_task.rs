@@ -1,6 +1,8 @@
 //! One task of a minimal wgrad: some input and output channels of some slabs. Their sums at all points stay in its scratch, and the last
 //! slab's end takes them back to taps.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
 
 use super::{

@@ -4,6 +4,8 @@
 //! broadcasts words is the same for both; it does twice the work on pairs. Where no instruction multiplies pairs, and for IEEE halves,
 //! 16-bit elements are widened when they are staged or packed, which is exact, and count as fp32 from there on.
 
+#![allow(unsafe_code)]
+
 use super::stage::{BLOCK, PAIR_BLOCK};
 use crate::{
     cpu::simd::{Isa, Pairs, Simd},

@@ -2,6 +2,8 @@
 //!
 //! Scale and shift are applied before values are compared: a negative scale turns the largest into the smallest.
 
+#![allow(unsafe_code)]
+
 use super::{
     Element, Halving, Kernel, SharedMut, Simd, Threads, dispatch, eight, elementwise, largest_of, load, store,
 };

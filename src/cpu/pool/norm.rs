@@ -3,6 +3,8 @@
 //! A fine voxel's gradient is the coarse one where the voxel was the first of the largest of its block, else 0; both
 //! passes find that again from `x` while they walk it, so they read `x` and an eighth of a gradient.
 
+#![allow(unsafe_code)]
+
 use super::{
     Element, Halving, Kernel, SharedMut, Simd, Threads, dispatch, eight,
     fused::{Affine, normalised},

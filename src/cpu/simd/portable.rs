@@ -1,5 +1,7 @@
 //! Vectors for every target: the compiler makes of them what the baseline has.
 
+#![allow(unsafe_code)]
+
 use super::Simd;
 
 /// Eight lanes in plain Rust: two NEON registers, or what the baseline has.

@@ -1,5 +1,7 @@
 //! The vectors of x86-64: AVX-512 and AVX2.
 
+#![allow(unsafe_code)]
+
 use std::arch::x86_64::*;
 
 use half::{bf16, f16};

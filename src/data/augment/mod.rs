@@ -14,13 +14,15 @@ pub(crate) use recipe::Changes;
 pub use recipe::{PointWise, Recipe};
 
 /// The presets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Augment {
     /// Every case as it is.
     None,
     /// Mirror each axis in half of the cases.
     Flip,
+    /// Mirror the file's second axis in half of the cases: all that the reference does.
+    Reference,
     /// Mirror, rotate, zoom, and change intensities.
     #[default]
     Full,
@@ -51,6 +53,7 @@ impl Augment {
         match self {
             Self::None => Augmentation::default(),
             Self::Flip => Augmentation { flip: [true; 3], ..Augmentation::default() },
+            Self::Reference => Augmentation { flip: [false, true, false], ..Augmentation::default() },
             // About half of what nnU-Net draws by default: its ranges are made for a thousand epochs.
             Self::Full => Augmentation {
                 flip: [true; 3],

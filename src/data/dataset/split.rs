@@ -32,11 +32,11 @@ impl Dataset {
     pub fn fold(&self, fold: usize, folds: usize, seed: u64) -> Result<Split> {
         if folds < 2 || folds > self.cases.len() {
             let cause = format!("{folds} folds of {} cases", self.cases.len());
-            return Err(Error::usage("--folds", cause, "give at least 2 and at most the number of cases"));
+            return Err(Error::usage("folds", cause, "give at least 2 and at most the number of cases"));
         }
         if fold >= folds {
             let advice = format!("folds count from 0 to {}", folds - 1);
-            return Err(Error::usage("--fold", format!("no fold {fold} of {folds}"), advice));
+            return Err(Error::usage("fold", format!("no fold {fold} of {folds}"), advice));
         }
         let mut share = vec![0; self.cases.len()];
         for (place, case) in Stream::new(seed, "folds").permutation(self.cases.len()).into_iter().enumerate() {
@@ -60,7 +60,7 @@ impl Dataset {
         })?;
         let count = folds.len();
         let Some(Fold { train, val }) = folds.into_iter().nth(fold) else {
-            let advice = "give --fold a number below that, or another file";
+            let advice = "give `fold` a number below that, or another file";
             return Err(Error::input(path, format!("no fold {fold}: it holds {count}"), advice));
         };
         let mut seen = HashSet::new();

@@ -63,7 +63,7 @@ impl Preprocessing {
         let is_known = self.ct.len() == self.channels && self.ct.iter().all(is_usable);
         if self.normalization == Normalization::Ct && !is_known {
             let cause = "ct needs a foreground with contrast in every channel of the training set";
-            return Err(Error::usage("--normalization", cause, "choose volume"));
+            return Err(Error::usage("normalization", cause, "choose volume"));
         }
         Ok(())
     }

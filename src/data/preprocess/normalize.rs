@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How intensities are made comparable. A region without contrast becomes 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalization {
     /// Z-score of each channel over its non-zero voxels; zeros (background) stay zero.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Result, volume::Shared};
 
 /// How a volume comes to the network's extents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fit {
     /// Keep the voxels; pad with zeros, or crop, on both sides alike.

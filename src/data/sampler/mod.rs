@@ -51,7 +51,7 @@ impl Sampler {
     pub fn check(&self, fit: Fit) -> Result<()> {
         let Self::Patch { foreground_share } = *self else { return Ok(()) };
         if !(0.0..=1.0).contains(&foreground_share) {
-            return Err(Error::usage("foreground share", foreground_share, "give a number from 0 to 1"));
+            return Err(Error::usage("foreground_share", foreground_share, "give a number from 0 to 1"));
         }
         if fit == Fit::Resize {
             let cause = "patches are cut from volumes that are not stretched";

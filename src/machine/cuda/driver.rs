@@ -1,5 +1,7 @@
 //! The driver itself: whether it is there, which GPUs it knows, and what its error codes mean.
 
+#![allow(unsafe_code)]
+
 use cudarc::driver::{
     result::{self, DriverError},
     sys,
@@ -8,8 +10,9 @@ use cudarc::driver::{
 use super::super::Capabilities;
 use crate::{Error, Result};
 
-/// The CUDA version that the kernels' PTX (ISA 9.0) and the driver's functions are taken from, as the driver counts it.
-const OLDEST_DRIVER: i32 = 13_000;
+/// The CUDA version of the oldest driver that will do, as the driver counts it: the kernels' PTX is of version 8.0
+/// (`build/ptx.rs`), and the bindings are those of `cuda-12000`. Both came with release 525.
+const OLDEST_DRIVER: i32 = 12_000;
 
 /// The GPUs of this computer, in the driver's order.
 ///
@@ -32,17 +35,21 @@ pub fn driver_version() -> Result<String> {
 
 /// Loads and starts the driver. `device` is what the user asked for.
 pub(super) fn initialise(device: &str) -> Result<()> {
-    let version = version(device)?;
-    if version < OLDEST_DRIVER {
-        // Newer functions would be missing from its library, which is a panic and not an error.
-        let (major, minor) = (version / 1000, version % 1000 / 10);
-        return Err(absent(device, &format!("the NVIDIA driver is too old: it knows CUDA {major}.{minor}")));
-    }
+    check_version(device, version(device)?)?;
     // Asked again it is a no-op.
     result::init().map_err(|error| match error.0 {
         sys::CUresult::CUDA_ERROR_NO_DEVICE => absent(device, "there is an NVIDIA driver, but no GPU"),
         _ => failure(device, "starting the driver", error),
     })
+}
+
+/// Newer functions would be missing from an older driver's library, which is a panic and not an error.
+fn check_version(device: &str, version: i32) -> Result<()> {
+    if version >= OLDEST_DRIVER {
+        return Ok(());
+    }
+    let (major, minor) = (version / 1000, version % 1000 / 10);
+    Err(absent(device, &format!("the NVIDIA driver is too old: it knows CUDA {major}.{minor}")))
 }
 
 fn version(device: &str) -> Result<i32> {
@@ -63,8 +70,8 @@ fn version(device: &str) -> Result<i32> {
 }
 
 fn absent(device: &str, cause: &str) -> Error {
-    let advice = "install NVIDIA's driver, release 580 or newer, or use --device cpu";
-    Error::usage(format_args!("--device {device}"), cause, advice)
+    let advice = "install NVIDIA's driver, release 525 or newer, or use `device = cpu`";
+    Error::usage(format_args!("device = {device}"), cause, advice)
 }
 
 /// A GPU's handle, and what it is.
@@ -90,6 +97,18 @@ pub(super) fn describe(ordinal: i32) -> Result<(sys::CUdevice, Capabilities)> {
     read().map_err(|error| failure(&format!("cuda:{ordinal}"), "describing the GPU", error))
 }
 
+/// Lets this process sleep while it waits for the GPU. By default the driver spins where a computer has more cores than
+/// contexts; the threads that load data need that core more than a step needs the microseconds.
+pub(super) fn block_when_waiting(name: &str, device: sys::CUdevice) -> Result<()> {
+    let flags = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
+    // SAFETY: `device` comes from the driver.
+    match unsafe { sys::cuDevicePrimaryCtxSetFlags_v2(device, flags) } {
+        // Somebody in this process holds the context already: it was opened here, with these flags.
+        sys::CUresult::CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE => Ok(()),
+        code => code.result().map_err(|error| failure(name, "setting how to wait for the GPU", error)),
+    }
+}
+
 /// What the driver answered, in words. Not by its own words: asking for them calls the driver, which may be what failed.
 pub(super) fn failure(device: &str, doing: &str, error: DriverError) -> Error {
     let (meaning, advice) = explain(error.0);
@@ -101,11 +120,11 @@ pub(super) fn failure(device: &str, doing: &str, error: DriverError) -> Error {
 fn explain(code: sys::CUresult) -> (&'static str, &'static str) {
     use sys::CUresult as Code;
     let restart = "see the system's log (dmesg, Xid), then restart the program, and the computer if that does not help";
-    let bug = "this is a bug in Gyrus: please report it with the output of gyrus selftest --device cuda";
-    let update = "install release 580 or newer of NVIDIA's driver";
+    let bug = "this is a bug in Gyrus: please report it with the output of `gyrus selftest` on this GPU";
+    let update = "install release 525 or newer of NVIDIA's driver";
     match code {
         Code::CUDA_ERROR_OUT_OF_MEMORY => {
-            ("the GPU's memory is used up", "end other programs on this GPU, or set a --memory-budget")
+            ("the GPU's memory is used up", "end other programs on this GPU, or set a `memory_budget`")
         }
         Code::CUDA_ERROR_INVALID_PTX
         | Code::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
@@ -143,6 +162,7 @@ fn explain(code: sys::CUresult) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::images;
 
     #[test]
     fn a_computer_without_a_driver_gets_a_sentence_and_no_panic() {
@@ -155,8 +175,30 @@ mod tests {
             Err(error) => {
                 assert_eq!(error.exit_code(), 2);
                 let sentence = error.to_string();
-                assert!(sentence.starts_with("--device cuda: ") && sentence.contains("--device cpu"), "{sentence}");
+                assert!(sentence.starts_with("device = cuda: ") && sentence.contains("`device = cpu`"), "{sentence}");
             }
+        }
+    }
+
+    #[test]
+    fn a_driver_older_than_the_kernels_is_refused_with_the_release_that_will_do() {
+        let refusal = check_version("cuda:0", 11_080).unwrap_err().to_string();
+        assert!(refusal.contains("it knows CUDA 11.8") && refusal.contains("release 525 or newer"), "{refusal}");
+        assert!(check_version("cuda:0", OLDEST_DRIVER).is_ok());
+    }
+
+    #[test]
+    fn the_oldest_driver_that_is_let_in_knows_the_version_of_every_compiled_kernel() {
+        for image in images::all() {
+            let ptx = image.ptx();
+            let version = ptx.lines().find_map(|line| line.strip_prefix(".version ")).unwrap();
+            // CUDA 12.0 to 12.5 brought 8.0 to 8.5; what came after does not matter here.
+            let (major, minor) = version.trim().split_once('.').unwrap();
+            let came_with = match (major, minor.parse::<i32>().unwrap()) {
+                ("8", minor @ 0..=5) => 12_000 + 10 * minor,
+                _ => i32::MAX,
+            };
+            assert!(came_with <= OLDEST_DRIVER, "{} {}: PTX {version}", image.family, image.target);
         }
     }
 

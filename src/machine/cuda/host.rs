@@ -1,8 +1,12 @@
 //! Host memory that the GPU reads and writes by itself, while the processor does something else.
 
+#![allow(unsafe_code)]
+
+use std::ptr;
+
 use cudarc::driver::{
     result::{self, DriverError},
-    sys::CUevent_flags,
+    sys::{self, CUevent_flags},
 };
 
 use super::Event;
@@ -71,7 +75,7 @@ pub(super) struct Staging {
 impl Staging {
     /// The context must be current.
     pub(super) fn new(bytes: usize) -> Result<Self, DriverError> {
-        Ok(Self { pinned: Pinned::new(bytes)?, uploaded: plain_event()? })
+        Ok(Self { pinned: Pinned::new(bytes)?, uploaded: awaited_event()? })
     }
 
     /// Gives bytes and event back.
@@ -87,9 +91,19 @@ impl Staging {
     }
 }
 
-/// An event that only orders.
+/// An event that only orders: streams wait for it, the host does not.
 pub(super) fn plain_event() -> Result<Event, DriverError> {
     result::event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING)
+}
+
+/// An event that the host waits for, asleep: an event does not do as its context does.
+fn awaited_event() -> Result<Event, DriverError> {
+    let flags = CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 | CUevent_flags::CU_EVENT_BLOCKING_SYNC as u32;
+    let mut event = ptr::null_mut();
+    // SAFETY: nothing is asked of the caller but a current context, without which the driver returns an error. The
+    // binding's own function takes one flag only.
+    unsafe { sys::cuEventCreate(&mut event, flags) }.result()?;
+    Ok(event)
 }
 
 /// Two pinned chunks with events: while the GPU fills one, the processor empties the other.
@@ -105,6 +119,6 @@ const CHUNK: usize = 4 << 20;
 impl Bounce {
     /// The context must be current.
     pub(super) fn new() -> Result<Self, DriverError> {
-        Ok(Self { chunks: [Pinned::new(CHUNK)?, Pinned::new(CHUNK)?], filled: [plain_event()?, plain_event()?] })
+        Ok(Self { chunks: [Pinned::new(CHUNK)?, Pinned::new(CHUNK)?], filled: [awaited_event()?, awaited_event()?] })
     }
 }

@@ -1,10 +1,15 @@
 //! What a machine does, by calls to the driver.
 
-use std::ffi::CString;
+#![allow(unsafe_code)]
+
+use std::{ffi::CString, ptr};
 
 use cudarc::driver::{result, sys};
 
-use super::{Cuda, Staging, failure};
+use super::{
+    Cuda, Staging, failure,
+    jit::{JitLog, needs},
+};
 use crate::{
     Error, Result,
     machine::{Capabilities, Launch, Machine, Recording},
@@ -18,9 +23,19 @@ impl Machine for Cuda {
     fn load(&mut self, family: &'static str, ptx: &str) -> Result<()> {
         self.enter()?;
         let text = CString::new(ptx).expect("PTX holds no NUL");
-        // SAFETY: the image is NUL-terminated PTX text, one of the forms that the driver takes.
-        let module = unsafe { result::module::load_data(text.as_ptr().cast()) };
-        let module = module.map_err(|error| self.failure(&format!("compiling the kernels of {family}"), error))?;
+        let mut log = JitLog::new();
+        let (mut options, mut values) = log.options();
+        let mut module = ptr::null_mut();
+        // SAFETY: the image is NUL-terminated PTX text, one of the forms that the driver takes. Options and values are of the
+        // given number; the buffers that they point to are `log`'s, of the lengths that are passed with them.
+        let loaded = unsafe {
+            let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
+            sys::cuModuleLoadDataEx(&mut module, text.as_ptr().cast(), JitLog::OPTIONS as u32, options, values)
+        };
+        loaded.result().map_err(|error| {
+            let doing = format!("compiling the kernels of {family} ({})", needs(ptx));
+            with_log(self.failure(&doing, error), &log.quote())
+        })?;
         self.modules.insert(family, module);
         Ok(())
     }
@@ -35,7 +50,7 @@ impl Machine for Cuda {
         let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::Memory {
                 cause: format!("{}: no {:.2} GiB are free on the GPU", self.name, bytes as f64 / (1u64 << 30) as f64),
-                advice: "choose smaller extents, a smaller batch or a larger --unet-resize-factor".to_owned(),
+                advice: "choose smaller extents, a smaller batch or a larger `unet_resize_factor`".to_owned(),
             },
             _ => self.failure("allocating memory", error),
         })?;
@@ -211,6 +226,16 @@ impl Machine for Cuda {
     }
 }
 
+/// The failure, and what the driver's compiler said before it.
+fn with_log(failure: Error, said: &str) -> Error {
+    match failure {
+        Error::Device { device, cause, advice } if !said.is_empty() => {
+            Error::Device { device, cause: format!("{cause}; the driver's compiler says: {said}"), advice }
+        }
+        other => other,
+    }
+}
+
 impl Cuda {
     /// Waits until a chunk has been filled, and empties it.
     fn empty(&self, half: usize, to: &mut [u8]) -> Result<()> {
@@ -220,5 +245,30 @@ impl Cuda {
         // SAFETY: the copy into the chunk has just been waited for.
         to.copy_from_slice(unsafe { &self.bounce.chunks[half].read()[..to.len()] });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_kernel_says_what_was_compiled_for_what_and_what_the_compiler_answered() {
+        let error = result::DriverError(sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+        let refused =
+            || failure("cuda:0", &format!("compiling the kernels of relu ({})", needs(".version 8.0\n")), error);
+        let sentence = with_log(refused(), "fatal : Unsupported .version 8.0").to_string();
+        let parts = [
+            "cuda:0: compiling the kernels of relu (PTX 8.0 for no target) failed: ",
+            "error 222 (CUDA_ERROR_UNSUPPORTED_PTX_VERSION)",
+            "; the driver's compiler says: fatal : Unsupported .version 8.0",
+            "release 525",
+        ];
+        for part in parts {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+        assert_eq!(sentence.lines().count(), 1);
+        // A silent compiler adds nothing.
+        assert!(!with_log(refused(), "").to_string().contains("says"));
     }
 }

@@ -1,12 +1,17 @@
 //! NVIDIA GPUs through the driver, which is loaded when it is first asked for: the only folder that names cudarc.
 //!
-//! Four traps are walked around here. Without a driver cudarc panics at its first call, so its presence is asked first; with
-//! an old one it panics at the first function that is missing, so its version is asked second. Its error type calls the
-//! driver to print itself, so only the code is used, and explained here. And work on the default stream would not wait for
-//! ours, so everything goes through two streams of our own: one computes, one uploads beside it.
+//! Five traps are walked around here. Without a driver cudarc panics at its first call, so its presence is asked first; with
+//! an old one it panics at the first function that is missing, so its version is asked second, and its bindings are those of
+//! the oldest driver that is let in (`cuda-12000`): a function that it lacks does not compile. Its error type calls the
+//! driver to print itself, so only the code is used, and explained here. Work on the default stream would not wait for
+//! ours, so everything goes through two streams of our own: one computes, one uploads beside it. And whoever waits for the
+//! GPU would spin, on a core that the threads that load data need, so all waits are made to block.
+
+#![allow(unsafe_code)]
 
 mod driver;
 mod host;
+mod jit;
 mod machine;
 
 use std::{collections::HashMap, ffi::CString};
@@ -17,7 +22,7 @@ use cudarc::driver::{
 };
 
 use self::{
-    driver::{describe, failure, initialise},
+    driver::{block_when_waiting, describe, failure, initialise},
     host::{Bounce, Staging, plain_event},
 };
 use super::{Capabilities, Launch, check_usable};
@@ -88,10 +93,11 @@ impl Cuda {
         let found = devices()?.len();
         if ordinal >= found {
             let cause = format!("there is no such GPU, the driver knows {found}");
-            return Err(Error::usage(format_args!("--device {name}"), cause, "see gyrus devices"));
+            return Err(Error::usage(format_args!("device = {name}"), cause, "see gyrus devices"));
         }
         let (device, capabilities) = describe(ordinal as i32)?;
         check_usable(&capabilities)?;
+        block_when_waiting(&name, device)?;
         // SAFETY: `device` comes from the driver (`describe`).
         let context = unsafe { result::primary_ctx::retain(device) };
         let context = context.map_err(|error| failure(&name, "opening the GPU", error))?;
@@ -170,11 +176,15 @@ impl Cuda {
             advice: "this is a bug in Gyrus".to_owned(),
         })?;
         let name = CString::new(launch.kernel).expect("kernel names hold no NUL");
-        // The driver loads code when it is first started, which must not happen within a capture: so it is told to now.
-        // SAFETY: modules stay loaded until `drop`; the function was just found in one.
+        // The driver loads code when it is needed, which must not be within a capture. Looking a kernel up loads it; and how
+        // many threads it may have is an answer that is refused of code that is not loaded.
+        let loaded = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK;
+        let mut threads = 0;
+        // SAFETY: modules stay loaded until `drop`; the function was just found in one, and one number is written.
         let found = unsafe {
-            result::module::get_function(module, name)
-                .and_then(|function| sys::cuFuncLoad(function).result().map(|()| function))
+            result::module::get_function(module, name).and_then(|function| {
+                sys::cuFuncGetAttribute(&mut threads, loaded, function).result().map(|()| function)
+            })
         };
         found.map_err(|error| self.failure(&format!("loading the kernel {}", launch.kernel), error))
     }

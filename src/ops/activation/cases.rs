@@ -15,10 +15,10 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [24, 32, 24], c: 4 }, 5.0, true),
     ];
     let mut list = Vec::new();
-    for (x, range, timed) in volumes {
+    for (x, range, large) in volumes {
         let logits = Operand::new(x.shape(), Fill::Uniform(-range, range));
         for case in [Case::new(Softmax, vec![logits]), Case::new(Sigmoid, vec![logits])] {
-            list.push(Case { timed, ..case.without_gradient() });
+            list.push(Case { large, ..case.without_gradient() });
         }
     }
     list

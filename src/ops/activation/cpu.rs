@@ -1,9 +1,6 @@
 //! On the CPU: voxels over the threads.
 
-use crate::{
-    cpu::{Element, with_element},
-    session::CpuCall,
-};
+use crate::cpu::{CpuCall, Element, with_element};
 
 /// Voxels per task.
 const TASK: usize = 1 << 12;

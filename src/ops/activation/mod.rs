@@ -10,7 +10,7 @@ pub(super) use cpu::{sigmoid, softmax};
 pub(super) use reference::{sigmoid as sigmoid_reference, softmax as softmax_reference};
 
 use super::{activation, operands};
-use crate::{Result, graph::Op, machine::lower::Lower, reference_by_definition, session::CpuCall, tensor::Spec};
+use crate::{Result, cpu::CpuCall, graph::Op, machine::lower::Lower, reference_by_definition, tensor::Spec};
 
 /// Softmax over the channels: operand `[logits]`, result `[probabilities]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

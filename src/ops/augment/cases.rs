@@ -21,7 +21,7 @@ struct Sample {
     /// Of all cases of the batch.
     numbers: Vec<f64>,
     labels: bool,
-    timed: bool,
+    large: bool,
 }
 
 /// Made once: operands borrow from it.
@@ -63,7 +63,7 @@ static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
         Sample::of("everything", Volume { n: 2, extent: [6, 10, 8], c: 5 }, scored, everything),
         Sample { labels: false, ..Sample::of("images alone", ODD, scored, everything) },
         Sample {
-            timed: true,
+            large: true,
             ..Sample::of("everything", Volume { n: 1, extent: [32, 48, 48], c: 4 }, scored, everything)
         },
     ]);
@@ -80,7 +80,7 @@ pub fn cases() -> Vec<Case> {
         let numbers = Operand::fixed(numbers_spec(volume).shape, Fill::Listed(&sample.numbers));
         let operands = if sample.labels { vec![images, labels, numbers] } else { vec![images, numbers] };
         let case = Case::new(Augment { labels: sample.labels }, operands).without_gradient();
-        Case { name: format!("{} {}", case.name, sample.name), narrows: false, timed: sample.timed, ..case }
+        Case { name: format!("{} {}", case.name, sample.name), narrows: false, large: sample.large, ..case }
     };
     SAMPLES.iter().map(case).collect()
 }
@@ -98,7 +98,7 @@ impl Sample {
             layout.write(&mut row, &recipe(case, volume), &pending(volume));
             row.into_iter().map(f64::from)
         };
-        Self { name, volume, numbers: (0..volume.n).flat_map(row).collect(), labels: true, timed: false }
+        Self { name, volume, numbers: (0..volume.n).flat_map(row).collect(), labels: true, large: false }
     }
 }
 

@@ -2,7 +2,7 @@
 //! the workers, beside the step; this is for who wants the same graph on both.
 
 use super::{Augment, layout, volume};
-use crate::{data::augment::numbers::Row, session::CpuCall, tensor::Volume};
+use crate::{cpu::CpuCall, data::augment::numbers::Row, tensor::Volume};
 
 pub(super) fn run(op: &Augment, call: &CpuCall<'_>) {
     let shape @ Volume { extent: [d, h, w], c, .. } = volume(&call.input_spec(0));

@@ -26,11 +26,11 @@ pub use cases::cases;
 use super::operands;
 use crate::{
     Result,
+    cpu::CpuCall,
     data::augment::numbers::Layout,
-    graph::{CpuTarget, Op, ValueId},
+    graph::{Op, ValueId},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{DType, Shape, Spec, Volume},
 };
 
@@ -89,7 +89,7 @@ impl Op for Augment {
     }
 
     /// One scored case, and two masks for one that has no labels.
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         let volume = volume(&inputs[0]);
         let voxels = volume.extent.iter().product::<usize>();
         let masks = if self.labels { 0 } else { 2 * voxels };

@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [24, 32, 24], c: 16 }, Fill::Uniform(0.0, 2.0), true),
     ];
     let mut list = Vec::new();
-    for (x, fill, timed) in volumes {
+    for (x, fill, large) in volumes {
         let vector = |fill| Operand::new(Shape::vector(x.c), fill);
         let input = Operand::new(x.shape(), fill);
         let (gamma, beta) = (vector(Fill::Uniform(0.5, 1.5)), vector(uniform));
@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
             Case::new(BatchNormInference { epsilon: EPSILON }, vec![input, gamma, beta, mean, variance])
                 .without_gradient(),
         ] {
-            list.push(Case { timed, ..case });
+            list.push(Case { large, ..case });
         }
         let running = vec![mean, variance, vector(fill), vector(Fill::Uniform(0.3, 1.3))];
         list.push(Case::new(BatchNormRunning { momentum: 0.99 }, running).without_gradient());

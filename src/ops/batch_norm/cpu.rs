@@ -3,11 +3,10 @@
 use super::{BatchNorm, BatchNormBackward, BatchNormInference, BatchNormRunning, volume};
 use crate::{
     cpu::{
-        Element,
+        CpuCall, Element,
         channelwise::{self, NormalisationBackward},
         reduce, with_element,
     },
-    session::CpuCall,
     tensor::Volume,
 };
 

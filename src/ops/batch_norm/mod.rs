@@ -16,10 +16,10 @@ use std::sync::Arc;
 use super::{activation, operands, vector};
 use crate::{
     Result,
-    graph::{Backward, CpuTarget, Op, ValueId},
+    cpu::CpuCall,
+    graph::{Backward, Op, ValueId},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Spec, Volume},
 };
 
@@ -84,7 +84,7 @@ impl Op for BatchNorm {
         Some((Arc::new(BatchNormInference { epsilon: self.epsilon }), operands))
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         cpu::workspace(volume(&inputs[0]))
     }
 
@@ -120,7 +120,7 @@ impl Op for BatchNormBackward {
         vec![(4, 0)]
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         cpu::workspace(volume(&inputs[0]))
     }
 
@@ -183,7 +183,7 @@ impl Op for BatchNormInference {
         vec![(0, 0)]
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         cpu::workspace(volume(&inputs[0]))
     }
 

@@ -19,12 +19,12 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [24, 32, 24], c: 16 }, uniform, true),
     ];
     let mut list = Vec::new();
-    for (x, fill, timed) in volumes {
+    for (x, fill, large) in volumes {
         let vector = |fill| Operand::new(Shape::vector(x.c), fill);
         let (input, gradient) = (Operand::new(x.shape(), fill), Operand::new(x.shape(), uniform));
         let (gamma, beta) = (vector(Fill::Uniform(-1.5, 1.5)), vector(uniform));
         let (mean, variance) = (vector(fill), vector(Fill::Uniform(0.3, 1.3)));
-        let mut push = |case: Case| list.push(Case { timed, ..case.without_gradient() });
+        let mut push = |case: Case| list.push(Case { large, ..case.without_gradient() });
         push(Case::new(BatchNormStatistics, vec![input]));
         push(Case::new(BatchNormFinish { epsilon: EPSILON }, vec![gamma, beta, mean, variance]));
         for (accumulate, relu) in [(false, true), (true, false), (true, true)] {
@@ -33,13 +33,13 @@ pub fn cases() -> Vec<Case> {
             push(Case::new(FusedBatchNormBackward { epsilon: EPSILON, accumulate, relu }, operands));
         }
     }
-    for (x, timed) in [
+    for (x, large) in [
         (Volume { n: 1, extent: [2, 2, 2], c: 1 }, false),
         (Volume { n: 2, extent: [4, 2, 6], c: 3 }, false),
         (Volume { n: 1, extent: [4, 6, 8], c: 17 }, false),
         (Volume { n: 1, extent: [24, 32, 24], c: 16 }, true),
     ] {
-        list.extend(pooled(x).into_iter().map(|case| Case { timed, ..case }));
+        list.extend(pooled(x).into_iter().map(|case| Case { large, ..case }));
     }
     list
 }

@@ -2,8 +2,7 @@
 
 use super::{BatchNormFinish, FusedBatchNormBackward, volume};
 use crate::{
-    cpu::{Element, batch_norm::Backward, reduce, with_element},
-    session::CpuCall,
+    cpu::{CpuCall, Element, batch_norm::Backward, reduce, with_element},
     tensor::Volume,
 };
 

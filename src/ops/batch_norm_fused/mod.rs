@@ -24,11 +24,10 @@ use super::{
 };
 use crate::{
     Result,
-    cpu::Statistics,
-    graph::{CpuTarget, Op},
+    cpu::{CpuCall, Statistics},
+    graph::Op,
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Spec, Volume},
 };
 
@@ -77,7 +76,7 @@ impl Op for BatchNormStatistics {
         Ok(vec![Spec::f32_vector(x.c); 2])
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         cpu::sums_workspace(volume(&inputs[0]))
     }
 
@@ -142,8 +141,8 @@ impl Op for FusedBatchNormBackward {
         if self.accumulate { vec![(4, 0), (5, 0)] } else { vec![(4, 0)] }
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        self.plain().cpu_workspace(&inputs[..5], outputs, target)
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        self.plain().cpu_workspace(&inputs[..5], outputs, threads)
     }
 
     reference_by_definition!();

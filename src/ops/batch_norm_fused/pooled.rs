@@ -6,14 +6,13 @@
 use super::{FusedBatchNormBackward, volume};
 use crate::{
     Result,
-    cpu::{Element, batch_norm::Backward, pool::Halving, with_element},
+    cpu::{CpuCall, Element, batch_norm::Backward, pool::Halving, with_element},
     graph::{
-        CpuTarget, Op,
+        Op,
         reference::{Dense, Precision},
     },
     ops::{max_pool_fused::FusedMaxPoolBackward, sources::Load},
     reference_by_definition,
-    session::CpuCall,
     tensor::Spec,
 };
 
@@ -86,7 +85,7 @@ impl Op for PooledBatchNormBackward {
         if self.norm.accumulate { vec![(7, 0)] } else { Vec::new() }
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         4 * (volume(&inputs[0]).c + halving(&inputs[0]).normalisation_sums_workspace())
     }
 

@@ -15,14 +15,14 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [24, 32, 24], c: 16 }, 8, true),
     ];
     let mut list = Vec::new();
-    for (a, other, timed) in pairs {
+    for (a, other, large) in pairs {
         let operand = |volume: Volume| Operand::new(volume.shape(), Fill::Uniform(-1.0, 1.0));
         let joined = operand(a.with_channels(a.c + other));
         for case in [
             Case::new(Concat, vec![operand(a), operand(a.with_channels(other))]),
             Case::new(Split { first: a.c }, vec![joined]).without_gradient(),
         ] {
-            list.push(Case { timed, ..case });
+            list.push(Case { large, ..case });
         }
     }
     list

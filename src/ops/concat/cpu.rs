@@ -1,8 +1,7 @@
 //! On the CPU: runs of voxels over the threads; see [`crate::cpu::elementwise`].
 
 use crate::{
-    cpu::{Element, elementwise::copy_channels, with_element},
-    session::CpuCall,
+    cpu::{CpuCall, Element, elementwise::copy_channels, with_element},
     tensor::Spec,
 };
 

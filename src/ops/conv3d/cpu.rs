@@ -1,7 +1,7 @@
 //! On the CPU: the direct, register-blocked convolutions of [`crate::cpu`].
 
 use super::{Conv3d, Conv3dDgrad, Conv3dWgrad, problem, volume};
-use crate::{cpu::with_element, session::CpuCall};
+use crate::cpu::{CpuCall, with_element};
 
 pub(super) fn fprop(op: &Conv3d, call: &CpuCall<'_>) {
     let problem = problem(op.kernel, volume(&call.input_spec(0)), volume(&call.output_spec(0)).c);

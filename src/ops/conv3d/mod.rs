@@ -13,11 +13,13 @@ pub use cases::cases;
 use super::{activation, operands, relu::ReluBackward, same_type, vector};
 use crate::{
     Result,
-    cpu::Convolution,
-    graph::{Backward, CpuTarget, Op},
+    cpu::{Convolution, CpuCall},
+    graph::{
+        Backward, Op,
+        reference::{Dense, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Shape, Spec, Volume},
 };
 
@@ -125,12 +127,22 @@ impl Op for Conv3d {
         flops(self.kernel, y.voxels(), x.c, y.c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(self.kernel, volume(&inputs[0]), volume(&outputs[0]).c);
-        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
+        4 * problem.fprop_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
@@ -162,12 +174,22 @@ impl Op for Conv3dDgrad {
         flops(self.kernel, dy.voxels(), dx.c, dy.c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(self.kernel, volume(&outputs[0]), volume(&inputs[0]).c);
-        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.dgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(self, call);
@@ -198,12 +220,22 @@ impl Op for Conv3dWgrad {
         flops(self.kernel, dy.voxels(), x.c, dy.c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(self.kernel, volume(&inputs[0]), volume(&inputs[1]).c);
-        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.wgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(self, call);

@@ -3,24 +3,32 @@
 use super::{Conv3d, Conv3dDgrad, Conv3dWgrad, pad_before};
 use crate::{
     graph::reference::{Dense, Real},
+    ops::products::{Factors, OneByOne, Summation},
     tensor::{Spec, Volume},
 };
 
 impl Conv3d {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        self.reference_by(OneByOne, inputs, outputs)
+    }
+
+    pub(super) fn reference_by<T: Real>(
+        &self,
+        summation: impl Summation<T>,
+        inputs: &[Dense<T>],
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
         let [x, filter, bias] = inputs else { unreachable!("three operands") };
         let mut y = Dense::zeros(outputs[0].shape);
         let (input, channels) = (x.volume(), y.volume().c);
         for voxel in y.data.chunks_exact_mut(channels) {
             voxel.copy_from_slice(&bias.data);
         }
-        for_each_tap(self.kernel, input, |from, to, tap| {
-            for c in 0..input.c {
-                for k in 0..channels {
-                    let weight = filter.data[(tap * input.c + c) * channels + k];
-                    y.data[to * channels + k] += x.data[from * input.c + c] * weight;
-                }
-            }
+        let factors = Factors { left: &x.data, right: &filter.data, columns: channels, stride: 1 };
+        summation.sum(factors, &mut y.data, |sums| {
+            for_each_tap(self.kernel, input, |from, to, tap| {
+                (0..input.c).for_each(|c| sums.add(to, from * input.c + c, (tap * input.c + c) * channels));
+            });
         });
         if self.relu {
             y.data.iter_mut().for_each(|value| *value = value.max(T::of(0.0)));
@@ -31,16 +39,23 @@ impl Conv3d {
 
 impl Conv3dDgrad {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        self.reference_by(OneByOne, inputs, outputs)
+    }
+
+    pub(super) fn reference_by<T: Real>(
+        &self,
+        summation: impl Summation<T>,
+        inputs: &[Dense<T>],
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
         let [dy, filter] = inputs else { unreachable!("two operands") };
         let mut dx = Dense::zeros(outputs[0].shape);
         let (input, channels) = (dx.volume(), dy.volume().c);
-        for_each_tap(self.kernel, input, |from, to, tap| {
-            for c in 0..input.c {
-                for k in 0..channels {
-                    let weight = filter.data[(tap * input.c + c) * channels + k];
-                    dx.data[from * input.c + c] += dy.data[to * channels + k] * weight;
-                }
-            }
+        let factors = Factors { left: &dy.data, right: &filter.data, columns: input.c, stride: channels };
+        summation.sum(factors, &mut dx.data, |sums| {
+            for_each_tap(self.kernel, input, |from, to, tap| {
+                (0..channels).for_each(|k| sums.add(from, to * channels + k, tap * input.c * channels + k));
+            });
         });
         vec![dx]
     }
@@ -48,6 +63,15 @@ impl Conv3dDgrad {
 
 impl Conv3dWgrad {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        self.reference_by(OneByOne, inputs, outputs)
+    }
+
+    pub(super) fn reference_by<T: Real>(
+        &self,
+        summation: impl Summation<T>,
+        inputs: &[Dense<T>],
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
         let [x, dy] = inputs else { unreachable!("two operands") };
         let mut dfilter = Dense::zeros(outputs[0].shape);
         let mut dbias = Dense::zeros(outputs[1].shape);
@@ -57,13 +81,11 @@ impl Conv3dWgrad {
                 *sum += value;
             }
         }
-        for_each_tap(self.kernel, input, |from, to, tap| {
-            for c in 0..input.c {
-                for k in 0..channels {
-                    dfilter.data[(tap * input.c + c) * channels + k] +=
-                        x.data[from * input.c + c] * dy.data[to * channels + k];
-                }
-            }
+        let factors = Factors { left: &x.data, right: &dy.data, columns: channels, stride: 1 };
+        summation.sum(factors, &mut dfilter.data, |sums| {
+            for_each_tap(self.kernel, input, |from, to, tap| {
+                (0..input.c).for_each(|c| sums.add(tap * input.c + c, from * input.c + c, to * channels));
+            });
         });
         vec![dfilter, dbias]
     }

@@ -49,7 +49,7 @@ pub fn cases() -> Vec<Case> {
     ];
     let problem = |(kernel, n, extent, sources, channels_out)| Problem { kernel, n, extent, sources, channels_out };
     let mut list: Vec<Case> = small.into_iter().flat_map(|each| problem(each).passes()).collect();
-    list.extend(real.into_iter().flat_map(|each| problem(each).all_fused()).map(Case::timed));
+    list.extend(real.into_iter().flat_map(|each| problem(each).all_fused()).map(Case::large));
     // Far from zero, where sums of squares cancel: a large bias in front of the statistics.
     let far = problem((CUBE, 1, [5, 7, 9], [(2, Normalised), (0, Plain)], 3));
     list.push(far.fprop(true, Fill::Uniform(90.0, 110.0)));

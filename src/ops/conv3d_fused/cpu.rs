@@ -3,10 +3,8 @@
 
 use super::{FusedConv3d, FusedConv3dDgrad, FusedConv3dWgrad, volume};
 use crate::{
-    cpu::{Convolution, Element, Epilogue, Gradient, Statistics, with_element},
-    graph::CpuTarget,
+    cpu::{Convolution, CpuCall, Element, Epilogue, Gradient, Statistics, with_element},
     ops::conv3d::pad_before,
-    session::CpuCall,
     tensor::{Spec, Volume},
 };
 
@@ -63,9 +61,9 @@ fn wgrad_on<E: Element>(op: &FusedConv3dWgrad, call: &CpuCall<'_>) {
     problem.wgrad_fused(call.threads(), &inputs[..count], gradient, dfilter, Some(dbias), call.workspace());
 }
 
-pub(super) fn dgrad_workspace(op: &FusedConv3dDgrad, dy: &Spec, outputs: &[Spec], target: CpuTarget) -> usize {
+pub(super) fn dgrad_workspace(op: &FusedConv3dDgrad, dy: &Spec, outputs: &[Spec], threads: usize) -> usize {
     let problem = problem(op.kernel, volume(dy), volume(&op.joined(outputs)).c);
-    let part = |output: &Spec| problem.dgrad_channels_workspace(volume(output).c, dy.dtype, target.threads);
+    let part = |output: &Spec| problem.dgrad_channels_workspace(volume(output).c, dy.dtype, threads);
     4 * outputs.iter().map(part).max().unwrap_or(0)
 }
 

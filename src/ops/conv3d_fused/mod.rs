@@ -26,10 +26,13 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{CpuTarget, Op, ValueId, reference::Dense},
+    cpu::CpuCall,
+    graph::{
+        Op, ValueId,
+        reference::{Dense, Precision, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Spec, Volume},
 };
 
@@ -145,12 +148,22 @@ impl Op for FusedConv3d {
         self.plain().flops(&self.plain_operands(inputs), &outputs[..1])
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        let convolution = self.plain().cpu_workspace(&self.plain_operands(inputs), &outputs[..1], target);
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        let convolution = self.plain().cpu_workspace(&self.plain_operands(inputs), &outputs[..1], threads);
         if self.statistics { batch_norm_fused::statistics_workspace(&outputs[0], convolution) } else { convolution }
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(|op, inputs, outputs| products.call(op, inputs, outputs), inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
@@ -183,14 +196,25 @@ impl Op for FusedConv3dWgrad {
         self.plain().flops(&self.plain_operands(inputs), outputs)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        self.plain().cpu_workspace(&self.plain_operands(inputs), outputs, target)
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        self.plain().cpu_workspace(&self.plain_operands(inputs), outputs, threads)
     }
 
     reference_by_definition!();
 
     fn reference32_of(&self, inputs: &[Dense<f32>], specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<f32>> {
-        self.reference_of(inputs, specs[0].dtype, outputs)
+        self.reference_of(<f32 as Precision>::call, inputs, specs[0].dtype, outputs)
+    }
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        let call = |op: &dyn Op, inputs: &[Dense<f32>], outputs: &[Spec]| products.call(op, inputs, outputs);
+        self.reference_of(call, inputs, products.dtype, outputs)
     }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
@@ -230,11 +254,21 @@ impl Op for FusedConv3dDgrad {
         self.plain().flops(&[inputs[0], inputs[self.filter()]], &[self.joined(outputs)])
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        cpu::dgrad_workspace(self, &inputs[0], outputs, target)
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        cpu::dgrad_workspace(self, &inputs[0], outputs, threads)
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(|op, inputs, outputs| products.call(op, inputs, outputs), inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(self, call);

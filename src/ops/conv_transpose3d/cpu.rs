@@ -1,7 +1,7 @@
 //! On the CPU: eight small matrix products over the same input rows; see [`crate::cpu`].
 
 use super::{problem, volume};
-use crate::{cpu::with_element, session::CpuCall};
+use crate::cpu::{CpuCall, with_element};
 
 pub(super) fn fprop(call: &CpuCall<'_>) {
     let problem = problem(volume(&call.input_spec(0)), volume(&call.output_spec(0)).c);

@@ -12,11 +12,13 @@ pub use cases::cases;
 use super::{activation, operands, same_type, vector};
 use crate::{
     Result,
-    cpu::TransposedConvolution,
-    graph::{Backward, CpuTarget, Op},
+    cpu::{CpuCall, TransposedConvolution},
+    graph::{
+        Backward, Op,
+        reference::{Dense, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Shape, Spec, Volume},
 };
 
@@ -95,12 +97,22 @@ impl Op for ConvTranspose3d {
         flops(volume(&inputs[0]), volume(&outputs[0]).c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(volume(&inputs[0]), volume(&outputs[0]).c);
-        4 * problem.fprop_workspace(inputs[0].dtype, target.threads)
+        4 * problem.fprop_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(call);
@@ -135,12 +147,22 @@ impl Op for ConvTranspose3dDgrad {
         flops(volume(&outputs[0]), volume(&inputs[0]).c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(volume(&outputs[0]), volume(&inputs[0]).c);
-        4 * problem.dgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.dgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::dgrad(call);
@@ -170,12 +192,22 @@ impl Op for ConvTranspose3dWgrad {
         flops(volume(&inputs[0]), volume(&inputs[1]).c)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], threads: usize) -> usize {
         let problem = problem(volume(&inputs[0]), volume(&inputs[1]).c);
-        4 * problem.wgrad_workspace(inputs[0].dtype, target.threads)
+        4 * problem.wgrad_workspace(inputs[0].dtype, threads)
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(products, inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::wgrad(call);

@@ -3,22 +3,32 @@
 use super::{ConvTranspose3d, ConvTranspose3dDgrad, ConvTranspose3dWgrad};
 use crate::{
     graph::reference::{Dense, Real},
+    ops::products::{Factors, OneByOne, Summation},
     tensor::{Spec, Volume},
 };
 
 impl ConvTranspose3d {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        self.reference_by(OneByOne, inputs, outputs)
+    }
+
+    pub(super) fn reference_by<T: Real>(
+        &self,
+        summation: impl Summation<T>,
+        inputs: &[Dense<T>],
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
         let [x, filter, bias] = inputs else { unreachable!("three operands") };
         let mut y = Dense::zeros(outputs[0].shape);
         let (small, k_count) = (x.volume(), y.volume().c);
-        for_each_tap(small, |from, to, tap| {
-            for k in 0..k_count {
-                let mut sum = bias.data[k];
-                for c in 0..small.c {
-                    sum += x.data[from * small.c + c] * filter.data[(tap * small.c + c) * k_count + k];
-                }
-                y.data[to * k_count + k] = sum;
-            }
+        for voxel in y.data.chunks_exact_mut(k_count) {
+            voxel.copy_from_slice(&bias.data);
+        }
+        let factors = Factors { left: &x.data, right: &filter.data, columns: k_count, stride: 1 };
+        summation.sum(factors, &mut y.data, |sums| {
+            for_each_tap(small, |from, to, tap| {
+                (0..small.c).for_each(|c| sums.add(to, from * small.c + c, (tap * small.c + c) * k_count));
+            });
         });
         vec![y]
     }
@@ -26,16 +36,23 @@ impl ConvTranspose3d {
 
 impl ConvTranspose3dDgrad {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        self.reference_by(OneByOne, inputs, outputs)
+    }
+
+    pub(super) fn reference_by<T: Real>(
+        &self,
+        summation: impl Summation<T>,
+        inputs: &[Dense<T>],
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
         let [dy, filter] = inputs else { unreachable!("two operands") };
         let mut dx = Dense::zeros(outputs[0].shape);
         let (small, k_count) = (dx.volume(), dy.volume().c);
-        for_each_tap(small, |from, to, tap| {
-            for c in 0..small.c {
-                for k in 0..k_count {
-                    dx.data[from * small.c + c] +=
-                        dy.data[to * k_count + k] * filter.data[(tap * small.c + c) * k_count + k];
-                }
-            }
+        let factors = Factors { left: &dy.data, right: &filter.data, columns: small.c, stride: k_count };
+        summation.sum(factors, &mut dx.data, |sums| {
+            for_each_tap(small, |from, to, tap| {
+                (0..k_count).for_each(|k| sums.add(from, to * k_count + k, tap * small.c * k_count + k));
+            });
         });
         vec![dx]
     }
@@ -43,6 +60,15 @@ impl ConvTranspose3dDgrad {
 
 impl ConvTranspose3dWgrad {
     pub(super) fn reference<T: Real>(&self, inputs: &[Dense<T>], outputs: &[Spec]) -> Vec<Dense<T>> {
+        self.reference_by(OneByOne, inputs, outputs)
+    }
+
+    pub(super) fn reference_by<T: Real>(
+        &self,
+        summation: impl Summation<T>,
+        inputs: &[Dense<T>],
+        outputs: &[Spec],
+    ) -> Vec<Dense<T>> {
         let [x, dy] = inputs else { unreachable!("two operands") };
         let mut dfilter = Dense::zeros(outputs[0].shape);
         let mut dbias = Dense::zeros(outputs[1].shape);
@@ -52,13 +78,11 @@ impl ConvTranspose3dWgrad {
                 *sum += value;
             }
         }
-        for_each_tap(small, |from, to, tap| {
-            for c in 0..small.c {
-                for k in 0..k_count {
-                    dfilter.data[(tap * small.c + c) * k_count + k] +=
-                        x.data[from * small.c + c] * dy.data[to * k_count + k];
-                }
-            }
+        let factors = Factors { left: &x.data, right: &dy.data, columns: k_count, stride: 1 };
+        summation.sum(factors, &mut dfilter.data, |sums| {
+            for_each_tap(small, |from, to, tap| {
+                (0..small.c).for_each(|c| sums.add(tap * small.c + c, from * small.c + c, to * k_count));
+            });
         });
         vec![dfilter, dbias]
     }

@@ -2,9 +2,8 @@
 
 use super::{FusedConvTranspose3d, FusedConvTranspose3dWgrad};
 use crate::{
-    cpu::{Element, Epilogue, Statistics, TransposedConvolution, with_element},
+    cpu::{CpuCall, Element, Epilogue, Statistics, TransposedConvolution, with_element},
     ops::sources::Sources,
-    session::CpuCall,
     tensor::Spec,
 };
 

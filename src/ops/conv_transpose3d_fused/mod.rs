@@ -19,10 +19,13 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{CpuTarget, Op, ValueId, reference::Dense},
+    cpu::CpuCall,
+    graph::{
+        Op, ValueId,
+        reference::{Dense, Precision, Products},
+    },
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::Spec,
 };
 
@@ -71,12 +74,22 @@ impl Op for FusedConvTranspose3d {
         ConvTranspose3d.flops(&plain_operands(self.load, inputs), &outputs[..1])
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        let plain = ConvTranspose3d.cpu_workspace(&plain_operands(self.load, inputs), &outputs[..1], target);
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        let plain = ConvTranspose3d.cpu_workspace(&plain_operands(self.load, inputs), &outputs[..1], threads);
         if self.statistics { batch_norm_fused::statistics_workspace(&outputs[0], plain) } else { plain }
     }
 
     reference_by_definition!();
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        self.reference_by(|op, inputs, outputs| products.call(op, inputs, outputs), inputs, outputs)
+    }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {
         cpu::fprop(self, call);
@@ -101,14 +114,25 @@ impl Op for FusedConvTranspose3dWgrad {
         ConvTranspose3dWgrad.flops(&plain_operands(self.load, inputs), outputs)
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], target: CpuTarget) -> usize {
-        ConvTranspose3dWgrad.cpu_workspace(&plain_operands(self.load, inputs), outputs, target)
+    fn cpu_workspace(&self, inputs: &[Spec], outputs: &[Spec], threads: usize) -> usize {
+        ConvTranspose3dWgrad.cpu_workspace(&plain_operands(self.load, inputs), outputs, threads)
     }
 
     reference_by_definition!();
 
     fn reference32_of(&self, inputs: &[Dense<f32>], specs: &[Spec], outputs: &[Spec]) -> Vec<Dense<f32>> {
-        self.reference_of(inputs, specs[0].dtype, outputs)
+        self.reference_of(<f32 as Precision>::call, inputs, specs[0].dtype, outputs)
+    }
+
+    fn reference_on(
+        &self,
+        products: Products,
+        inputs: &[Dense<f32>],
+        _specs: &[Spec],
+        outputs: &[Spec],
+    ) -> Vec<Dense<f32>> {
+        let call = |op: &dyn Op, inputs: &[Dense<f32>], outputs: &[Spec]| products.call(op, inputs, outputs);
+        self.reference_of(call, inputs, products.dtype, outputs)
     }
 
     fn run_cpu(&self, call: &CpuCall<'_>) {

@@ -12,7 +12,7 @@ pub fn cases() -> Vec<Case> {
         .into_iter()
         .map(|count| {
             let x = Operand::new(Shape::vector(count), Fill::Uniform(-1.0, 1.0));
-            Case { timed: count > 1 << 20, ..Case::new(Copy, vec![x]).without_gradient() }
+            Case { large: count > 1 << 20, ..Case::new(Copy, vec![x]).without_gradient() }
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! On the CPU; see [`crate::cpu::elementwise`].
 
-use crate::{cpu::elementwise, session::CpuCall};
+use crate::cpu::{CpuCall, elementwise};
 
 pub(super) fn copy(call: &CpuCall<'_>) {
     elementwise::copy(call.threads(), call.f32(0), call.f32_mut(0));

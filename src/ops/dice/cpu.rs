@@ -2,9 +2,8 @@
 
 use super::{DiceLoss, DiceLossBackward, SUMS, sums};
 use crate::{
-    cpu::{Element, with_element},
+    cpu::{CpuCall, Element, with_element},
     ops::activation::{sigmoid, softmax},
-    session::CpuCall,
     tensor::Volume,
 };
 

@@ -22,10 +22,10 @@ pub use sums::{SUMS, Sums};
 use super::{activation, operands, vector};
 use crate::{
     Result,
-    graph::{Backward, CpuTarget, Op},
+    cpu::CpuCall,
+    graph::{Backward, Op},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{DType, Shape, Spec, Volume},
 };
 
@@ -93,7 +93,7 @@ impl Op for DiceLoss {
         Ok(())
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         cpu::workspace(inputs[0].shape.volume().expect("checked when recorded"))
     }
 
@@ -127,7 +127,7 @@ impl Op for DiceLossBackward {
         vec![(0, 0)]
     }
 
-    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _target: CpuTarget) -> usize {
+    fn cpu_workspace(&self, inputs: &[Spec], _outputs: &[Spec], _threads: usize) -> usize {
         4 * cpu::coefficients_length(inputs[0].shape.volume().expect("checked when recorded").c)
     }
 

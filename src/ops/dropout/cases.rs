@@ -15,9 +15,9 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [3, 4, 5], c: 7 }, 0.0, false),
         (Volume { n: 1, extent: [6, 8, 6], c: 128 }, 0.3, true),
     ]
-    .map(|(x, rate, timed)| {
+    .map(|(x, rate, large)| {
         let operands = vec![Operand::new(x.shape(), Fill::Uniform(-1.0, 1.0)), rng];
-        Case { timed, ..Case::new(Dropout { rate, layer: 3 }, operands) }
+        Case { large, ..Case::new(Dropout { rate, layer: 3 }, operands) }
     })
     .into()
 }

@@ -1,10 +1,7 @@
 //! On the CPU: blocks of elements over the threads.
 
 use super::Dropout;
-use crate::{
-    cpu::{Element, with_element},
-    session::CpuCall,
-};
+use crate::cpu::{CpuCall, Element, with_element};
 
 /// Elements per task, a multiple of four: a Philox call must not be split.
 const TASK: usize = 1 << 14;

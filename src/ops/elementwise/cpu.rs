@@ -1,9 +1,6 @@
 //! On the CPU: runs of elements over the threads; see [`crate::cpu::elementwise`].
 
-use crate::{
-    cpu::{elementwise, with_element},
-    session::CpuCall,
-};
+use crate::cpu::{CpuCall, elementwise, with_element};
 
 pub(super) fn axpy(alpha: f32, call: &CpuCall<'_>) {
     with_element!(call.output_spec(0).dtype, E => {

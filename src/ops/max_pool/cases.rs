@@ -15,11 +15,11 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [24, 32, 24], c: 32 }, true),
     ];
     let mut list = Vec::new();
-    for (x, timed) in volumes {
+    for (x, large) in volumes {
         let input = Operand::new(x.shape(), Fill::Distinct);
         let dy = Operand::new(halved(x).shape(), Fill::Uniform(-1.0, 1.0));
         for case in [Case::new(MaxPool, vec![input]), Case::new(MaxPoolBackward, vec![input, dy]).without_gradient()] {
-            list.push(Case { timed, ..case });
+            list.push(Case { large, ..case });
         }
     }
     let x = Volume { n: 1, extent: [4, 4, 4], c: 5 };

@@ -1,8 +1,7 @@
 //! On the CPU: rows of the result over the threads; see [`crate::cpu::pool`].
 
 use crate::{
-    cpu::{pool::Halving, with_element},
-    session::CpuCall,
+    cpu::{CpuCall, pool::Halving, with_element},
     tensor::Volume,
 };
 

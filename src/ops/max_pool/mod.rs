@@ -13,10 +13,10 @@ pub use cases::cases;
 use super::{activation, operands, same_type};
 use crate::{
     Result,
+    cpu::CpuCall,
     graph::{Backward, Op},
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Spec, Volume},
 };
 

@@ -18,8 +18,8 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [24, 32, 24], c: 32 }, true),
     ];
     let mut list = Vec::new();
-    for (x, timed) in volumes {
-        list.extend(passes(x, Fill::Distinct).into_iter().map(|case| Case { timed, ..case }));
+    for (x, large) in volumes {
+        list.extend(passes(x, Fill::Distinct).into_iter().map(|case| Case { large, ..case }));
     }
     // Equal values stay equal whatever the scale: the first of them gets the gradient.
     list.extend(passes(Volume { n: 1, extent: [4, 4, 4], c: 5 }, Fill::Constant(0.5)));

@@ -2,9 +2,8 @@
 
 use super::{FusedMaxPoolBackward, volume};
 use crate::{
-    cpu::{Element, elementwise, pool::Halving, with_element},
+    cpu::{CpuCall, Element, elementwise, pool::Halving, with_element},
     ops::sources::Load,
-    session::CpuCall,
 };
 
 fn halving(call: &CpuCall<'_>) -> Halving {

@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     Result,
+    cpu::CpuCall,
     graph::Op,
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{Spec, Volume},
 };
 

@@ -21,12 +21,12 @@ pub fn cases() -> Vec<Case> {
     ];
     lists
         .into_iter()
-        .map(|(tensors, timed)| {
+        .map(|(tensors, large)| {
             let operands = tensors.iter().map(|&(length, fill)| Operand::fixed(Shape::vector(length), fill)).collect();
             let case = Case::new(NonFinite, operands).without_gradient();
             let bad = tensors.iter().position(|&(_, fill)| fill == Fill::OneNotFinite);
             let name = format!("{} bad: {bad:?}", case.name);
-            Case { timed, name, ..case }
+            Case { large, name, ..case }
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! On the CPU: one tensor after the other over the threads; see [`crate::cpu::reduce`].
 
-use crate::{cpu::reduce::all_finite, session::CpuCall};
+use crate::cpu::{CpuCall, reduce::all_finite};
 
 pub(super) fn run(call: &CpuCall<'_>) {
     let is_good = (0..call.inputs()).all(|input| all_finite(call.threads(), call.f32(input)));

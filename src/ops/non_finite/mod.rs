@@ -13,10 +13,10 @@ pub use cases::cases;
 
 use crate::{
     Result,
+    cpu::CpuCall,
     graph::Op,
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{DType, Shape, Spec},
 };
 

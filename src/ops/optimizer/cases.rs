@@ -20,7 +20,7 @@ pub fn cases() -> Vec<Case> {
         Rule::Nadam { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 },
     ];
     let mut list = Vec::new();
-    for (lengths, timed, flag) in [
+    for (lengths, large, flag) in [
         (vec![1, 1023, 64], false, None),
         (vec![1, 1023, 64], false, Some(0.0)),
         (vec![1, 1023, 64], false, Some(1.0)),
@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
             operands.extend(fill.map(|fill| Operand { spec: flag_spec(), fill, differentiable: false }));
             let case = Case::new(Optimizer { rule, clip: 50.0 }, operands).without_gradient();
             let name = flag.map_or(case.name.clone(), |flag| format!("{} guarded by {flag}", case.name));
-            list.push(Case { timed, name, ..case });
+            list.push(Case { large, name, ..case });
         }
     }
     list

@@ -1,7 +1,7 @@
 //! On the CPU: runs of elements over the threads, one parameter after the other.
 
 use super::{Optimizer, Rule, shares};
-use crate::session::CpuCall;
+use crate::cpu::CpuCall;
 
 /// Elements per task.
 const TASK: usize = 1 << 13;

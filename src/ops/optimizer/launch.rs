@@ -4,7 +4,7 @@ use super::{Optimizer, Rule, shares};
 use crate::{
     Result,
     machine::{Kernel, KernelAbi, arguments, lower::Lower},
-    plan,
+    tensor::align,
 };
 
 const FAMILY: &str = "optimizer";
@@ -87,7 +87,7 @@ fn join_neighbours(tensors: impl Iterator<Item = Run>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for tensor in tensors {
         if let Some(run) = runs.last_mut() {
-            let step = plan::align(run.bytes as usize) as u64;
+            let step = align(run.bytes as usize) as u64;
             if run.addresses.iter().zip(&tensor.addresses).all(|(&start, &next)| start + step == next) {
                 run.bytes = step + tensor.bytes;
                 continue;

@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 use super::non_finite::flag_spec;
 use crate::{
     Result,
+    cpu::CpuCall,
     graph::Op,
     machine::lower::Lower,
     reference_by_definition,
-    session::CpuCall,
     tensor::{DType, Spec},
 };
 

@@ -15,13 +15,13 @@ pub fn cases() -> Vec<Case> {
         (Volume { n: 1, extent: [6, 8, 6], c: 128 }, true),
     ];
     let mut list = Vec::new();
-    for (x, timed) in volumes {
+    for (x, large) in volumes {
         let y = Volume { extent: x.extent.map(|extent| 2 * extent), ..x };
         let operand = |volume: Volume| Operand::new(volume.shape(), Fill::Uniform(-1.0, 1.0));
         for case in
             [Case::new(Upsample, vec![operand(x)]), Case::new(UpsampleBackward, vec![operand(y)]).without_gradient()]
         {
-            list.push(Case { timed, ..case });
+            list.push(Case { large, ..case });
         }
     }
     list
