@@ -57,12 +57,14 @@
 //!     .target sm_80
 //!     .address_size 64
 //!     .visible .entry thread_numbers(.param .u64 out) {
-//!         .reg .b32 %thread;
+//!         .reg .b32 %thread, %block;
 //!         .reg .b64 %out, %offset;
 //!         ld.param.u64 %out, [out];
 //!         mov.u32 %thread, %tid.x;
 //!         mul.wide.u32 %offset, %thread, 4;
 //!         add.s64 %out, %out, %offset;
+//!         mov.u32 %block, %ctaid.x;
+//!         add.u32 %thread, %thread, %block;
 //!         st.global.u32 [%out], %thread;
 //!         ret;
 //!     }";
@@ -76,7 +78,7 @@
 //! device.copy_to_host(&mut bytes, out)?;
 //! assert!(bytes.as_chunks().0.iter().enumerate().all(|(i, &word)| u32::from_le_bytes(word) == i as u32));
 //!
-//! // A second block writes the same words: a race.
+//! // A second block writes other values to the same words: a race.
 //! let launch = LaunchConfig::new([2, 1, 1], [64, 1, 1]);
 //! let fault = device.launch(&kernel, &launch, &[&out.0.to_le_bytes()]).unwrap_err();
 //! assert_eq!(fault.kind, FaultKind::GlobalRace);

@@ -177,3 +177,38 @@ fn reading_what_is_not_written_is_found_beside_what_many_have_read() {
     let fault = bench.launch("k", [5, 1, 1], [32, 1, 1], &[&x, &99u32]).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Uninitialised, "{fault}");
 }
+
+#[test]
+fn stores_of_the_same_value_do_not_race_and_those_of_others_do() {
+    for (space, ty) in [
+        ("global", "u8"),
+        ("global", "u16"),
+        ("global", "u32"),
+        ("global", "u64"),
+        ("shared", "u16"),
+        ("shared", "u32"),
+    ] {
+        let value = if ty == "u64" { "w" } else { "v" };
+        let ptx = format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 to, .param .u32 differ) {{
+            .reg .b32 t, k, v, d, s; .reg .b64 y, w; .reg .pred p; .shared .align 8 .b8 room[8];
+            ld.param.u64 y, [to]; ld.param.u32 d, [differ]; mov.u32 t, %tid.x; mov.u32 k, %ctaid.x; mad.lo.u32 t, k, 64, t;
+            mov.u32 s, room; setp.eq.u32 p, t, d; selp.b32 v, 9, 7, p; cvt.u64.u32 w, v;
+            st.{space}.{ty} [{}], {value}; ret; }}",
+            if space == "shared" { "s" } else { "y" }
+        );
+        for seed in [None, Some(1), Some(2)] {
+            let run = |differ: u32| {
+                let mut bench = Bench::with(ptx_emulator::Config { seed, ..ptx_emulator::Config::default() }, &ptx);
+                let y = bench.empty::<u64>(1);
+                bench.launch("k", [if space == "shared" { 1 } else { 40 }, 1, 1], [64, 1, 1], &[&y, &differ])
+            };
+            run(9999).unwrap_or_else(|fault| panic!("{space} {ty} {seed:?}: {fault}"));
+            let kind = if space == "shared" { FaultKind::SharedRace } else { FaultKind::GlobalRace };
+            // In global memory blocks race, not threads: what a block leaves is its last thread's.
+            for differ in if space == "shared" { [0, 1, 63] } else { [63, 127, 64 * 39 + 63] } {
+                assert_eq!(run(differ).unwrap_err().kind, kind, "{space} {ty} {seed:?} {differ}");
+            }
+        }
+    }
+}

@@ -22,6 +22,8 @@ pub(crate) enum Touch {
     /// By a volatile, relaxed or acquiring instruction: it may meet atomics and strong stores, and leaves no record.
     StrongRead,
     Write,
+    /// Of the value that is there already: two that store the same do not race, as in shared memory.
+    Rewrite,
     /// By an atomic or a strong store.
     Atomic,
 }
@@ -99,7 +101,8 @@ impl Entry {
                 }
                 Ok(next)
             }
-            Touch::Write => {
+            Touch::Rewrite if clash_written && self.writer != ATOMIC && !clash_read => Ok(next),
+            Touch::Write | Touch::Rewrite => {
                 if self.writer == ATOMIC {
                     let mine = self.reader == me || self.written & bytes == 0;
                     return if mine { Ok(next) } else { Err(Conflict::Race(ATOMIC)) };

@@ -302,32 +302,64 @@ impl GlobalView<'_> {
         data: &Planes,
     ) -> Checked {
         let words = bytes.div_ceil(4) as usize;
-        let races = self.checks.global_races;
         self.each_lane(worker, address, mask, bytes, true, |worker, lane, a, index| {
             let at = address[lane];
             if bytes < 4 {
-                let need = byte_mask(at, bytes);
-                if races {
-                    self.check_race(worker, &a.owners[index], lane, at, need, touch)?;
-                }
                 let shift = (at & 3) * 8;
-                let keep = !(value_mask(bytes) << shift);
-                let value = (data[0][lane] & value_mask(bytes)) << shift;
+                let cover = value_mask(bytes) << shift;
+                let value = data[0][lane] << shift & cover;
+                let need = byte_mask(at, bytes);
+                self.check_store(worker, a, index, lane, at, need, touch, |word| word & cover == value)?;
                 // Another CTA may own the word's other bytes, so the merge must be atomic.
-                let _ = a.words[index].fetch_update(Relaxed, Relaxed, |old| Some(old & keep | value));
+                let _ = a.words[index].fetch_update(Relaxed, Relaxed, |old| Some(old & !cover | value));
                 if a.state[index].load(Relaxed) & need != need {
                     a.state[index].fetch_or(need, Relaxed);
                 }
                 return Ok(());
             }
             for k in 0..words {
-                if races {
-                    self.check_race(worker, &a.owners[index + k], lane, at + 4 * k as u64, VALID, touch)?;
-                }
-                a.words[index + k].store(data[k][lane], Relaxed);
+                let value = data[k][lane];
+                let at = at + 4 * k as u64;
+                self.check_store(worker, a, index + k, lane, at, VALID, touch, |word| word == value)?;
+                a.words[index + k].store(value, Relaxed);
                 a.state[index + k].store(VALID, Relaxed);
             }
             Ok(())
         })
+    }
+
+    /// Checks a store to a word, where `is_same` says whether it would change nothing.
+    #[allow(clippy::too_many_arguments)]
+    fn check_store(
+        &self,
+        worker: &Worker,
+        a: &Allocation,
+        index: usize,
+        lane: usize,
+        at: u64,
+        need: u8,
+        touch: Touch,
+        is_same: impl Fn(u32) -> bool,
+    ) -> Checked {
+        if !self.checks.global_races {
+            return Ok(());
+        }
+        let owner = &a.owners[index];
+        let is_there = || a.state[index].load(Relaxed) & need == need && is_same(a.words[index].load(Relaxed));
+        if touch == Touch::Write && is_there() {
+            return self.check_race(worker, owner, lane, at, need, Touch::Rewrite);
+        }
+        let checked = self.check_race(worker, owner, lane, at, need, touch);
+        if checked.is_ok() || touch != Touch::Write {
+            return checked;
+        }
+        // Another thread of the host that has claimed the word may be about to store the same.
+        for _ in 0..100 {
+            if is_there() {
+                return self.check_race(worker, owner, lane, at, need, Touch::Rewrite);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        checked
     }
 }

@@ -221,7 +221,7 @@ impl<'a> GlobalView<'a> {
         let [shared, read, written, both] = worker.quiet;
         let quiet = match touch {
             Touch::Read => (bits == shared) | (bits == read) | (bits == both),
-            Touch::Write => (bits == written) | (bits == both),
+            Touch::Write | Touch::Rewrite => (bits == written) | (bits == both),
             Touch::Atomic | Touch::StrongRead => false,
         };
         if quiet {
