@@ -126,7 +126,7 @@ pub fn refuse_existing(path: &Path) -> Result<()> {
 }
 
 fn taken(path: &Path) -> Error {
-    Error::input(path, "already exists", "choose another name, or allow overwriting")
+    Error::input(path, "already exists", "choose another name, or replace it with `overwrite`")
 }
 
 fn write_and_sync(temporary: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

@@ -256,11 +256,16 @@ fn checkpoints_that_do_not_fit_are_refused() {
         &sandbox,
         &resume,
         &[
-            ("--loss dice", "loss was"),
-            ("--model-architecture upsampling_dropout", "network was"),
-            ("--seed 1", "--resume-train: "),
-            ("--weighted-classes false", "--resume-train: "),
-            ("--optimizer sgd", "rule was"),
+            // Once the names of fields and JSON were told, which nobody has typed.
+            ("--loss dice", "--loss: \"log_dice\" in the run to resume, \"dice\" now"),
+            ("--model-architecture upsampling_dropout", "--model-architecture: "),
+            ("--seed 1", "--seed: 0 in the run to resume, 1 now"),
+            ("--weighted-classes false", "--weighted-classes: true in the run to resume, false now"),
+            ("--optimizer sgd", "--optimizer: \"adam\" in the run to resume, \"sgd\" now"),
+            ("--train-batch-size 2", "--train-batch-size: 1 in the run to resume, 2 now"),
+            ("--flip D", "--flip: false in the run to resume, true now"),
+            ("--lr 0.5", "--lr: "),
+            ("--mri-depth 32", "--mri-depth: 16 in the run to resume, 32 now"),
             ("--fold 1", "other data"),
         ],
     );
@@ -378,4 +383,41 @@ fn results_that_cannot_be_printed_are_a_failure_of_the_machine() {
         sandbox.command("plan").stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", cli::stderr(&output));
     assert!(cli::stderr(&output).starts_with("error: standard output: "), "{}", cli::stderr(&output));
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_is_one_line_that_names_the_option() {
+    // These took up to seven lines, and a negative number was an unexpected argument without its option.
+    let sandbox = Sandbox::new(5);
+    let train = format!("train --dataset data {TINY}");
+    refuse_all(
+        &sandbox,
+        &train,
+        &[
+            ("--lr -1", "--lr: "),
+            ("--epsilon -1", "--epsilon: "),
+            ("--num-workers -1", "--num-workers"),
+            ("--lr abc", "--lr"),
+            ("--flip X", "--flip"),
+            ("--device foo", "--device"),
+            ("--loss other", "--loss"),
+            ("--no-such-option", "--no-such-option"),
+        ],
+    );
+    assert!(sandbox.refuse("train").contains("--dataset"));
+    assert!(sandbox.refuse("paint").contains("paint"));
+}
+
+#[test]
+fn a_page_of_the_plan_replaces_nothing_unasked() {
+    let sandbox = Sandbox::new(5);
+    let page = sandbox.path("thesis.html");
+    fs::write(&page, "thesis").unwrap();
+    for option in ["--html", "--svg"] {
+        let refused = sandbox.refuse(&format!("plan --device cpu {TINY} {option} thesis.html"));
+        assert!(refused.contains("thesis.html") && refused.contains("--overwrite"), "{refused}");
+        assert_eq!(fs::read_to_string(&page).unwrap(), "thesis");
+    }
+    sandbox.succeed(&format!("plan --device cpu {TINY} --html thesis.html --overwrite"));
+    assert!(fs::read_to_string(&page).unwrap().contains("<svg"));
 }

@@ -48,6 +48,10 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
+    use crate::{
+        run::{LearningRate, OptimizerName, TrainRecipe},
+        train::config::settings_that_must_agree,
+    };
 
     #[test]
     fn settings_become_options_and_other_words_stay() {
@@ -91,6 +95,23 @@ mod tests {
             }
         }
         assert!(named > 10, "only {named} places found: the test no longer sees them");
+    }
+
+    #[test]
+    fn a_resumed_run_is_refused_for_a_setting_that_is_an_option() {
+        let mut recipe = TrainRecipe::default();
+        recipe.training.early_stop = Some(3);
+        for (optimizer, decay) in [
+            (OptimizerName::Sgd, LearningRate::Plateau),
+            (OptimizerName::Adam, LearningRate::Cosine),
+            (OptimizerName::Nadam, LearningRate::Polynomial),
+        ] {
+            (recipe.optimizer.optimizer, recipe.training.lr_schedule) = (optimizer, decay);
+            let config = recipe.config(recipe.network.config(None, None, None), 100);
+            for setting in settings_that_must_agree(&config) {
+                assert!(flag(&setting).is_some(), "{setting} is no option");
+            }
+        }
     }
 
     fn sources(folder: &Path) -> Vec<std::path::PathBuf> {

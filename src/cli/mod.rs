@@ -56,10 +56,14 @@ enum Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let parsed = match parse(arguments) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            // Help and version are no errors; everything else is bad usage. Nothing can be done if printing fails.
-            let _ = error.print();
-            return if error.use_stderr() { 2 } else { 0 };
+        Err(error) if error.use_stderr() => {
+            note!("{}", in_one_line(&error));
+            return 2;
+        }
+        Err(help) => {
+            // Help and version are no errors. Nothing can be done if printing fails.
+            let _ = help.print();
+            return 0;
         }
     };
     match run(parsed) {
@@ -71,6 +75,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// What is wrong with a command line, as everything else that is wrong is told.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let told = text.split("\nUsage:").next().unwrap_or(&text).split("For more information").next().unwrap_or_default();
+    let words: Vec<&str> = told.split_whitespace().collect();
+    format!("{} (see gyrus --help, or gyrus COMMAND --help)", words.join(" "))
+}
+
 /// A command, and which of its options were typed.
 #[derive(Debug)]
 struct Parsed {
@@ -80,7 +92,14 @@ struct Parsed {
 
 /// The command line as clap knows it, with the defaults of presets.
 fn command_line() -> clap::Command {
-    Gyrus::command().mut_subcommand("train", preset::with_presets)
+    // Where an option takes a number, `-1` is one that it may refuse by its own name.
+    let takes_numbers = |arg: clap::Arg| match arg.get_action().takes_values() && !arg.is_positional() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    Gyrus::command()
+        .mut_subcommand("train", preset::with_presets)
+        .mut_subcommands(|command| command.mut_args(takes_numbers))
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {

@@ -72,6 +72,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
+    /// Replace the page and the timeline if they are there already
+    #[arg(long)]
+    overwrite: bool,
+
     /// Write the timeline alone: time runs right, bytes rise, every value is a rectangle
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -84,16 +88,20 @@ fn card(text: &str) -> Result<String, String> {
 
 /// Runs the command.
 pub fn run(options: Options, given: &Given) -> Result<()> {
-    given.remark(&options.idle());
+    let existing = if options.overwrite { Existing::Replace } else { Existing::Keep };
+    for path in [&options.html, &options.svg].into_iter().flatten().filter(|_| existing == Existing::Keep) {
+        files::refuse_existing(path)?;
+    }
     let planned = run::plan(&options.recipe())?;
+    given.remark(&options.idle());
     let rates = planned.rates();
     let Planned { title, chosen, levels, report, merged, timeline, .. } = &planned;
     if let Some(path) = &options.svg {
-        files::write(path, Existing::Replace, |file| file.write_all(timeline.svg(title).as_bytes()))?;
+        files::write(path, existing, |file| file.write_all(timeline.svg(title).as_bytes()))?;
     }
     if let Some(path) = &options.html {
         let page = page::html(title, report, chosen, levels, timeline, rates);
-        files::write(path, Existing::Replace, |file| file.write_all(page.as_bytes()))?;
+        files::write(path, existing, |file| file.write_all(page.as_bytes()))?;
     }
     if options.json {
         return super::output::print_json(&json(&planned));
@@ -122,6 +130,7 @@ impl Options {
     fn idle(&self) -> Vec<Idle> {
         let mut rows = vec![
             ("device", self.card.is_some(), "--card plans for a GPU that need not be here"),
+            ("overwrite", self.html.is_none() && self.svg.is_none(), "only --html and --svg write files"),
             ("threads", self.card.is_some(), "--card plans for a GPU that need not be here"),
         ];
         // Options as those of a training that is planned, so that its command line need not be rewritten.

@@ -1,6 +1,7 @@
 //! Everything that determines a run's results, as data. It goes into the checkpoint, and a resumed run must agree with it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     budget::Run,
@@ -136,24 +137,77 @@ impl TrainConfig {
     /// # Errors
     /// Naming the first setting that differs.
     pub fn continues_as(&self, other: &Self) -> Result<()> {
-        let fields = |config: &Self| match serde_json::to_value(config) {
-            Ok(serde_json::Value::Object(fields)) => fields,
-            _ => unreachable!("a struct of plain data becomes an object"),
-        };
         if self.network.precision != other.network.precision {
             let (was, is) = (self.network.precision, other.network.precision);
             let cause = format!("the run to resume computes in {was}, this one would in {is}");
             return Err(Error::usage("precision", cause, format!("resume with `precision = {was}`")));
         }
-        let (mine, theirs) = (fields(self), fields(other));
-        for (name, value) in mine {
-            if name != "epochs" && theirs.get(&name) != Some(&value) {
-                let cause = format!("{name} was {value} in the run to resume and is {} now", theirs[&name]);
-                return Err(Error::usage("resume_train", cause, "resume with the settings of that run"));
+        let plain = |config: &Self| serde_json::to_value(config).expect("a struct of plain data");
+        let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+        leaves(&plain(self), String::new(), &mut mine);
+        leaves(&plain(other), String::new(), &mut theirs);
+        for (path, was) in mine.into_iter().filter(|(path, _)| path != "/epochs") {
+            let is = theirs.iter().find(|(other, _)| *other == path).map(|(_, value)| value);
+            if is != Some(&was) {
+                let text = |value: &Value| if value.is_null() { "none".to_owned() } else { value.to_string() };
+                let (was, is) = (text(&was), is.map_or_else(|| "another kind".to_owned(), text));
+                let cause = format!("{was} in the run to resume, {is} now");
+                return Err(Error::usage(setting_of(&path), cause, "resume with the settings of that run"));
             }
         }
         Ok(())
     }
+}
+
+/// The settings that a resumed run may be refused for.
+#[cfg(test)]
+pub(crate) fn settings_that_must_agree(config: &TrainConfig) -> Vec<String> {
+    let mut found = Vec::new();
+    leaves(&serde_json::to_value(config).expect("plain data"), String::new(), &mut found);
+    found.iter().filter(|(path, _)| path != "/epochs").map(|(path, _)| setting_of(path).to_owned()).collect()
+}
+
+/// All values that are no objects or lists, with the way to each: `/schedule/lr`.
+fn leaves(value: &Value, path: String, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(name, member)| leaves(member, format!("{path}/{name}"), found));
+        }
+        Value::Array(members) => {
+            members.iter().enumerate().for_each(|(index, member)| leaves(member, format!("{path}/{index}"), found));
+        }
+        plain => found.push((path, plain.clone())),
+    }
+}
+
+/// The setting behind a value of the configuration.
+fn setting_of(path: &str) -> &str {
+    const BY_BEGINNING: [(&str, &str); 21] = [
+        ("/train_batch", "train_batch_size"),
+        ("/validation_batch", "val_batch_size"),
+        ("/rule/name", "optimizer"),
+        ("/rule/nesterov", "use_nesterov_sgd"),
+        ("/rule/amsgrad", "use_amsgrad_adam"),
+        ("/clip", "clip_value"),
+        ("/schedule/rule", "lr_schedule"),
+        ("/early_stop", "early_stop"),
+        ("/augmentation/flip", "flip"),
+        ("/augmentation/scale", "intensity_scale"),
+        ("/augmentation/shift", "intensity_shift"),
+        ("/extent/0", "mri_depth"),
+        ("/extent/1", "mri_width"),
+        ("/extent/2", "mri_height"),
+        ("/network/architecture", "model_architecture"),
+        ("/network/resize_factor", "unet_resize_factor"),
+        ("/network/dropout_rate", "unet_dropout_rate"),
+        ("/network/channels", "num_channels"),
+        ("/network/classes", "num_classes"),
+        ("/rule/beta1", "optimizer"),
+        ("/rule/beta2", "optimizer"),
+    ];
+    let known = BY_BEGINNING.iter().find(|(beginning, _)| path.starts_with(beginning));
+    // The others are called alike.
+    known.map_or_else(|| path.rsplit('/').next().unwrap_or(path), |(_, setting)| setting)
 }
 
 /// Checks the numbers of an update rule, and the bound of gradients.

@@ -131,7 +131,7 @@ impl Preprocessing {
     pub fn check_labels(&self, labels: &Labels, classes: usize, path: &Path) -> Result<()> {
         if let Some(stray) = labels.voxels.iter().find(|label| usize::from(**label) >= classes.min(256)) {
             let cause = format!("label {stray}, where {classes} classes are expected");
-            return Err(Error::input(path, cause, "correct the labels or the number of classes"));
+            return Err(Error::input(path, cause, "correct the labels or `num_classes`"));
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl<'a> Examiner<'a> {
         let header = &image.header;
         if let Some(expected) = self.expectation.channels.filter(|expected| *expected != header.channels) {
             let cause = format!("{} channels, where {expected} are expected", header.channels);
-            problems.push(Error::input(path, cause, "set the number of channels, or give images that have it"));
+            problems.push(Error::input(path, cause, "set `num_channels`, or give images that have it"));
         }
         let strays = image.voxels.iter().filter(|value| !value.is_finite()).count();
         if let Some(first) = image.voxels.iter().position(|value| !value.is_finite()) {
@@ -88,7 +88,7 @@ impl<'a> Examiner<'a> {
         let [x, y, z] = labels.header.grid.position(at);
         let (label, last) = (labels.voxels[at], classes.saturating_sub(1));
         let cause = format!("label {label} at voxel ({x}, {y}, {z}); {strays} voxels are outside 0..={last}");
-        Some(Error::input(path, cause, "correct the labels or the number of classes"))
+        Some(Error::input(path, cause, "correct the labels or `num_classes`"))
     }
 
     fn pair_problems(&self, case: &Case, path: &Path, image: &Header, labels: &Header) -> Option<Error> {
