@@ -25,7 +25,10 @@ mod train;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
 use self::given::Given;
 use crate::Result;
@@ -79,8 +82,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let told = text.split("\nUsage:").next().unwrap_or(&text).split("For more information").next().unwrap_or_default();
-    let words: Vec<&str> = told.split_whitespace().collect();
-    format!("{} (see gyrus --help, or gyrus COMMAND --help)", words.join(" "))
+    let words: Vec<&str> = told.split_whitespace().skip_while(|word| *word == "error:").collect();
+    let about = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| error.get(kind));
+    let whole = match about {
+        Some(ContextValue::String(one)) => one.clone(),
+        Some(ContextValue::Strings(several)) => several.join(", "),
+        _ => "gyrus".to_owned(),
+    };
+    // Of `--lr <LR>` the name, which is what was typed.
+    let name = whole.split(" <").next().unwrap_or_default();
+    format!("error: {name}: {} (see gyrus --help, or gyrus COMMAND --help)", words.join(" "))
 }
 
 /// A command, and which of its options were typed.
